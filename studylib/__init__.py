@@ -1,0 +1,1 @@
+"""Losses for open-set speaker verification, compared fairly: the study's own library."""
