@@ -1,0 +1,1 @@
+"""Where utterances come from: one file a source, one on-disk format for all."""
