@@ -1,0 +1,126 @@
+"""Embeddings and a trial list -> one score a trial, higher meaning more alike.
+
+Each utterance has several embeddings, one a crop. A trial's score is the mean over all pairs of a
+crop of one side and a crop of the other: ten evenly spaced 4-s crops in paper B, sliding windows in
+paper A, the whole utterance where there is one crop. The mean over the pairs factorises exactly,
+
+    mean_ij cos(a_i, b_j)   = mean_i(a_i / |a_i|) . mean_j(b_j / |b_j|)
+    mean_ij |a_i - b_j|^2   = mean_i |a_i|^2 + mean_j |b_j|^2 - 2 mean_i(a_i) . mean_j(b_j)
+
+so that one mean vector an utterance is enough, whatever the number of crops.
+"""
+
+import numpy as np
+
+from studylib.errors import StudyError
+
+SCORINGS = ("cosine", "euclidean")
+
+
+def trial_scores(embeddings, first, second, *, scoring: str, block: int = 4096) -> np.ndarray:
+    """Score every trial by the mean similarity over all crops x crops.
+
+    Parameters
+    ----------
+    embeddings : (U, crops, D) float
+        Crop embeddings; an array or a memory map, read block by block.
+    first, second : (T,) int
+        The utterances (rows of `embeddings`) of each trial.
+    scoring : "cosine" or "euclidean"
+        Mean cosine, or mean squared Euclidean distance times -1.
+    block : int
+        Utterances and trials worked on at a time: bounds the memory beyond one mean an utterance.
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    StudyError
+        A wrong shape, a row out of range, an embedding that is not finite, or, for the cosine,
+        one that is all zeros.
+    """
+    first, second = _checked_rows(embeddings, first, second)
+    if scoring == "cosine":
+        means = mean_unit_embeddings(embeddings, block=block)
+        return _dot_products(means, first, second, block)
+    if scoring == "euclidean":
+        means, squares = _means_and_squares(embeddings, block)
+        return 2 * _dot_products(means, first, second, block) - squares[first] - squares[second]
+    raise StudyError(f"Unknown scoring {scoring!r}: expected one of {', '.join(SCORINGS)}.")
+
+
+def mean_unit_embeddings(embeddings, *, block: int = 4096) -> np.ndarray:
+    """The mean of an utterance's crop embeddings, each first scaled to length 1.
+
+    Parameters
+    ----------
+    embeddings : (U, crops, D) float
+
+    Returns
+    -------
+    (U, D) float64
+        Of length at most 1: the more the crops disagree, the shorter. The dot product of two rows
+        is the mean cosine of their crops.
+    """
+    means = np.empty((embeddings.shape[0], embeddings.shape[2]))
+    for start in range(0, len(means), block):
+        crops = _finite(embeddings, start, block)
+        lengths = np.sqrt(np.einsum("ucd,ucd->uc", crops, crops))
+        if not (lengths > 0).all():
+            row = start + int(np.flatnonzero((lengths == 0).any(axis=1))[0])
+            raise StudyError(f"Utterance {row} has an embedding of length 0: no cosine exists.")
+        means[start : start + block] = np.einsum("ucd,uc->ud", crops, 1 / lengths)
+    return means / embeddings.shape[1]
+
+
+def _means_and_squares(embeddings, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean vector (U, D) and mean squared length (U,) of each utterance's crops."""
+    means = np.empty((embeddings.shape[0], embeddings.shape[2]))
+    squares = np.empty(embeddings.shape[0])
+    for start in range(0, len(means), block):
+        crops = _finite(embeddings, start, block)
+        means[start : start + block] = crops.mean(axis=1)
+        squares[start : start + block] = np.einsum("ucd,ucd->u", crops, crops) / crops.shape[1]
+    return means, squares
+
+
+def _dot_products(vectors, first, second, block: int) -> np.ndarray:
+    scores = np.empty(len(first))
+    for start in range(0, len(first), block):
+        part = slice(start, start + block)
+        scores[part] = np.einsum("td,td->t", vectors[first[part]], vectors[second[part]])
+    return scores
+
+
+def _finite(embeddings, start: int, block: int) -> np.ndarray:
+    """A block of utterances in double precision; the first bad utterance is named."""
+    crops = np.asarray(embeddings[start : start + block], dtype=np.float64)
+    if not np.isfinite(crops).all():
+        row = start + int(np.flatnonzero(~np.isfinite(crops).all(axis=(1, 2)))[0])
+        raise StudyError(f"Utterance {row} has an embedding that is not finite.")
+    return crops
+
+
+def _checked_rows(embeddings, first, second) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(first), np.asarray(second)
+    if embeddings.ndim != 3 or 0 in embeddings.shape:
+        raise StudyError(
+            f"Embeddings must be (utterances, crops, dimensions), none of them 0, "
+            f"not {tuple(embeddings.shape)}."
+        )
+    if first.ndim != 1 or first.shape != second.shape:
+        raise StudyError(
+            f"The two sides of the trials must be lists of one length, "
+            f"not {first.shape} and {second.shape}."
+        )
+    for rows in (first, second):
+        if len(rows) and not (rows.dtype.kind in "iu" and 0 <= rows.min() <= rows.max()):
+            raise StudyError("The sides of a trial must be row numbers of utterances.")
+        if len(rows) and rows.max() >= embeddings.shape[0]:
+            raise StudyError(
+                f"A trial asks for utterance {rows.max()}, "
+                f"but there are embeddings of {embeddings.shape[0]} utterances only."
+            )
+    return first, second
