@@ -1,0 +1,60 @@
+"""AAM-Softmax (ArcFace): classification with a margin added to the angle of the true speaker."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+
+
+class AamSoftmax(nn.Module):
+    """Ask of each embedding to lie nearer its speaker's direction, by an angle, than any other.
+
+        logit_y = scale * cos(theta_y + margin)     for the true speaker y of x
+        logit_j = scale * cos(theta_j)              for every other speaker j
+        loss    = mean over the N * M utterances of  -log( exp(logit_y) / sum_j exp(logit_j) )
+
+    Past theta_y + margin = pi the cosine would rise again and reward the worst embeddings; there
+    logit_y = scale * (cos(theta_y) - margin * sin(margin)), which goes on falling.
+
+    Source: Deng et al. 2019 (ArcFace), equation 3. The falling branch is that of the authors' code
+    and of Chung et al. 2020. Coria et al. 2020 chose margin 0.05 and scale 10.
+
+    Departures: cos(theta + margin) is expanded as cos cos - sin sin, and sin(theta) has a floor of
+    1e-12: arccos and a bare square root have no finite derivative where theta is 0 or pi.
+
+    Legend: theta_j the angle in radians between x and row j of weight (C, D); margin in radians;
+    N, M, D, C and the initial weight as in `softmax.py`. `margin` and `scale` are plain numbers,
+    read at each forward: the training loop may schedule them.
+    """
+
+    scoring = "cosine"
+    min_utterances_per_speaker = 1
+
+    def __init__(self, embedding_dim: int, n_speakers: int, *, margin: float, scale: float) -> None:
+        super().__init__()
+        require(0 <= margin < math.pi / 2, f"aam_softmax: margin is in radians, got {margin}.")
+        require(scale > 0, f"aam_softmax: scale must be positive, got {scale}.")
+        self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
+        self.margin, self.scale = margin, scale
+        self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
+
+    @loss_forward
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of embeddings (N, M, D) of the speakers labels (N,): a scalar."""
+        x, y = flatten(embeddings, labels)
+        cosines = cosine_matrix(x, self.weight)  # (N * M, C)
+        cos_y = cosines.gather(1, y[:, None])  # (N * M, 1)
+        target = add_angle(cos_y, self.margin)
+        logits = self.scale * cosines.scatter(1, y[:, None], target)
+        return F.cross_entropy(logits, y)
+
+
+def add_angle(cosines: Tensor, margin: float) -> Tensor:
+    """cos(theta + margin) from cos(theta), falling over the whole of 0 <= theta <= pi."""
+    sines = ((1 - cosines) * (1 + cosines)).clamp_min(1e-24).sqrt()
+    with_margin = cosines * math.cos(margin) - sines * math.sin(margin)
+    beyond_pi = cosines - margin * math.sin(margin)
+    return torch.where(cosines > -math.cos(margin), with_margin, beyond_pi)

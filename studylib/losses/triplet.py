@@ -1,0 +1,110 @@
+"""Triplet loss: each anchor nearer to its own speaker than to another, by a margin."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from studylib.losses.common import loss_forward, normalise, require
+
+# How much a distance between normalised embeddings falls as their cosine rises by one:
+# ||a - b||^2 = 2 - 2 cos(a, b), and the cosine distance is 1 - cos(a, b).
+SLOPE = {"squared_euclidean": 2.0, "cosine": 1.0}
+
+
+class Triplet(nn.Module):
+    """Pull an anchor a to its own speaker's p and push it from another's n, until margin is met.
+
+        delta = d(a, p) - d(a, n) + margin,     d(a, b) = ||a - b||^2 or 1 - cos(a, b)
+        loss  = mean over the triplets of  max(0, delta)        form "hinge"
+                                      or   sigmoid(10 * delta)  form "sigmoid"
+
+    triplets "drawn": the anchor is the first utterance of each speaker, p each of its others (one,
+    for M = 2), and n drawn uniformly among the hardest `hard_fraction` of the other speakers'
+    (N - 1) * M utterances, at least one: 1.0 draws at random, 0.01 among the hardest 1 %.
+    triplets "all": every utterance is an anchor, with every p and every n of that hardest fraction.
+
+    Source: Schroff et al. 2015; "drawn" with squared Euclidean distance is Chung et al. 2020,
+    section 2.2, whose curriculum (CHNM) is hard_fraction scheduled from 1.0 to 0.01; "all" with
+    cosine distance and margin 0.4, as hinge or sigmoid, is Coria et al. 2020.
+
+    Departures: squared distances between unit vectors are 2 - 2 cos, so one matrix of cosines
+    serves, and no difference of vectors is formed. Its hinge has a zero gradient once satisfied.
+
+    Legend: N speakers of M utterances; A anchors of each speaker; K hard negatives of each anchor.
+    `margin`, `hard_fraction` are plain numbers, read at each forward. The draws come from the
+    loss's own CPU generator, whose state is in `state_dict`; without `seed` it is seeded from
+    torch's global generator at construction.
+    """
+
+    scoring = "cosine"
+    min_utterances_per_speaker = 2
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        n_speakers: int,
+        *,
+        margin: float,
+        hard_fraction: float,
+        distance: str = "squared_euclidean",
+        triplets: str = "drawn",
+        form: str = "hinge",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        require(
+            0 < hard_fraction <= 1, f"triplet: hard_fraction is in (0, 1], got {hard_fraction}."
+        )
+        for key, value, known in (
+            ("distance", distance, tuple(SLOPE)),
+            ("triplets", triplets, ("drawn", "all")),
+            ("form", form, ("hinge", "sigmoid")),
+        ):
+            require(value in known, f"triplet: {key} is one of {', '.join(known)}, got {value}.")
+        self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
+        self.margin, self.hard_fraction = margin, hard_fraction
+        self.distance, self.triplets, self.form = distance, triplets, form
+        seed = int(torch.randint(2**62, ())) if seed is None else seed
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, so that a resumed run draws the same negatives."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take up the generator's state from a `state_dict`."""
+        self.generator.set_state(state.cpu())
+
+    @loss_forward
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of embeddings (N, M, D) of the distinct speakers labels (N,): a scalar."""
+        x = normalise(embeddings)
+        anchors = x if self.triplets == "all" else x[:, :1]  # (N, A, D)
+        positives = cosines_to_own(anchors, x)  # (N, A, M - 1)
+        negatives = hardest_negatives(anchors, x, self.hard_fraction)  # (N, A, K)
+        if self.triplets == "drawn":
+            drawn = torch.randint(
+                negatives.shape[-1], positives.shape, generator=self.generator
+            ).to(x.device, non_blocking=True)
+            negatives = negatives.gather(-1, drawn)
+        else:
+            positives, negatives = positives[..., :, None], negatives[..., None, :]
+        delta = SLOPE[self.distance] * (negatives - positives) + self.margin
+        return F.relu(delta).mean() if self.form == "hinge" else torch.sigmoid(10 * delta).mean()
+
+
+def cosines_to_own(anchors: Tensor, x: Tensor) -> Tensor:
+    """Cosine of each anchor (N, A, D) with its speaker's other utterances in x: (N, A, M - 1)."""
+    a, m = anchors.shape[1], x.shape[1]
+    others = (torch.arange(a)[:, None] + torch.arange(1, m)) % m  # all but the anchor itself
+    index = others.to(x.device, non_blocking=True).expand(len(x), -1, -1)
+    return (anchors @ x.transpose(1, 2)).gather(-1, index)
+
+
+def hardest_negatives(anchors: Tensor, x: Tensor, fraction: float) -> Tensor:
+    """The highest cosines of each anchor (N, A, D) with other speakers' utterances: (N, A, K)."""
+    n, m, _ = x.shape
+    cosines = anchors @ x.flatten(0, 1).T  # (N, A, N * M)
+    own = torch.eye(n, dtype=torch.bool, device=x.device).repeat_interleave(m, dim=1)
+    n_hard = max(1, round(fraction * (n - 1) * m))
+    return cosines.masked_fill(own[:, None], -torch.inf).topk(n_hard, dim=-1).values
