@@ -1,0 +1,55 @@
+"""Compact TDNN, a trunk small enough to train on a processor alone."""
+
+import torch
+from torch import Tensor, nn
+
+from studylib.trunks.pooling import MeanAndDeviation
+
+
+class CompactTdnn(nn.Module):
+    """Five time-delay layers that shorten time by four at once, then mean and deviation.
+
+    Ours, in no paper: an x-vector (Snyder et al. 2018) cut down until a 2-s crop costs a few
+    million multiply-adds. The layers are written as 1 x k image convolutions, whose channels-last
+    kernels train faster on a processor than their one-dimensional twins.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Length of the embedding.
+    channels : int
+        Channels of the time-delay layers; the last one has twice as many.
+    """
+
+    features = "log_mel"
+
+    def __init__(self, embedding_dim: int = 512, *, channels: int = 128, n_features: int = 40):
+        super().__init__()
+        self.normalise = nn.InstanceNorm1d(n_features)
+        self.layers = nn.Sequential(
+            *time_delay(n_features, channels, 5, stride=2),
+            *time_delay(channels, channels, 3, stride=2),
+            *time_delay(channels, channels, 3),
+            *time_delay(channels, channels, 3),
+            *time_delay(channels, 2 * channels, 1),
+        )
+        self.pooling = MeanAndDeviation(2 * channels)
+        self.fc = nn.Linear(4 * channels, embedding_dim)
+        self.layers.to(memory_format=torch.channels_last)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, 40, T) log-mel -> (B, embedding_dim)."""
+        x = self.normalise(features).unsqueeze(2)
+        x = self.layers(x.contiguous(memory_format=torch.channels_last))
+        return self.fc(self.pooling(x.squeeze(2)))
+
+
+def time_delay(in_channels: int, channels: int, width: int, stride: int = 1) -> list[nn.Module]:
+    """A convolution over time, batch normalisation and ReLU."""
+    return [
+        nn.Conv2d(
+            in_channels, channels, (1, width), (1, stride), padding=(0, width // 2), bias=False
+        ),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    ]

@@ -1,0 +1,90 @@
+"""From frames to one vector: what turns (B, C, T) into (B, C) or (B, 2 C)."""
+
+import torch
+from torch import Tensor, nn
+
+SMALLEST_VARIANCE = 1e-5  # below it the deviation is held, so that its gradient is 0 and not NaN
+
+
+class TemporalAverage(nn.Module):
+    """Mean over time (TAP): (B, C, T) -> (B, C)."""
+
+    expansion = 1
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return frames.float().mean(2)
+
+
+class MeanAndDeviation(nn.Module):
+    """Mean and standard deviation over time (Snyder et al. 2018): (B, C, T) -> (B, 2 C)."""
+
+    expansion = 2
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = frames.float()
+        mean = frames.mean(2)
+        variance = (frames - mean.unsqueeze(2)).square().mean(2)
+        return torch.cat([mean, safe_sqrt(variance)], dim=1)
+
+
+class Attention(nn.Module):
+    """Weights of the frames: softmax over time of a . tanh(W x + b) (Cai et al. 2018)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+        self.context = nn.Parameter(torch.empty(channels, 1))
+        nn.init.xavier_normal_(self.context)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, 1), each item's weights summing to 1."""
+        return (torch.tanh(self.linear(frames)) @ self.context).float().softmax(dim=1)
+
+
+class SelfAttentive(nn.Module):
+    """Weighted mean over time (SAP; Cai et al. 2018): (B, C, T) -> (B, C)."""
+
+    expansion = 1
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.attention = Attention(channels)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = frames.transpose(1, 2)
+        return (self.attention(frames) * frames.float()).sum(1)
+
+
+class AttentiveStatistics(nn.Module):
+    """Weighted mean and standard deviation (ASP; Okabe et al. 2018): (B, C, T) -> (B, 2 C)."""
+
+    expansion = 2
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.attention = Attention(channels)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = frames.transpose(1, 2)
+        weights, frames = self.attention(frames), frames.float()
+        mean = (weights * frames).sum(1)
+        variance = (weights * (frames - mean.unsqueeze(1)).square()).sum(1)
+        return torch.cat([mean, safe_sqrt(variance)], dim=1)
+
+
+POOLINGS: dict[str, type[nn.Module]] = {
+    "tap": TemporalAverage,
+    "statistics": MeanAndDeviation,
+    "sap": SelfAttentive,
+    "asp": AttentiveStatistics,
+}
+
+
+def safe_sqrt(variance: Tensor) -> Tensor:
+    return variance.clamp(min=SMALLEST_VARIANCE).sqrt()
