@@ -113,15 +113,11 @@ def actual_detection_cost(
     threshold log(C_fa (1 - P) / (C_miss P)) decides; accept when score >= threshold.
     """
     scores, targets, _ = _checked(scores, targets, None)
+    of_miss, of_alarm = _weighted_costs(target_prior, miss_cost, false_alarm_cost)
     if threshold is None:
-        threshold = np.log(false_alarm_cost * (1 - target_prior) / (miss_cost * target_prior))
-    accepted = scores >= threshold
-    rates = OperatingPoints(
-        thresholds=np.array([threshold]),
-        false_alarm=accepted[~targets].mean(keepdims=True),
-        miss=(~accepted[targets]).mean(keepdims=True),
-    )
-    return float(_costs(rates, target_prior, miss_cost, false_alarm_cost)[0])
+        threshold = np.log(of_alarm / of_miss)
+    false_alarm, miss = np.mean(scores[~targets] >= threshold), np.mean(scores[targets] < threshold)
+    return float((of_miss * miss + of_alarm * false_alarm) / min(of_miss, of_alarm))
 
 
 def log_likelihood_ratio_cost(scores, targets, weights=None) -> float:
@@ -168,13 +164,18 @@ def summary(scores, targets, *, target_priors: Sequence[float] = (0.01, 0.05)) -
 
 
 def _costs(points: OperatingPoints, target_prior, miss_cost, false_alarm_cost) -> np.ndarray:
+    """The normalised detection cost at every operating point, (K + 1,)."""
+    of_miss, of_alarm = _weighted_costs(target_prior, miss_cost, false_alarm_cost)
+    return (of_miss * points.miss + of_alarm * points.false_alarm) / min(of_miss, of_alarm)
+
+
+def _weighted_costs(target_prior, miss_cost, false_alarm_cost) -> tuple[float, float]:
     if not 0 < target_prior < 1 or miss_cost <= 0 or false_alarm_cost <= 0:
         raise StudyError(
             f"A detection cost needs a target prior between 0 and 1 and positive costs, not "
             f"{target_prior}, {miss_cost} and {false_alarm_cost}."
         )
-    of_miss, of_alarm = miss_cost * target_prior, false_alarm_cost * (1 - target_prior)
-    return (of_miss * points.miss + of_alarm * points.false_alarm) / min(of_miss, of_alarm)
+    return miss_cost * target_prior, false_alarm_cost * (1 - target_prior)
 
 
 def _checked(scores, targets, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
