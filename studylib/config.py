@@ -1,0 +1,308 @@
+"""params.yaml and notebook parameters -> validated settings. An unknown key is an error.
+
+A study is one parameter file. Its sections `trunk` and `train` hold what all runs share; each entry
+of `runs` names a loss with its numbers, and may override any shared key: ::
+
+    runs:
+      angular_prototypical:
+        loss: {name: angular_prototypical}
+        train: {utterances_per_speaker: 2}
+"""
+
+import difflib
+import inspect
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from studylib.errors import StudyError
+from studylib.schedules import Schedule
+
+Value = bool | int | float | Schedule | str
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudySettings(Section):
+    """Which runs and seeds make the study; its results are results/<name>/."""
+
+    name: Name
+    runs: list[Name] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    baselines: list[Literal["logmel_mean_std", "logmel_whitened"]] = []
+
+
+class CorpusSettings(Section):
+    """Where the utterances come from; they are kept in data/<name>/."""
+
+    name: Name
+    source: str
+    settings: dict[str, Any] = {}
+
+
+class NamedParameters(Section):
+    """A loss or a trunk by its name, and the keywords its constructor is given."""
+
+    name: str
+    parameters: dict[str, Value] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, flat: Any) -> Any:
+        if not isinstance(flat, Mapping) or "parameters" in flat:
+            return flat
+        parameters = {key: value for key, value in flat.items() if key != "name"}
+        return {"name": flat.get("name"), "parameters": parameters}
+
+
+class TrainSettings(Section):
+    """How a run trains. All lengths are in training crops or in shares of them, never in steps."""
+
+    crops: Annotated[int, Field(ge=0)]
+    crop_seconds: Annotated[float, Field(ge=0.5)] = 2.0
+    speakers_per_batch: Positive
+    utterances_per_speaker: Positive
+    max_utterances_per_speaker: Positive = 100
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float | Schedule = 0.001
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    augmentation: dict[str, Any] | None = None
+    initial_weights: str | None = None
+    measurements: Annotated[int, Field(ge=0)] = 0
+    keep: Literal["last", "best"] = "last"
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainSettings":
+        if self.keep == "best" and not self.measurements:
+            raise ValueError("keep: best needs measurements, the number of development EERs taken")
+        return self
+
+
+class EvaluateSettings(Section):
+    """How a trained run is measured: paper B's protocol unless said otherwise."""
+
+    trials: list[str] = Field(default=["test"], min_length=1)
+    crops: Positive = 10
+    crop_seconds: Annotated[float, Field(ge=0.5)] = 4.0
+    resamples: Positive = 1000
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class RunEntry(Section):
+    loss: dict[str, Any]
+    trunk: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+
+
+class Params(Section):
+    """A whole parameter file."""
+
+    study: StudySettings
+    corpus: CorpusSettings
+    trunk: dict[str, Any]
+    train: dict[str, Any]
+    evaluate: EvaluateSettings
+    report: dict[str, Any] = {}
+    runs: dict[Name, RunEntry]
+
+
+class RunSettings(Section):
+    """Everything that decides the outcome of one run, its seed apart."""
+
+    study: str
+    name: str
+    corpus: CorpusSettings
+    loss: NamedParameters
+    trunk: NamedParameters
+    train: TrainSettings
+
+
+def read_params(path: Path) -> Params:
+    """Read and check a parameter file.
+
+    Raises
+    ------
+    StudyError
+        One sentence naming the file and the key, if anything is missing, unknown or of a wrong
+        kind.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist: expected a parameter file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", error)
+        raise StudyError(f"{path}{line}: not valid YAML: {problem}") from None
+    if not isinstance(document, dict):
+        raise StudyError(f"{path}: expected sections such as study, corpus, train and runs")
+    params = _validated(Params, document, where=str(path))
+    for name in params.study.runs:
+        if name not in params.runs:
+            raise StudyError(_unknown(f"{path}: study.runs names the run", name, params.runs))
+    return params
+
+
+def run_settings(params: Params, name: str, overrides: Mapping[str, Value] = {}) -> RunSettings:
+    """The settings of one run: shared sections, the run's own keys, then `overrides`.
+
+    Parameters
+    ----------
+    params : Params
+    name : str
+        A key of `runs`.
+    overrides : mapping
+        Single keys for an ad hoc variant: `trunk` (a name), a key of `train`, or a parameter of
+        the loss. They become part of the variant's name, so that it never replaces the run itself.
+
+    Raises
+    ------
+    StudyError
+        Unknown run, unknown key, or a value the loss or the trunk does not take.
+    """
+    if name not in params.runs:
+        raise StudyError(_unknown("no run is named", name, params.runs))
+    entry = params.runs[name]
+    loss, trunk, train = dict(entry.loss), params.trunk | entry.trunk, params.train | entry.train
+    for key, value in overrides.items():
+        if key == "trunk":
+            trunk = trunk | {"name": value}
+        elif key in TrainSettings.model_fields:
+            train[key] = value
+        else:
+            loss[key] = value
+    variant = "".join(f"+{key}={value}" for key, value in overrides.items())
+    document = {
+        "study": params.study.name,
+        "name": name + variant,
+        "corpus": params.corpus,
+        "loss": loss,
+        "trunk": trunk,
+        "train": train,
+    }
+    settings = _validated(RunSettings, document, where=f"run {name}")
+    _check_components(settings)
+    return settings
+
+
+def _check_components(settings: RunSettings) -> None:
+    """The loss and the trunk exist and take the parameters given; M suits the loss."""
+    from studylib.losses import LOSSES
+    from studylib.trunks import TRUNKS
+
+    for kind, named, known in (
+        ("loss", settings.loss, LOSSES),
+        ("trunk", settings.trunk, TRUNKS),
+    ):
+        where = f"run {settings.name}: {kind}"
+        if named.name not in known:
+            raise StudyError(_unknown(f"{where} is named", named.name, known))
+        _check_keywords(known[named.name], named.parameters, where)
+    least = LOSSES[settings.loss.name].min_utterances_per_speaker
+    if settings.train.utterances_per_speaker < least:
+        raise StudyError(
+            f"run {settings.name}: train.utterances_per_speaker is "
+            f"{settings.train.utterances_per_speaker}, but the loss {settings.loss.name} compares "
+            f"utterances of one speaker: expected at least {least}"
+        )
+
+
+def _check_keywords(component: type, given: Mapping[str, Any], where: str) -> None:
+    parameters = inspect.signature(component).parameters.values()
+    not_studied = {"self", "n_speakers", "seed"}
+    if where.endswith("loss"):
+        not_studied.add("embedding_dim")  # the trunk's
+    known = {p.name: p for p in parameters if p.name not in not_studied}
+    for key in given:
+        if key not in known:
+            raise StudyError(_unknown(f"{where}: unknown key", key, known))
+    for key, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and key not in given:
+            raise StudyError(f"{where}: the key {key!r} is missing")
+
+
+def notebook_parameters(namespace: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """A notebook's parameters, checked: papermill only warns of a name the notebook lacks.
+
+    Parameters
+    ----------
+    namespace : mapping
+        The notebook's `globals()`, right after its parameters.
+    known : iterable of str
+        The names it understands.
+
+    Raises
+    ------
+    StudyError
+        If the notebook has been given a parameter of another name.
+    """
+    known = list(known)
+    ours_not = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+    for name, value in namespace.items():
+        is_name_of_ipython = name.startswith("_") or name in ours_not
+        if is_name_of_ipython or name in known or isinstance(value, types.ModuleType):
+            continue
+        if value is None or isinstance(value, bool | int | float | str | list | dict):
+            raise StudyError(_unknown("unknown parameter", name, known))
+    return {name: namespace[name] for name in known}
+
+
+def _validated(model: type[Section], document: Any, where: str) -> Any:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise StudyError(f"{where}: {_first_problem(error, model)}") from None
+
+
+def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    problem = error.errors()[0]
+    # A location inside a union also names the member type tried; keys are what the user wrote.
+    location = [
+        str(part)
+        for part in problem["loc"]
+        if str(part).isidentifier() or "-" in str(part) or isinstance(part, int)
+    ]
+    key = ".".join(part for part in location if part not in ("Schedule", "float", "int", "bool"))
+    if problem["type"] == "extra_forbidden":
+        return _unknown("unknown key", key, _keys_at(model, problem["loc"][:-1]))
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    shown = f" (given: {given!r})" if isinstance(given, bool | int | float | str) else ""
+    return f"{key}: {message}{shown}" if key else message
+
+
+def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """The keys a section knows; for a section deeper than a plain model, none."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return list(Schedule.model_fields) if part == "Schedule" else []
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+        elif "Schedule" not in location:
+            return []
+    return list(model.model_fields)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name.split(".")[-1], known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{what} {name!r}{hint}" + (f" (known: {', '.join(known)})" if known else "")

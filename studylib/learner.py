@@ -1,0 +1,80 @@
+"""What a run learns with: model, loss and optimizer, and how far they have come."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from studylib.config import RunSettings, TrainSettings
+from studylib.losses import LOSSES
+from studylib.models import Embedder, load_model
+from studylib.schedules import value_at
+
+
+@dataclass
+class Learner:
+    """All that a training step changes; saved whole in a checkpoint."""
+
+    model: Embedder
+    criterion: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # since the last row of the curve
+    best_eer: float = float("inf")
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "trunk": self.model.trunk.state_dict(),
+            "criterion": self.criterion.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": {
+                "step": self.step,
+                "seconds": self.seconds,
+                "curve": self.curve,
+                "losses": self.losses,
+                "best_eer": self.best_eer,
+                "best_weights": self.best_weights,
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.trunk.load_state_dict(state["trunk"])
+        self.criterion.load_state_dict(state["criterion"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["progress"].items():
+            setattr(self, name, value)
+
+
+def build_learner(
+    settings: RunSettings, n_speakers: int, seed: int, device: torch.device
+) -> Learner:
+    """Fresh weights and optimizer, decided by the seed alone.
+
+    The trunk is drawn before the loss: runs that differ in their loss start from the same trunk.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Embedder(settings.trunk)
+        numbers = {key: value_at(value, 0.0) for key, value in settings.loss.parameters.items()}
+        embedding_dim = settings.trunk.parameters.get("embedding_dim", 512)
+        criterion = LOSSES[settings.loss.name](embedding_dim, n_speakers, **numbers)
+    if settings.train.initial_weights:
+        pretrained, _ = load_model(Path(settings.train.initial_weights))
+        model.trunk.load_state_dict(pretrained.trunk.state_dict())
+    model, criterion = model.to(device).train(), criterion.to(device).train()
+    parameters = [*model.parameters(), *criterion.parameters()]
+    return Learner(model, criterion, _optimizer(settings.train, parameters))
+
+
+def _optimizer(settings: TrainSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    rate = value_at(settings.learning_rate, 0.0)
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+    return torch.optim.Adam(parameters, rate, weight_decay=settings.weight_decay)

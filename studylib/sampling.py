@@ -1,0 +1,126 @@
+"""Batches of N speakers x M utterances, each a pure function of (seed, epoch, position).
+
+No batch holds two groups of one speaker: its second group would appear among the negatives of the
+first. Nothing is thrown away in silence: what an epoch cannot place is counted, and settings that
+could place nothing are refused.
+"""
+
+import itertools
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+
+from studylib.errors import StudyError
+
+# Streams of random numbers, so that no two uses of one seed ever share a draw.
+_EPOCH_STREAM, _CROP_STREAM = 1, 2
+
+
+class BatchSampler:
+    """Draws the batches of each epoch.
+
+    Parameters
+    ----------
+    speakers : (U,) int array
+        The speaker of each training utterance, 0 ... C-1.
+    speakers_per_batch, utterances_per_speaker : int
+        N and M.
+    max_utterances_per_speaker : int
+        At most so many utterances of each speaker an epoch, drawn anew each epoch (paper B: 100).
+    seed : int
+        The run's seed.
+
+    Raises
+    ------
+    StudyError
+        If fewer than N speakers have M utterances.
+    """
+
+    def __init__(
+        self,
+        speakers: np.ndarray,
+        *,
+        speakers_per_batch: int,
+        utterances_per_speaker: int,
+        max_utterances_per_speaker: int,
+        seed: int,
+    ) -> None:
+        self.speakers_per_batch = speakers_per_batch
+        self.utterances_per_speaker = utterances_per_speaker
+        self.max_utterances_per_speaker = max_utterances_per_speaker
+        self.seed = seed
+        order = np.argsort(speakers, kind="stable")
+        boundaries = np.flatnonzero(np.diff(speakers[order])) + 1
+        self._rows_of_speaker = np.split(order, boundaries) if len(order) else []
+        self._check()
+
+    def _check(self) -> None:
+        n, m = self.speakers_per_batch, self.utterances_per_speaker
+        usable = sum(len(rows) >= m for rows in self._rows_of_speaker)
+        if self.max_utterances_per_speaker < m:
+            raise StudyError(
+                f"train.max_utterances_per_speaker is {self.max_utterances_per_speaker}: expected "
+                f"at least train.utterances_per_speaker, {m}"
+            )
+        if usable < n:
+            raise StudyError(
+                f"train.speakers_per_batch is {n}, but only {usable} training speakers have at "
+                f"least {m} utterance{'s' * (m > 1)}: expected at most {usable}"
+            )
+
+    def epoch(self, number: int) -> np.ndarray:
+        """The batches of one epoch: utterance rows, (batches, N, M).
+
+        Each speaker's utterances are shuffled and cut into groups of M. A batch takes one group
+        from each of the N speakers with the most groups left (ties at random), which places as many
+        groups as any rule can; then the batches are shuffled.
+        """
+        rng = np.random.default_rng([_EPOCH_STREAM, self.seed, number])
+        groups = [self._groups(rows, rng) for rows in self._rows_of_speaker]
+        left = np.array([len(g) for g in groups])
+        batches = []
+        while np.count_nonzero(left) >= self.speakers_per_batch:
+            priority = left + rng.random(len(left))
+            chosen = np.argpartition(-priority, self.speakers_per_batch - 1)
+            chosen = rng.permutation(chosen[: self.speakers_per_batch])
+            left[chosen] -= 1
+            batches.append(np.stack([groups[speaker][left[speaker]] for speaker in chosen]))
+        return rng.permutation(np.stack(batches))
+
+    def _groups(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Random groups of M utterances of one speaker, (groups, M)."""
+        m = self.utterances_per_speaker
+        rows = rng.permutation(rows)[: self.max_utterances_per_speaker]
+        whole = len(rows) // m * m
+        return rows[:whole].reshape(-1, m)
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch: the same for every epoch, since only ties are broken at random."""
+        return len(self.epoch(0))
+
+    @property
+    def unplaced_share(self) -> float:
+        """The share of an epoch's utterances (after the maximum) that finds no batch."""
+        most = self.max_utterances_per_speaker
+        available = sum(min(len(rows), most) for rows in self._rows_of_speaker)
+        placed = self.steps_per_epoch * self.speakers_per_batch * self.utterances_per_speaker
+        return 1.0 - placed / available
+
+    def batches(self, first_step: int = 0) -> Iterator[np.ndarray]:
+        """Endless batches (N, M), from step `first_step` on, as if all before had been drawn."""
+        first_epoch, skipped = divmod(first_step, self.steps_per_epoch)
+        for number in itertools.count(first_epoch):
+            yield from self.epoch(number)[skipped:]
+            skipped = 0
+
+
+def crop_starts(lengths: np.ndarray, crop: int, *, seed: int, step: int) -> np.ndarray:
+    """Random starts of crops of `crop` samples, one for each utterance length of a batch.
+
+    Uniform over all positions where the crop fits; 0 where the utterance is shorter than the crop.
+    A pure function of (seed, step): a resumed run cuts the crops it would have cut.
+    """
+    rng = np.random.default_rng([_CROP_STREAM, seed, step])
+    return rng.integers(0, np.maximum(lengths - crop, 0) + 1)
