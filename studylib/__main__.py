@@ -1,0 +1,5 @@
+"""`python -m studylib`."""
+
+from studylib.cli import main
+
+main()

@@ -1,0 +1,156 @@
+"""The command line: the stages of the pipeline, and the same jobs without a notebook."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studylib.errors import StudyError
+from studylib.paths import corpus_folder, project_root, run_folder
+
+app = typer.Typer(
+    help="Losses for open-set speaker verification, compared fairly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RunName = Annotated[str, typer.Argument(help="A run of params.yaml.")]
+Seed = Annotated[int, typer.Option(help="Decides weights, batches and crops.")]
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one sentence and exit status 2."""
+    try:
+        app()
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def plan() -> None:
+    """Check params.yaml and write what each run is made of (first stage of the pipeline)."""
+    from studylib.config import read_params
+    from studylib.plan import write_plan
+
+    root = project_root()
+    params = read_params(root / "params.yaml")
+    study = root / "results" / params.study.name
+    write_plan(params, root / "notebooks", study / "plan")
+    runs, seeds = len(params.study.runs), len(params.study.seeds)
+    print(f"study {params.study.name}: {runs} runs x {seeds} seeds, corpus {params.corpus.name}")
+
+
+@app.command()
+def corpus() -> None:
+    """Make the corpus of params.yaml under data/, unless it is there already."""
+    from studylib.config import read_params
+    from studylib.corpus import SOURCES
+
+    root = project_root()
+    settings = read_params(root / "params.yaml").corpus
+    if settings.source not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise StudyError(
+            f"params.yaml: corpus.source is {settings.source!r}; expected one of {known}"
+        )
+    print(SOURCES[settings.source](settings.settings, corpus_folder(root, settings.name)))
+
+
+@app.command()
+def train(run: RunName, seed: Seed = 0) -> None:
+    """Train one run, without its notebook."""
+    from studylib.config import read_params, run_settings
+    from studylib.corpus.store import open_corpus
+    from studylib.training import train as train_run
+
+    root = project_root()
+    settings = run_settings(read_params(root / "params.yaml"), run)
+    train_run(
+        settings,
+        open_corpus(corpus_folder(root, settings.corpus.name)),
+        seed,
+        run_folder(root, settings.study, "train", run, seed),
+        checkpoints=root / ".checkpoints",
+    )
+
+
+@app.command()
+def evaluate(run: RunName, seed: Seed = 0) -> None:
+    """Evaluate one trained run, without its notebook."""
+    from studylib.config import read_params
+    from studylib.corpus.store import open_corpus
+    from studylib.evaluation import evaluate as evaluate_run
+
+    root = project_root()
+    params = read_params(root / "params.yaml")
+    metrics = evaluate_run(
+        run_folder(root, params.study.name, "train", run, seed) / "model.safetensors",
+        open_corpus(corpus_folder(root, params.corpus.name)),
+        params.evaluate,
+        run_folder(root, params.study.name, "evaluate", run, seed),
+    )
+    print(_eer_line(metrics))
+
+
+@app.command()
+def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel_whitened.")]):
+    """Evaluate a baseline that learns no network."""
+    from studylib.baselines import evaluate_baseline
+    from studylib.config import read_params
+    from studylib.corpus.store import open_corpus
+
+    root = project_root()
+    params = read_params(root / "params.yaml")
+    metrics = evaluate_baseline(
+        name,
+        open_corpus(corpus_folder(root, params.corpus.name)),
+        params.evaluate,
+        run_folder(root, params.study.name, "evaluate", name, 0),
+    )
+    print(_eer_line(metrics))
+
+
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="A notebook of notebooks/, without .ipynb.")],
+    output: Annotated[Path, typer.Argument(help="The executed copy.")],
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="key=value, as often as needed.")
+    ] = None,
+) -> None:
+    """Execute a notebook with papermill; folders are made, mistakes told in one sentence."""
+    import yaml
+
+    from studylib.notebooks import run_notebook
+
+    pairs = [text.partition("=") for text in parameter or []]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise StudyError(f"-p {key}: expected key=value")
+    parameters = {key: yaml.safe_load(value) for key, _, value in pairs}
+    run_notebook(project_root() / "notebooks" / f"{name}.ipynb", output, parameters)
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
+) -> None:
+    """Make a parameter file the active study: check it, then copy it to params.yaml."""
+    from studylib.config import read_params, run_settings
+
+    params = read_params(file)
+    for run in params.study.runs:
+        run_settings(params, run)
+    target = project_root() / "params.yaml"
+    partial = target.with_name("params.yaml.partial")
+    partial.write_bytes(file.read_bytes())
+    partial.replace(target)
+    print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
+
+
+def _eer_line(metrics: dict) -> str:
+    low, high = metrics["eer_interval"]
+    return f"EER {100 * metrics['eer']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"

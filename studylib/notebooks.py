@@ -1,0 +1,38 @@
+"""Executing the study's notebooks with papermill: folders made, mistakes told in one sentence."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from studylib.errors import StudyError
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
+    """Execute a notebook with parameters; its printed progress is shown as it comes.
+
+    Raises
+    ------
+    StudyError
+        If the notebook is missing, or its own StudyError; any other error is raised as papermill
+        does. The executed copy, up to the failing cell, is at `output` in every case.
+    """
+    if not notebook.exists():
+        raise StudyError(f"{notebook} does not exist: expected a notebook")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            output,
+            parameters,
+            progress_bar=False,
+            log_output=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+        )
+    except PapermillExecutionError as error:
+        if error.ename == "StudyError":
+            raise StudyError(error.evalue) from None
+        raise

@@ -1,0 +1,25 @@
+"""Where things are, from the project's root, whatever folder a notebook is opened in."""
+
+from pathlib import Path
+
+from studylib.errors import StudyError
+
+
+def project_root() -> Path:
+    """The nearest folder, from the present one upwards, that holds params.yaml and dvc.yaml."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").exists() and (folder / "dvc.yaml").exists():
+            return folder
+    raise StudyError(
+        f"{here} is not inside the project: expected params.yaml and dvc.yaml above it"
+    )
+
+
+def corpus_folder(root: Path, name: str) -> Path:
+    return root / "data" / name
+
+
+def run_folder(root: Path, study: str, stage: str, run: str, seed: int) -> Path:
+    """results/<study>/<stage>/<run>-<seed>, where stage is "train" or "evaluate"."""
+    return root / "results" / study / stage / f"{run}-{seed}"

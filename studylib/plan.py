@@ -1,0 +1,88 @@
+"""The plan of a study: for each run, all that decides its outcome, in one small file.
+
+The pipeline's first stage writes these files; a run's stages depend on its own alone. So a change
+of one loss's source or numbers reruns the runs of that loss, a new run executes alone, and opening
+and saving a notebook, which changes its bytes but not its code, reruns nothing behind the plan.
+"""
+
+import ast
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from studylib.config import Params, run_settings
+from studylib.errors import StudyError
+from studylib.provenance import PACKAGE, write_json
+
+# Where text is part of the result: their executed copies are the study's report.
+REPORTS = ("corpus", "losses", "embeddings")
+
+
+def write_plan(params: Params, notebooks: Path, out: Path) -> None:
+    """Write `out`: train/<run>.json, baselines.json and notebooks/<name>.json.
+
+    Raises
+    ------
+    StudyError
+        If any run's settings are not valid; nothing is written then.
+    """
+    runs = {name: run_ingredients(params, name) for name in params.study.runs}
+    sources = {path.stem: notebook_source(path) for path in sorted(notebooks.glob("*.ipynb"))}
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "train").mkdir(parents=True)
+    (partial / "notebooks").mkdir()
+    for name, ingredients in runs.items():
+        write_json(partial / "train" / f"{name}.json", ingredients)
+    for name, source in sources.items():
+        write_json(partial / "notebooks" / f"{name}.json", source)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+
+
+def run_ingredients(params: Params, name: str) -> dict[str, Any]:
+    """The settings of a run and the hash of each source file of its loss and its trunk."""
+    settings = run_settings(params, name)
+    roots = [
+        PACKAGE / "losses" / f"{settings.loss.name}.py",
+        PACKAGE / "trunks" / f"{settings.trunk.name}.py",
+    ]
+    files = sorted(set().union(*(imported_files(root) for root in roots)))
+    return {
+        "settings": settings.model_dump(mode="json", exclude={"study"}),
+        "source": {
+            path.relative_to(PACKAGE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+        },
+    }
+
+
+def imported_files(file: Path) -> set[Path]:
+    """A file of studylib.losses or studylib.trunks and those of these packages that it imports."""
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            parts = (module or "").split(".")
+            if len(parts) == 3 and parts[0] == "studylib" and parts[1] in ("losses", "trunks"):
+                waiting.append(PACKAGE / parts[1] / f"{parts[2]}.py")
+    return found
+
+
+def notebook_source(path: Path) -> list[str]:
+    """What of a notebook decides its outcome: its code cells; for a report, its text as well."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (ValueError, json.JSONDecodeError, nbformat.ValidationError) as error:
+        raise StudyError(f"{path} is not a readable notebook: {error}") from None
+    kinds = ("code", "markdown") if path.stem in REPORTS else ("code",)
+    return [cell.source for cell in notebook.cells if cell.cell_type in kinds]
