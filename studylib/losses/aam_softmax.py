@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import add_angle, cosine_matrix, flatten, loss_forward, require
 
 
 class AamSoftmax(nn.Module):
@@ -22,8 +22,8 @@ class AamSoftmax(nn.Module):
     Source: Deng et al. 2019 (ArcFace), equation 3. The falling branch is that of the authors' code
     and of Chung et al. 2020. Coria et al. 2020 chose margin 0.05 and scale 10.
 
-    Departures: cos(theta + margin) is expanded as cos cos - sin sin, and sin(theta) has a floor of
-    1e-12: arccos and a bare square root have no finite derivative where theta is 0 or pi.
+    Departures: none in value. `add_angle` expands the cosine of a sum and keeps the sine off zero,
+    where neither arccos nor a square root has a finite derivative.
 
     Legend: theta_j the angle in radians between x and row j of weight (C, D); margin in radians;
     N, M, D, C and the initial weight as in `softmax.py`. `margin` and `scale` are plain numbers,
@@ -46,15 +46,6 @@ class AamSoftmax(nn.Module):
         """Loss of embeddings (N, M, D) of the speakers labels (N,): a scalar."""
         x, y = flatten(embeddings, labels)
         cosines = cosine_matrix(x, self.weight)  # (N * M, C)
-        cos_y = cosines.gather(1, y[:, None])  # (N * M, 1)
-        target = add_angle(cos_y, self.margin)
-        logits = self.scale * cosines.scatter(1, y[:, None], target)
+        cos_y = cosines.gather(1, y[:, None])  # (N * M, 1), the true speaker's
+        logits = self.scale * cosines.scatter(1, y[:, None], add_angle(cos_y, self.margin))
         return F.cross_entropy(logits, y)
-
-
-def add_angle(cosines: Tensor, margin: float) -> Tensor:
-    """cos(theta + margin) from cos(theta), falling over the whole of 0 <= theta <= pi."""
-    sines = ((1 - cosines) * (1 + cosines)).clamp_min(1e-24).sqrt()
-    with_margin = cosines * math.cos(margin) - sines * math.sin(margin)
-    beyond_pi = cosines - margin * math.sin(margin)
-    return torch.where(cosines > -math.cos(margin), with_margin, beyond_pi)

@@ -4,6 +4,7 @@ Plain functions, so that each loss file still reads as its equation. Letters, he
 loss: N speakers in the batch, M utterances of each, D dimensions, C training speakers.
 """
 
+import math
 from collections.abc import Callable
 from functools import wraps
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from studylib.errors import StudyError
 
 # An embedding shorter than this has no direction. It lies far below any length that training meets.
-SHORTEST = 1e-12
+SHORTEST = 1e-6
 # The smallest value that a learned factor kept positive can take.
 SMALLEST_FACTOR = 1e-6
 
@@ -106,7 +107,7 @@ def normalise(x: Tensor) -> Tensor:
     """Scale vectors (..., D) to length 1.
 
     A vector of length zero has no direction: it stays zero, its cosine with anything is 0, and it
-    gets no gradient (dividing by a tiny constant instead would multiply the gradient by 1e12).
+    gets no gradient (dividing by a tiny constant instead would make the gradient huge).
     """
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return torch.where(length > SHORTEST, x / length.clamp_min(SHORTEST), 0.0)
@@ -115,6 +116,26 @@ def normalise(x: Tensor) -> Tensor:
 def cosine_matrix(x: Tensor, y: Tensor) -> Tensor:
     """Cosine of each row of x (..., A, D) with each row of y (B, D): (..., A, B)."""
     return normalise(x) @ normalise(y).T
+
+
+def add_angle(cosines: Tensor, margin: float) -> Tensor:
+    """cos(theta + margin) from cos(theta), falling over the whole of 0 <= theta <= pi.
+
+    Expanded as cos cos - sin sin, because arccos has no finite derivative where theta is 0 or pi;
+    the sine has a floor of 1e-12 for the same reason. Past theta + margin = pi, where the cosine
+    rises again, cos(theta) - margin * sin(margin) takes over and goes on falling.
+
+    Parameters
+    ----------
+    cosines : Tensor
+        cos(theta), any shape; rounding may have carried them a little beyond -1 or 1.
+    margin : float
+        Radians, 0 <= margin < pi / 2.
+    """
+    sines = ((1 - cosines) * (1 + cosines)).clamp_min(1e-24).sqrt()
+    turned = cosines * math.cos(margin) - sines * math.sin(margin)
+    beyond_pi = cosines - margin * math.sin(margin)
+    return torch.where(cosines > -math.cos(margin), turned, beyond_pi)
 
 
 def inverse_softplus(value: float) -> Tensor:

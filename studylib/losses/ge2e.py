@@ -1,0 +1,57 @@
+"""GE2E: every utterance finds its speaker's centroid, left without it, among all centroids."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from studylib.losses.common import inverse_softplus, loss_forward, normalise, positive, require
+
+
+class Ge2e(nn.Module):
+    """Recognise each utterance among the speakers' centroids, its own one computed without it.
+
+        c_k     = mean of x_k1 .. x_kM                    centroid of speaker k
+        c_j^(i) = mean of x_j1 .. x_jM without x_ji       the same, leaving utterance i out
+        S_jik   = w * cos(x_ji, c_k) + b  for k != j,  w * cos(x_ji, c_j^(i)) + b  for k = j
+        loss    = mean over the N * M utterances ji of  -log( exp(S_jij) / sum_k exp(S_jik) )
+
+    Source: Wan et al. 2018, section 2.1 (its softmax form); Chung et al. 2020, section 2.2.
+
+    Departures: the mean over utterances, where Wan et al. sum; the centroids are means of the
+    embeddings as they come, as in Chung et al., where Wan et al. normalise them first; w is
+    softplus of the learned `raw_w` plus 1e-6, positive by construction. All cosines keep their
+    gradient, negative ones too. A softmax does not change when all its logits are shifted, so b has
+    no influence on the loss; it is kept because the papers have it.
+
+    Legend: N speakers of M >= 2 utterances, x_ji utterance i of speaker j; w starts at 10, b at -5.
+    """
+
+    scoring = "cosine"
+    min_utterances_per_speaker = 2
+
+    def __init__(
+        self, embedding_dim: int, n_speakers: int, *, w: float = 10.0, b: float = -5.0
+    ) -> None:
+        super().__init__()
+        require(w > 1e-6, f"ge2e: w must start above 1e-6, got {w}.")
+        self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
+        self.raw_w = nn.Parameter(inverse_softplus(w))
+        self.b = nn.Parameter(torch.tensor(float(b)))
+
+    @property
+    def w(self) -> Tensor:
+        """The positive factor of the cosine, a scalar derived from `raw_w`."""
+        return positive(self.raw_w)
+
+    @loss_forward
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of embeddings (N, M, D) of the distinct speakers labels (N,): a scalar."""
+        n, m, _ = embeddings.shape
+        x = normalise(embeddings)
+        sums = embeddings.sum(dim=1, keepdim=True)  # (N, 1, D), M times the centroids
+        left_out = (x * normalise(sums - embeddings)).sum(dim=2)  # (N, M): cos(x_ji, c_j^(i))
+        cosines = x @ normalise(sums[:, 0]).T  # (N, M, N): cos(x_ji, c_k)
+        own = torch.eye(n, dtype=torch.bool, device=x.device)[:, None]  # (N, 1, N): k = j
+        logits = self.w * torch.where(own, left_out[..., None], cosines) + self.b
+        speakers = torch.arange(n, device=x.device).repeat_interleave(m)
+        return F.cross_entropy(logits.flatten(0, 1), speakers)

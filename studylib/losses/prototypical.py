@@ -1,0 +1,43 @@
+"""Prototypical loss: find each speaker's query among the prototypes, by Euclidean distance."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from studylib.losses.common import loss_forward
+
+
+class Prototypical(nn.Module):
+    """Recognise each speaker's last utterance among the means of the batch's other utterances.
+
+        c_k  = mean of x_k1 .. x_k(M-1)                  the prototype of speaker k
+        d_jk = ||x_jM - c_k||^2                          the query of j to prototype k
+        loss = mean over the N speakers j of  -log( exp(-d_jj) / sum_k exp(-d_jk) )
+
+    Source: Snell, Swersky and Zemel 2017, equation 2; Chung et al. 2020, section 2.2.
+
+    Departures: none in value. The squared distance is expanded as |q|^2 - 2 q.c + |c|^2, one matrix
+    product instead of an N x D x N tensor of differences; the prototypes' mean is first taken off
+    both sides, which changes no distance and keeps float32's digits for what differs.
+
+    Legend: N speakers of M >= 2 utterances, x_ji utterance i of speaker j. Embeddings are
+    normalised neither here nor when they are scored: `scoring` is Euclidean. Nothing is learned.
+    """
+
+    scoring = "euclidean"
+    min_utterances_per_speaker = 2
+
+    def __init__(self, embedding_dim: int, n_speakers: int) -> None:
+        super().__init__()
+        self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
+
+    @loss_forward
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of embeddings (N, M, D) of the distinct speakers labels (N,): a scalar."""
+        prototypes = embeddings[:, :-1].mean(dim=1)  # (N, D)
+        middle = prototypes.mean(dim=0)
+        q, c = embeddings[:, -1] - middle, prototypes - middle  # (N, D) each
+        squares_q, squares_c = q.square().sum(dim=1), c.square().sum(dim=1)
+        distances = squares_q[:, None] - 2 * q @ c.T + squares_c  # (N, N)
+        own = torch.arange(len(distances), device=distances.device)
+        return F.cross_entropy(-distances, own)
