@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studylib.trunks.pooling import POOLINGS
+from studylib.trunks.pooling import make_pooling
 from studylib.trunks.residual import initialise, stage
 
 
@@ -21,7 +21,9 @@ class FastResNet34(nn.Module):
     width : int
         Channels of the first stage; the others have 2, 4 and 8 times as many.
     pooling : str
-        "sap" or "asp" (self-attentive mean, mean and deviation), or "tap" (plain mean).
+        "sap" (self-attentive mean), or "asp", "tap", "statistics".
+    n_features : int
+        Mel bands of the input.
     """
 
     features = "log_mel"
@@ -42,7 +44,7 @@ class FastResNet34(nn.Module):
         self.layer2 = stage(width, 2 * width, blocks=4, stride=2)
         self.layer3 = stage(2 * width, 4 * width, blocks=6, stride=2)
         self.layer4 = stage(4 * width, 8 * width, blocks=3, stride=1)
-        self.pooling = POOLINGS[pooling](8 * width)
+        self.pooling = make_pooling(pooling, 8 * width)
         self.fc = nn.Linear(8 * width * self.pooling.expansion, embedding_dim)
         initialise(self)
 

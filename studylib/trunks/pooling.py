@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from studylib.errors import StudyError
+
 SMALLEST_VARIANCE = 1e-5  # below it the deviation is held, so that its gradient is 0 and not NaN
 
 
@@ -84,6 +86,13 @@ POOLINGS: dict[str, type[nn.Module]] = {
     "sap": SelfAttentive,
     "asp": AttentiveStatistics,
 }
+
+
+def make_pooling(name: str, channels: int) -> nn.Module:
+    """The pooling of that name; its `expansion` times `channels` is the length of its output."""
+    if name not in POOLINGS:
+        raise StudyError(f"pooling: {name!r} is not one of {', '.join(POOLINGS)}")
+    return POOLINGS[name](channels)
 
 
 def safe_sqrt(variance: Tensor) -> Tensor:

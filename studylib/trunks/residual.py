@@ -3,18 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-class SqueezeExcitation(nn.Module):
-    """Scale each channel by a gate computed from all channels' means (Hu et al. 2018)."""
-
-    def __init__(self, channels: int, reduction: int = 8):
-        super().__init__()
-        self.down = nn.Linear(channels, channels // reduction)
-        self.up = nn.Linear(channels // reduction, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = self.up(F.relu(self.down(x.mean((2, 3))))).sigmoid()
-        return x * gate[:, :, None, None]
+from studylib.trunks.squeeze_excitation import SqueezeExcitation
 
 
 class ResidualBlock(nn.Module):
@@ -30,7 +19,7 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.se = SqueezeExcitation(channels)
+        self.se = SqueezeExcitation(channels, bottleneck=channels // 8)
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Sequential(
@@ -43,7 +32,7 @@ class ResidualBlock(nn.Module):
         return F.relu(y + self.shortcut(x), inplace=True)
 
 
-def stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+def stage(in_channels: int, channels: int, *, blocks: int, stride: int) -> nn.Sequential:
     """A row of residual blocks, the first of them with the stride."""
     first = ResidualBlock(in_channels, channels, stride)
     return nn.Sequential(first, *(ResidualBlock(channels, channels, 1) for _ in range(blocks - 1)))
