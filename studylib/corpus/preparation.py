@@ -85,6 +85,11 @@ class PreparationSettings(BaseModel):
         splits = {row.split for row in recordings} & {"dev", "test"}
         return {split: TrialList(recipe="all_pairs", split=split) for split in sorted(splits)}
 
+    def content(self) -> dict[str, Any]:
+        """What is kept with the corpus, and must agree for a corpus to be the same."""
+        left_out = dict.fromkeys(self.places, True) | {"splits": {"file": True}}
+        return self.model_dump(mode="json", exclude=left_out)
+
     def decoding(self) -> Decoding:
         return Decoding(
             pieces=self.pieces_per_utterance,
@@ -159,7 +164,7 @@ def prepare_recordings(
         )
         lists = settings.trial_lists(recordings)
         description = dict(facts) | {
-            "settings": settings.model_dump(mode="json", exclude=set(settings.places)),
+            "settings": settings.content(),
             "trial_lists": {name: trial_list.identity() for name, trial_list in lists.items()},
             "files": fingerprint(recordings, root),
         }
