@@ -21,8 +21,10 @@ ACCENTS = (
     "en-US-nyc",
 )
 
-# Mean and standard deviation (of the logarithm) of the fundamental frequency, Hz.
+# Mean, Hz, and standard deviation of the logarithm of a speaker's median fundamental frequency.
 F0 = {"m": (112.0, 0.17), "f": (195.0, 0.13)}
+# Where in the engine's range of pitch, from bottom 0 to top 1, the median comes out.
+MEDIAN_IN_RANGE = 0.7
 # Mean of the scale common to all formants; women's vocal tracts are shorter.
 FORMANT_SCALE = {"m": 0.98, "f": 1.10}
 
@@ -36,7 +38,7 @@ class Voice:
     sex, accent : str
         "f" or "m"; one of ACCENTS.
     f0 : float
-        Lowest fundamental frequency of ordinary speech, Hz.
+        Median fundamental frequency, Hz.
     words_per_minute : float
         How fast the speaker talks.
     warp : float
@@ -60,10 +62,11 @@ def draw_voice(sex: str, rng: np.random.Generator) -> Voice:
     mean, spread = F0[sex]
     f0 = mean * np.exp(rng.normal(0, spread))
     warp = np.exp(rng.normal(0, 0.05))
-    top = f0 * rng.uniform(1.10, 1.75)
+    widening = rng.uniform(1.10, 1.75)
+    bottom = f0 / (1 + MEDIAN_IN_RANGE * (widening - 1)) / warp
     lines = (
         f"gender {'female' if sex == 'f' else 'male'}",
-        f"pitch {f0 / warp:.0f} {top / warp:.0f}",
+        f"pitch {bottom:.0f} {bottom * widening:.0f}",
         *_formants(sex, rng),
         *_source(rng),
         "stressAdd " + _numbers(rng.normal(0, 14, 8)),

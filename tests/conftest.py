@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+import pytest
+
+from studylib.corpus.embedded import EmbeddedSettings, prepare
+from studylib.corpus.store import Corpus
+
+TINY = EmbeddedSettings(
+    n_train_speakers=12,
+    train_utterances=4,
+    n_dev_speakers=8,
+    dev_utterances=4,
+    n_test_speakers=8,
+    test_utterances=4,
+    seed=1,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """An embedded corpus of 12 + 8 + 8 speakers with 4 utterances each: read it, never write."""
+    folder = tmp_path_factory.mktemp("corpora") / "tiny"
+    return prepare(folder, TINY, workers=1, progress=False)

@@ -1,0 +1,161 @@
+"""Session effects measured in their output: SNR, corner frequencies, echo decay, level."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.signal import welch
+
+from studylib.corpus.session import (
+    EQUALISER_HZ,
+    PRESETS,
+    Session,
+    apply_session,
+    draw_session,
+)
+
+RATE = 16_000
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def decibels(power):
+    return 10 * np.log10(power)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """White noise stands for speech: its spectrum is flat, so a filter is seen as it is."""
+    return rng(1).normal(0, 0.05, 10 * RATE)
+
+
+@pytest.fixture(scope="module")
+def speech(noise):
+    swell = np.abs(np.sin(np.arange(5 * RATE) * 2 * np.pi * 3 / RATE))
+    return (noise[: 5 * RATE] * swell * 32768).astype(np.int16)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64])
+def test_with_everything_off_a_session_is_the_identity(speech, dtype):
+    waveform = speech if dtype == np.int16 else (speech / 32768).astype(dtype)
+    out = apply_session(waveform, Session(), rng())
+    assert out.dtype == dtype
+    np.testing.assert_array_equal(out, waveform)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(speech, preset):
+    sessions = [draw_session(PRESETS[preset], rng(seed)) for seed in (3, 3, 4)]
+    assert sessions[0] == sessions[1] != sessions[2]
+    first, again, other_noise = (
+        apply_session(speech, sessions[0], rng(seed)) for seed in (5, 5, 6)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other_noise).any()
+    assert len(first) == len(speech)
+
+
+@pytest.mark.parametrize("snr", [-2.0, 10.0, 35.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_snr_is_the_one_asked_for(speech, snr, seed):
+    """Within 0.5 dB, whatever else the session does."""
+    session = replace(draw_session(PRESETS["hard"], rng(seed)), snr=snr, level=None)
+    waveform = speech / 32768
+    both = apply_session(waveform, session, rng(7))
+    alone = apply_session(waveform, replace(session, snr=None), rng(7))
+    measured = decibels(np.mean(alone**2) / np.mean((both - alone) ** 2))
+    assert measured == pytest.approx(snr, abs=0.5)
+
+
+def gain_of(session, noise, frequency):
+    out = apply_session(noise, session, rng())
+    at, before = welch(noise, RATE, nperseg=2048)
+    _, after = welch(out, RATE, nperseg=2048)
+    return np.interp(frequency, at, decibels(after / before))
+
+
+def test_filters_pass_and_stop_where_they_should(noise):
+    session = Session(high_pass=200.0, low_pass=4000.0)
+    assert gain_of(session, noise, [200, 4000]) == pytest.approx([-3, -3], abs=0.7)
+    assert gain_of(session, noise, [600, 2000]) == pytest.approx([0, 0], abs=0.3)
+    assert (gain_of(session, noise, [60, 6500]) < -25).all()
+
+
+def test_the_equaliser_has_its_gains_at_its_frequencies(noise):
+    gains = tuple(rng(2).normal(0, 5, len(EQUALISER_HZ)).tolist())
+    measured = gain_of(Session(equaliser=gains), noise, EQUALISER_HZ[2:-1])
+    assert measured == pytest.approx(gains[2:-1], abs=0.8)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.7])
+def test_an_echo_falls_by_60_db_in_the_reverberation_time(seconds):
+    click = np.zeros(RATE)
+    click[0] = 1.0
+    echo = apply_session(click, Session(reverberation=seconds, direct=0.0, room_seed=4), rng())
+    assert echo[0] == pytest.approx(1.0, abs=1e-4)
+    # Energies of the direct sound and of the echo are equal at 0 dB.
+    assert np.sum(echo[1:] ** 2) == pytest.approx(1.0, rel=0.01)
+    start = int(0.02 * RATE)
+    blocks = echo[start : start + int(0.7 * seconds * RATE)]
+    size = len(blocks) // 20
+    energy = decibels((blocks[: 20 * size].reshape(20, size) ** 2).mean(axis=1))
+    slope = np.polyfit(np.arange(20) * size / RATE, energy, 1)[0]
+    assert -60 / slope == pytest.approx(seconds, rel=0.1)
+
+
+def test_an_echo_does_not_come_before_its_sound():
+    late = np.zeros(RATE, dtype=np.float64)
+    late[-1600:] = 0.5
+    out = apply_session(late, Session(reverberation=0.8), rng())
+    assert np.abs(out[: RATE - 1600]).max() < 1e-5
+
+
+@pytest.mark.parametrize("level", [-40.0, -25.0])
+def test_the_level_is_the_one_asked_for(speech, level):
+    out = apply_session(speech, Session(level=level, snr=10.0), rng())
+    assert decibels(np.mean((out / 32768) ** 2)) == pytest.approx(level, abs=0.05)
+
+
+def test_a_level_that_would_clip_is_lowered():
+    peaky = np.zeros(RATE)
+    peaky[::4000] = 0.5
+    out = apply_session(peaky, Session(level=-10.0), rng())
+    assert np.abs(out).max() == pytest.approx(0.99, abs=1e-3)
+
+
+def test_noise_has_the_slope_asked_for(noise):
+    session = Session(snr=0.0, noise_slope=-6.0)
+    added = apply_session(noise, session, rng()) - noise
+    at, power = welch(added, RATE, nperseg=2048)
+    low, high = np.interp([250, 4000], at, decibels(power))
+    assert (high - low) / 4 == pytest.approx(-6.0, abs=0.5)  # four octaves
+
+
+def test_silence_stays_finite():
+    session = draw_session(PRESETS["hard"], rng())
+    out = apply_session(np.zeros(RATE, dtype=np.int16), session, rng())
+    assert np.abs(out).max() <= 1
+
+
+def test_presets_grow_harder():
+    drawn = {
+        name: [draw_session(preset, rng(seed)) for seed in range(300)]
+        for name, preset in PRESETS.items()
+    }
+    for measure in (
+        lambda s: -s.snr,
+        lambda s: np.std(s.equaliser),
+        lambda s: s.low_pass is not None,
+        lambda s: s.reverberation is not None,
+    ):
+        means = [np.mean([measure(s) for s in drawn[name]]) for name in ("mild", "mid", "hard")]
+        assert means == sorted(means)
+
+
+def test_a_waveform_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="int16 or float"):
+        apply_session(np.zeros(10, dtype=np.int32), Session(), rng())
+    with pytest.raises(ValueError, match="one row"):
+        apply_session(np.zeros((2, 10)), Session(), rng())

@@ -1,0 +1,160 @@
+"""Trial recipes against closed-form counts and plain loops; list files against their mistakes."""
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from studylib.corpus.trials import (
+    all_pairs,
+    cross_session,
+    per_speaker,
+    read_voxceleb_list,
+    same_sex,
+)
+from studylib.errors import StudyError
+
+# Utterances of each test speaker; speakers are interleaved below.
+COUNTS = {"a": 5, "b": 3, "c": 1, "d": 4}
+SEX = {"a": "f", "b": "m", "c": "f", "d": "f"}
+
+
+@pytest.fixture
+def table():
+    rows = [
+        {
+            "id": f"{speaker}{number}",
+            "speaker": speaker,
+            "session": f"{speaker}-{number // 2}",
+            "split": "test",
+            "sex": SEX[speaker],
+        }
+        for number in range(5)
+        for speaker in COUNTS
+        if number < COUNTS[speaker]
+    ]
+    train = {"id": "z0", "speaker": "z", "session": "z", "split": "train", "sex": "m"}
+    return pd.DataFrame([train, *rows])
+
+
+def as_set(trials):
+    return set(zip(trials["first"].astype(str), trials["second"].astype(str), strict=True))
+
+
+def loop(table, keep):
+    """The same trials, pair by pair."""
+    rows = table[table["split"] == "test"].to_dict("records")
+    return {(one["id"], two["id"]) for one, two in combinations(rows, 2) if keep(one, two)}
+
+
+def check_form(trials, table):
+    assert list(trials.columns) == ["first", "second", "target"]
+    speaker = table.set_index("id")["speaker"]
+    same = (
+        speaker[trials["first"].astype(str)].to_numpy()
+        == speaker[trials["second"].astype(str)].to_numpy()
+    )
+    np.testing.assert_array_equal(trials["target"], same)
+    unordered = {frozenset(pair) for pair in as_set(trials)}
+    assert len(unordered) == len(trials)
+    assert all(len(pair) == 2 for pair in unordered)
+
+
+def test_all_pairs_counts_are_those_of_the_closed_form(table):
+    trials = all_pairs(table, "test")
+    check_form(trials, table)
+    assert len(trials) == comb(sum(COUNTS.values()), 2)
+    assert trials["target"].sum() == sum(comb(count, 2) for count in COUNTS.values())
+    assert as_set(trials) == loop(table, lambda one, two: True)
+
+
+def test_same_sex_keeps_the_pairs_of_one_sex(table):
+    trials = same_sex(table, "test")
+    check_form(trials, table)
+    assert as_set(trials) == loop(table, lambda one, two: one["sex"] == two["sex"])
+    with pytest.raises(StudyError, match="'sex'"):
+        same_sex(table.drop(columns="sex"), "test")
+
+
+def test_cross_session_leaves_out_one_speakers_own_session(table):
+    trials = cross_session(table, "test")
+    check_form(trials, table)
+    assert as_set(trials) == loop(
+        table,
+        lambda one, two: one["speaker"] != two["speaker"] or one["session"] != two["session"],
+    )
+
+
+@pytest.mark.parametrize("n", [1, 3, 50])
+def test_per_speaker_gives_n_targets_where_there_are_as_many(table, n):
+    trials = per_speaker(table, "test", n, np.random.default_rng(0))
+    check_form(trials, table)
+    targets = trials[trials["target"]]
+    of_speaker = targets["first"].astype(str).str[0].value_counts()
+    for speaker, count in COUNTS.items():
+        assert of_speaker.get(speaker, 0) == min(n, comb(count, 2))
+    assert n <= (~trials["target"]).sum() <= n * len(COUNTS)
+
+
+def test_per_speaker_repeats_with_its_seed_only(table):
+    first, again, other = (
+        as_set(per_speaker(table, "test", 2, np.random.default_rng(seed))) for seed in (3, 3, 4)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_per_speaker_is_balanced_and_even_on_a_larger_corpus():
+    n_speakers, n_utterances, n = 30, 20, 40
+    table = pd.DataFrame(
+        {
+            "id": [f"u{row}" for row in range(n_speakers * n_utterances)],
+            "speaker": np.repeat(np.arange(n_speakers), n_utterances).astype(str),
+            "split": "dev",
+        }
+    )
+    trials = per_speaker(table, "dev", n, np.random.default_rng(1))
+    check_form(trials, table)
+    assert trials["target"].sum() == (~trials["target"]).sum() == n * n_speakers
+
+
+def test_an_empty_split_is_named(table):
+    with pytest.raises(StudyError, match="'dev'"):
+        all_pairs(table, "dev")
+
+
+GOOD = "1 id1/v/1.wav id1/w/2.wav\n0 id1/v/1.wav id2/v/1.wav\n\n"
+IDS = pd.Index(["id2/v/1.wav", "id1/v/1.wav", "id1/w/2.wav"])
+
+
+def test_a_voxceleb_list_is_read_line_by_line(tmp_path):
+    (tmp_path / "list.txt").write_text(GOOD)
+    trials = read_voxceleb_list(tmp_path / "list.txt", IDS)
+    assert trials.astype({"first": str, "second": str}).values.tolist() == [
+        ["id1/v/1.wav", "id1/w/2.wav", True],
+        ["id1/v/1.wav", "id2/v/1.wav", False],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "1 id1/v/1.wav\n", r"list\.txt, line 4: expected '<0 or 1>"),
+        ("2 id1/v/1.wav id2/v/1.wav\n", r"list\.txt, line 1: expected"),
+        (GOOD + "1 id1/v/1.wav id9/v/1.wav\n", r"line 4: the utterance 'id9/v/1.wav' is not"),
+        (GOOD + "1 id8/v/1.wav id1/v/1.wav\n", r"line 4: the utterance 'id8/v/1.wav' is not"),
+        ("\n\n", r"list\.txt is empty"),
+    ],
+    ids=["two fields", "target 2", "unknown second", "unknown first", "empty"],
+)
+def test_a_mistake_in_a_list_is_told_with_its_line(tmp_path, text, message):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(StudyError, match=message):
+        read_voxceleb_list(tmp_path / "list.txt", IDS)
+
+
+def test_a_missing_list_is_told(tmp_path):
+    with pytest.raises(StudyError, match=r"none\.txt cannot be read"):
+        read_voxceleb_list(tmp_path / "none.txt", IDS)
