@@ -1,0 +1,607 @@
+"""Each loss against its paper's equation written as loops, a library, and its limiting cases.
+
+The transcriptions below share nothing with the package: plain loops over float64 numbers, one
+utterance, pair or triplet at a time. Autograd runs through them, so gradients are compared too.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+import pytorch_metric_learning.distances as pml_distances
+import pytorch_metric_learning.losses as pml
+import pytorch_metric_learning.reducers as pml_reducers
+import torch
+import torch.nn.functional as F
+from test_losses import CLASSIFICATION, batch, build, same_value
+from torch import Tensor, nn
+
+from studylib.losses import LOSSES
+from studylib.losses.common import add_angle, cosine_matrix, normalise, positive
+from studylib.losses.triplet import hardest_negatives
+
+
+def cos(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum() / ((a * a).sum().sqrt() * (b * b).sum().sqrt())
+
+
+def mean(values: list[Tensor]) -> Tensor:
+    return sum(values) / len(values)
+
+
+def minus_log_softmax(logits: list[Tensor], own: int) -> Tensor:
+    return -torch.log(torch.exp(logits[own]) / sum(torch.exp(logit) for logit in logits))
+
+
+def utterances(x: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, int]]:
+    for j in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            yield x[j, i], int(labels[j])
+
+
+def softmax(loss, x, labels):
+    rows = list(zip(loss.weight, loss.bias, strict=True))
+
+    def of(u, y):
+        return minus_log_softmax([(w * u).sum() + b for w, b in rows], y)
+
+    return mean([of(u, y) for u, y in utterances(x, labels)])
+
+
+def by_angle(loss, x, labels, target: Callable[[Tensor], Tensor], scale: float):
+    """Cross-entropy of scale * cos, the true speaker's angle first turned into a target."""
+    values = []
+    for u, y in utterances(x, labels):
+        cosines = [cos(w, u) for w in loss.weight]
+        cosines[y] = target(torch.arccos(cosines[y]))
+        values.append(minus_log_softmax([scale * c for c in cosines], y))
+    return mean(values)
+
+
+def am_softmax(loss, x, labels):
+    return by_angle(loss, x, labels, lambda angle: torch.cos(angle) - loss.margin, loss.scale)
+
+
+def arc(angle: Tensor, margin: float) -> Tensor:
+    if angle + margin < math.pi:
+        return torch.cos(angle + margin)
+    return torch.cos(angle) - margin * math.sin(margin)
+
+
+def aam_softmax(loss, x, labels):
+    return by_angle(loss, x, labels, lambda angle: arc(angle, loss.margin), loss.scale)
+
+
+def coco(loss, x, labels):
+    return by_angle(loss, x, labels, torch.cos, loss.alpha)
+
+
+def subcenter_aam_softmax(loss, x, labels):
+    k = loss.n_subcenters
+    values = []
+    for u, y in utterances(x, labels):
+        cosines = []
+        for j in range(loss.n_speakers):
+            cosines.append(max(cos(w, u) for w in loss.weight[j * k : (j + 1) * k]))
+        rivals = sorted((j for j in range(len(cosines)) if j != y), key=lambda j: -cosines[j])
+        logits = list(cosines)
+        for j in rivals[: loss.n_rivals]:
+            angle = torch.arccos(cosines[j])
+            if angle > loss.rival_margin:
+                logits[j] = torch.cos(angle - loss.rival_margin)
+            else:
+                logits[j] = torch.cos(angle) + loss.rival_margin * math.sin(loss.rival_margin)
+        logits[y] = arc(torch.arccos(cosines[y]), loss.margin)
+        values.append(minus_log_softmax([loss.scale * logit for logit in logits], y))
+    return mean(values)
+
+
+def sphereface2(loss, x, labels):
+    r, m, b, share = loss.scale, loss.margin, loss.b, loss.positive_weight
+
+    def g(z):
+        return 2 * ((z + 1) / 2) ** loss.t - 1
+
+    values = []
+    for u, y in utterances(x, labels):
+        value = 0.0
+        for j, w in enumerate(loss.weight):
+            if j == y:
+                value += share / r * torch.log1p(torch.exp(-(r * (g(cos(w, u)) - m) + b)))
+            else:
+                value += (1 - share) / r * torch.log1p(torch.exp(r * (g(cos(w, u)) + m) + b))
+        values.append(value)
+    return mean(values)
+
+
+def center(loss, x, labels):
+    pulls = [(1 - cos(u, loss.centers[y])) ** 2 for u, y in utterances(x, labels)]
+    return softmax(loss, x, labels) + loss.center_weight / 2 * mean(pulls)
+
+
+def contrastive(loss, x, labels):
+    every = list(utterances(x, labels))
+    values = []
+    for i in range(len(every)):
+        for j in range(i + 1, len(every)):
+            d = 1 - cos(every[i][0], every[j][0])
+            if every[i][1] == every[j][1]:
+                values.append(d**2 / 2)
+            else:
+                values.append(torch.clamp(loss.margin - d, min=0) ** 2 / 2)
+    return mean(values)
+
+
+def triplet(loss, x, labels):
+    """The drawn form with a single hardest negative, so that there is nothing to draw; or all."""
+
+    def distance(a, b):
+        if loss.distance == "cosine":
+            return 1 - cos(a, b)
+        a, b = a / a.norm(), b / b.norm()
+        return ((a - b) ** 2).sum()
+
+    def value(a, p, n):
+        delta = distance(a, p) - distance(a, n) + loss.margin
+        if loss.form == "sigmoid":
+            return 1 / (1 + torch.exp(-10 * delta))
+        return torch.clamp(delta, min=0)
+
+    n, m, _ = x.shape
+    values = []
+    for j in range(n):
+        for i in range(m if loss.triplets == "all" else 1):
+            others = [x[k, o] for k in range(n) if k != j for o in range(m)]
+            others.sort(key=lambda other: distance(x[j, i], other).item())
+            kept = max(1, round(loss.hard_fraction * len(others)))
+            assert loss.triplets == "all" or kept == 1
+            for o in range(m):
+                if o != i:
+                    values += [value(x[j, i], x[j, o], other) for other in others[:kept]]
+    return mean(values)
+
+
+def prototypes(x: Tensor) -> list[Tensor]:
+    return [mean(list(speaker[:-1])) for speaker in x]
+
+
+def prototypical(loss, x, labels):
+    c = prototypes(x)
+    n = len(x)
+    d = [[((x[j, -1] - c[k]) ** 2).sum() for k in range(n)] for j in range(n)]
+    return mean([minus_log_softmax([-value for value in d[j]], j) for j in range(n)])
+
+
+def angular_prototypical(loss, x, labels):
+    c = prototypes(x)
+    values = []
+    for j in range(len(x)):
+        logits = [loss.w * cos(x[j, -1], c[k]) + loss.b for k in range(len(x))]
+        values.append(minus_log_softmax(logits, j))
+    return mean(values)
+
+
+def softmax_prototypical(loss, x, labels):
+    return softmax(loss, x, labels) + angular_prototypical(loss, x, labels)
+
+
+def ge2e(loss, x, labels):
+    n, m, _ = x.shape
+    values = []
+    for j in range(n):
+        for i in range(m):
+            logits = []
+            for k in range(n):
+                members = [x[k, o] for o in range(m) if (k, o) != (j, i)]
+                logits.append(loss.w * cos(x[j, i], mean(members)) + loss.b)
+            values.append(minus_log_softmax(logits, j))
+    return mean(values)
+
+
+def supcon(loss, x, labels):
+    every = list(utterances(x, labels))
+    values = []
+    for i, (anchor, y) in enumerate(every):
+        others = [other for o, other in enumerate(every) if o != i]
+        s = [cos(anchor, other) / loss.temperature for other, _ in others]
+        own = [o for o, (_, other_y) in enumerate(others) if other_y == y]
+        values.append(mean([minus_log_softmax(s, o) for o in own]))
+    return mean(values)
+
+
+def circle(loss, x, labels):
+    every = list(utterances(x, labels))
+    values = []
+    for i, (anchor, y) in enumerate(every):
+        of_positives = of_negatives = 0.0
+        for o, (other, other_y) in enumerate(every):
+            if o == i:
+                continue
+            s = cos(anchor, other)
+            if other_y == y:
+                weight = max(0.0, 1 + loss.margin - s.item())
+                of_positives += torch.exp(-loss.scale * weight * (s - (1 - loss.margin)))
+            else:
+                weight = max(0.0, s.item() + loss.margin)
+                of_negatives += torch.exp(loss.scale * weight * (s - loss.margin))
+        values.append(torch.log(1 + of_negatives * of_positives))
+    return mean(values)
+
+
+EQUATIONS = {
+    "softmax": softmax,
+    "am_softmax": am_softmax,
+    "aam_softmax": aam_softmax,
+    "subcenter_aam_softmax": subcenter_aam_softmax,
+    "sphereface2": sphereface2,
+    "coco": coco,
+    "center": center,
+    "contrastive": contrastive,
+    "triplet": triplet,
+    "ge2e": ge2e,
+    "prototypical": prototypical,
+    "angular_prototypical": angular_prototypical,
+    "supcon": supcon,
+    "circle": circle,
+    "softmax_prototypical": softmax_prototypical,
+}
+SHAPES = [(2, 2, 3), (6, 2, 12), (4, 3, 6), (3, 5, 4)]
+TRIPLETS = [
+    {"triplets": triplets, "distance": distance, "form": form, "hard_fraction": fraction}
+    for triplets, fraction in (("drawn", 0.01), ("all", 1.0), ("all", 0.3))
+    for distance in ("squared_euclidean", "cosine")
+    for form in ("hinge", "sigmoid")
+]
+CASES = [(name, {}) for name in LOSSES if name != "triplet"]
+CASES += [("aam_softmax", {"margin": 1.4}), ("sphereface2", {"positive_weight": 0.95, "t": 1.0})]
+CASES += [("triplet", options) for options in TRIPLETS]
+
+
+def test_every_loss_has_its_equation_written_here():
+    assert set(EQUATIONS) == set(LOSSES)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("name", "numbers"), CASES, ids=str)
+def test_value_and_gradients_agree_with_the_equation_in_loops(name, numbers, shape):
+    n, m, d = shape
+    c = n + 3
+    loss = build(name, d=d, c=c, **numbers).double()
+    expected_loss = build(name, d=d, c=c, **numbers).double()
+    embeddings, labels = batch(n, m, d, c)
+    x, expected_x = (embeddings.double().requires_grad_() for _ in range(2))
+    value, expected = loss(x, labels), EQUATIONS[name](expected_loss, expected_x, labels)
+    same_value(value, expected, 1e-9)
+    value.backward()
+    expected.backward()
+    same_value(x.grad, expected_x.grad, 1e-9)
+    for key, parameter in loss.named_parameters():
+        same_value(parameter.grad, expected_loss.get_parameter(key).grad, 1e-9)
+    single = build(name, d=d, c=c, **numbers)
+    same_value(single(embeddings, labels).double(), expected, 2e-6)
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_classification_agrees_with_the_equation_for_single_utterances(name):
+    loss = build(name).double()
+    embeddings, labels = batch(m=1)
+    x = embeddings.double()
+    same_value(loss(x, labels), EQUATIONS[name](loss, x, labels), 1e-9)
+
+
+# --- pytorch-metric-learning ---------------------------------------------------------------------
+
+
+def library(name: str, loss: nn.Module, d: int, c: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The library's loss with our numbers, weights and mean: takes (S, D) and labels (S,)."""
+    mean_reducer = pml_reducers.MeanReducer()
+    common = {"num_classes": c, "embedding_size": d, "reducer": mean_reducer}
+    if name == "am_softmax":
+        other = pml.CosFaceLoss(**common, margin=loss.margin, scale=loss.scale)
+    elif name == "aam_softmax":
+        other = pml.ArcFaceLoss(**common, margin=math.degrees(loss.margin), scale=loss.scale)
+    elif name == "subcenter_aam_softmax":
+        degrees = math.degrees(loss.margin)
+        k = loss.n_subcenters
+        other = pml.SubCenterArcFaceLoss(**common, margin=degrees, scale=loss.scale, sub_centers=k)
+    elif name == "coco":
+        cosine = pml_distances.CosineSimilarity()
+        other = pml.NormalizedSoftmaxLoss(**common, temperature=1 / loss.alpha, distance=cosine)
+    elif name == "supcon":
+        return pml.SupConLoss(temperature=loss.temperature, reducer=mean_reducer)
+    elif name == "circle":
+        return pml.CircleLoss(m=loss.margin, gamma=loss.scale, reducer=mean_reducer)
+    elif name == "triplet":
+        squared = pml_distances.LpDistance(normalize_embeddings=True, p=2, power=2)
+        return pml.TripletMarginLoss(margin=loss.margin, distance=squared, reducer=mean_reducer)
+    with torch.no_grad():
+        other.W.copy_(loss.weight.T)
+    return other
+
+
+@pytest.mark.parametrize("shape", [(6, 2, 12), (5, 4, 7)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("am_softmax", {}),
+        ("aam_softmax", {}),
+        ("aam_softmax", {"margin": 1.2}),
+        ("subcenter_aam_softmax", {"n_rivals": 0}),
+        ("coco", {}),
+        ("supcon", {}),
+        ("circle", {}),
+        ("triplet", {"triplets": "all", "hard_fraction": 1.0}),
+    ],
+    ids=str,
+)
+def test_value_and_gradient_agree_with_pytorch_metric_learning(name, numbers, shape):
+    n, m, d = shape
+    loss = build(name, d=d, c=9, **numbers).double()
+    other = library(name, loss, d, 9)
+    embeddings, labels = batch(n, m, d)
+    x, y = (embeddings.double().requires_grad_() for _ in range(2))
+    value = loss(x, labels)
+    other_value = other(y.flatten(0, 1), labels.repeat_interleave(m))
+    same_value(value, other_value, 1e-7)
+    value.backward()
+    other_value.backward()
+    same_value(x.grad, y.grad, 1e-6)
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("name", ["prototypical", "angular_prototypical"])
+def test_prototypical_losses_are_the_librarys_ntxent_of_queries_and_prototypes(name, m):
+    loss = build(name).double()
+    embeddings, labels = batch(m=m)
+    x = embeddings.double()
+    if name == "prototypical":
+        distance = pml_distances.LpDistance(normalize_embeddings=False, p=2, power=2)
+        other = pml.NTXentLoss(temperature=1.0, distance=distance)
+    else:
+        other = pml.NTXentLoss(temperature=1 / loss.w.item())
+    expected = other(x[:, -1], labels, ref_emb=x[:, :-1].mean(1), ref_labels=labels.clone())
+    same_value(loss(x, labels), expected, 1e-7)
+
+
+def test_contrastive_terms_are_half_the_librarys_squared():
+    loss = build("contrastive", margin=0.8).double()
+    embeddings, labels = batch(m=3)
+    x = embeddings.double()
+    other = pml.ContrastiveLoss(
+        pos_margin=1.0,
+        neg_margin=1 - loss.margin,
+        distance=pml_distances.CosineSimilarity(),
+        reducer=pml_reducers.DoNothingReducer(),
+    )
+    terms = other(x.flatten(0, 1), labels.repeat_interleave(3))
+    total = sum(terms[key]["losses"].square().sum() for key in ("pos_loss", "neg_loss"))
+    # The library takes each pair in both directions.
+    same_value(loss(x, labels), total / 2 / (15 * 14), 1e-9)
+
+
+# --- limiting cases ------------------------------------------------------------------------------
+
+
+def test_without_margin_aam_am_and_coco_are_the_softmax_of_scaled_cosines():
+    embeddings, labels = batch(m=3)
+    aam, am = build("aam_softmax", margin=0.0), build("am_softmax", margin=0.0)
+    coco_loss = build("coco", alpha=30.0)
+    cosines = F.normalize(embeddings.flatten(0, 1)) @ F.normalize(aam.weight).T
+    expected = F.cross_entropy(30.0 * cosines, labels.repeat_interleave(3))
+    for loss in (aam, am, coco_loss):
+        same_value(loss(embeddings, labels), expected)
+
+
+def test_a_margin_only_ever_raises_the_loss():
+    embeddings, labels = batch()
+    for name in ("aam_softmax", "am_softmax", "triplet"):
+        values = [build(name, margin=m)(embeddings, labels).item() for m in (0.01, 0.1, 0.3)]
+        assert values[0] < values[1] < values[2]
+
+
+def test_one_subcenter_without_rivals_is_aam_softmax():
+    embeddings, labels = batch(m=3)
+    one = build("subcenter_aam_softmax", n_subcenters=1, n_rivals=0)
+    same_value(one(embeddings, labels), build("aam_softmax")(embeddings, labels), 0.0)
+
+
+def test_equal_subcenters_are_one_and_rivals_without_margin_are_none():
+    embeddings, labels = batch()
+    aam = build("aam_softmax")
+    three = build("subcenter_aam_softmax", n_subcenters=3, rival_margin=0.0)
+    with torch.no_grad():
+        three.weight.copy_(aam.weight.repeat_interleave(3, dim=0))
+    same_value(three(embeddings, labels), aam(embeddings, labels))
+
+
+def test_rivals_are_pressed_only_if_their_margin_is_positive():
+    embeddings, labels = batch()
+    values = [
+        build("subcenter_aam_softmax", rival_margin=margin)(embeddings, labels).item()
+        for margin in (0.0, 0.05, 0.2)
+    ]
+    assert values == sorted(values)
+    assert values[0] < values[-1]
+
+
+def test_center_without_its_weight_is_softmax():
+    embeddings, labels = batch()
+    same_value(
+        build("center", center_weight=0.0)(embeddings, labels),
+        build("softmax")(embeddings, labels),
+        0.0,
+    )
+
+
+def test_softmax_prototypical_is_the_sum_of_its_two_losses():
+    embeddings, labels = batch(m=3)
+    parts = [build(name)(embeddings, labels) for name in ("softmax", "angular_prototypical")]
+    same_value(build("softmax_prototypical")(embeddings, labels), sum(parts))
+
+
+def test_with_two_utterances_ge2e_scores_a_speaker_against_itself_as_angular_prototypical_does(
+    monkeypatch,
+):
+    embeddings, labels = batch(n=6, m=2)
+    logits = {}
+    for name in ("ge2e", "angular_prototypical"):
+        loss = build(name)
+        with monkeypatch.context() as patch:
+            patch.setattr(F, "cross_entropy", lambda x, _: x)
+            logits[name] = loss(embeddings, labels)
+    of_last = logits["ge2e"].unflatten(0, (6, 2))[:, 1]  # (6, 6), utterance 2 of each speaker
+    same_value(of_last.diagonal(), logits["angular_prototypical"].diagonal(), 1e-5)
+    # Against the others GE2E takes the mean of both utterances, the other loss the first alone.
+    assert (of_last - logits["angular_prototypical"]).abs().max() > 0.1
+    x = embeddings
+    rivals = 10 * F.cosine_similarity(x[:, None, 1], x.mean(dim=1)[None], dim=-1) - 5
+    rivals.diagonal().copy_(of_last.diagonal())
+    same_value(of_last, rivals, 1e-5)
+
+
+def test_ge2e_is_angular_prototypical_where_a_speakers_utterances_are_alike():
+    embeddings, labels = batch(n=6, m=1)
+    embeddings = embeddings.expand(-1, 2, -1)
+    same_value(build("ge2e")(embeddings, labels), build("angular_prototypical")(embeddings, labels))
+
+
+def test_prototypical_does_not_change_when_all_embeddings_move_alike():
+    embeddings, labels = batch(m=3)
+    loss = build("prototypical").double()
+    x = embeddings.double()
+    same_value(loss(x + 100.0, labels), loss(x, labels), 1e-9)
+
+
+def test_prototypical_keeps_float32_digits_far_from_the_origin():
+    embeddings, labels = batch(n=9)
+    embeddings = (embeddings * 0.1 + 30).double()
+    loss = build("prototypical")
+    same_value(loss(embeddings.float(), labels).double(), loss(embeddings, labels), 1e-4)
+
+
+SEES_LENGTHS = {"softmax", "center", "softmax_prototypical", "prototypical"}
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in SEES_LENGTHS])
+def test_losses_of_cosines_do_not_change_with_the_length_of_the_embeddings(name):
+    embeddings, labels = batch(m=3)
+    loss = build(name)
+    same_value(loss(7 * embeddings, labels), loss(embeddings, labels), 2e-6)
+
+
+def test_the_angular_margin_falls_with_the_angle_and_never_helps():
+    cosines = torch.linspace(-1, 1, 4001, dtype=torch.float64)
+    for margin in (0.0, 0.05, 0.3, 1.0, 1.5):
+        turned = add_angle(cosines, margin)
+        assert (turned.diff() > 0).all()
+        assert (turned <= cosines + 1e-12).all()
+
+
+def test_adding_an_angle_agrees_with_arccos_and_has_a_finite_slope_everywhere():
+    cosines = torch.linspace(-1, 1, 2001, dtype=torch.float64, requires_grad=True)
+    turned = add_angle(cosines, 0.2)
+    expected = torch.stack([arc(angle, 0.2) for angle in torch.arccos(cosines)])
+    same_value(turned, expected, 1e-11)
+    for value in (1.0, 1.0 + 1e-7, -1.0, -1.0 - 1e-7):
+        end = torch.tensor(value, requires_grad=True)
+        add_angle(end, 0.2).backward()
+        assert end.grad.isfinite()
+
+
+def test_sphereface2_starts_with_positives_and_negatives_balanced():
+    for numbers in ({}, {"margin": 0.4, "scale": 40.0}, {"positive_weight": 0.99}):
+        for c in (3, 9, 5994):
+            loss = build("sphereface2", c=c, **numbers).double()
+            _, labels = batch(n=3, c=3)
+            loss(torch.zeros(3, 1, 12, dtype=torch.float64), labels).backward()  # all cosines 0
+            assert abs(loss.b.grad.item()) < 1e-6
+
+
+# --- common ---------------------------------------------------------------------------------------
+
+
+def test_normalise_gives_length_one_and_leaves_zero_alone():
+    x = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0))
+    x[0, 0] = 0
+    x.requires_grad_()
+    lengths = normalise(x).norm(dim=-1)
+    assert lengths[0, 0] == 0
+    same_value(lengths.flatten()[1:], torch.ones(19))
+    (normalise(x) ** 3).sum().backward()
+    assert (x.grad[0, 0] == 0).all()
+
+
+def test_cosines_agree_with_torchs():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(4, 6, generator=generator), torch.randn(3, 6, generator=generator)
+    same_value(cosine_matrix(x, y), F.cosine_similarity(x[:, None], y[None], dim=-1))
+
+
+def test_positive_is_nearly_the_identity_around_ten():
+    raw = torch.linspace(8, 100, 50, dtype=torch.float64, requires_grad=True)
+    w = positive(raw)
+    same_value(w, raw, 1e-3)
+    w.sum().backward()
+    same_value(raw.grad, torch.ones_like(raw), 1e-3)
+
+
+# --- triplet's draws ------------------------------------------------------------------------------
+
+
+def test_negatives_are_drawn_uniformly_from_all_when_the_fraction_is_one():
+    """Two speakers of two utterances: four equally likely pairs of draws, four different losses."""
+    loss = build("triplet", hard_fraction=1.0, margin=4.0, seed=1)
+    embeddings, labels = batch(n=2)
+    values = [round(loss(embeddings, labels).item(), 5) for _ in range(2000)]
+    counts = {value: values.count(value) for value in set(values)}
+    assert len(counts) == 4
+    # 500 expected of each, with a standard deviation of 19
+    assert all(abs(count - 500) < 80 for count in counts.values())
+
+
+def test_the_mean_over_draws_is_the_mean_over_all_negatives_of_that_fraction():
+    embeddings, labels = batch(n=6, m=2)
+    drawn = build("triplet", hard_fraction=0.5, margin=4.0, seed=2)
+    values = torch.stack([drawn(embeddings, labels) for _ in range(2000)])
+    x = F.normalize(embeddings, dim=-1).double()
+    expected = []
+    for j in range(6):
+        others = torch.cat([x[k] for k in range(6) if k != j])
+        hardest = (others @ x[j, 0]).sort(descending=True).values[:5]
+        expected.append((2 * (hardest - x[j, 0] @ x[j, 1]) + 4.0).mean())
+    standard_error = values.std() / math.sqrt(len(values))
+    assert abs(values.mean() - torch.stack(expected).mean()) < 4 * standard_error
+
+
+@pytest.mark.parametrize(("fraction", "kept"), [(1.0, 198), (0.1, 20), (0.01, 2), (1e-6, 1)])
+def test_the_hard_fraction_keeps_so_many_of_the_highest_negatives(fraction, kept):
+    embeddings, _ = batch(n=100, c=100)
+    x = F.normalize(embeddings, dim=-1)
+    hardest = hardest_negatives(x[:, :1], x, fraction)
+    assert hardest.shape == (100, 1, kept)
+    cosines = x[7, 0] @ x.flatten(0, 1).T
+    cosines[14:16] = -2  # its own two
+    same_value(hardest[7, 0], cosines.sort(descending=True).values[:kept])
+
+
+def test_scheduling_the_fraction_between_forwards_turns_random_into_hard_mining():
+    embeddings, labels = batch(n=9)
+    loss = build("triplet", hard_fraction=1.0, margin=4.0, seed=0)
+    at_random = {loss(embeddings, labels).item() for _ in range(20)}
+    loss.hard_fraction = 0.01
+    hard = {loss(embeddings, labels).item() for _ in range(20)}
+    assert len(at_random) == 20
+    assert len(hard) == 1
+    assert hard.pop() > max(at_random)
+
+
+def test_the_draws_follow_the_loss_seed_or_without_one_torchs_global_seed():
+    embeddings, labels = batch(n=9)
+
+    def draws(torch_seed: int, seed: int | None) -> list[float]:
+        loss = build("triplet", torch_seed, hard_fraction=1.0, seed=seed)
+        torch.manual_seed(99)  # what the rest of a run draws does not matter
+        return [loss(embeddings, labels).item() for _ in range(5)]
+
+    assert draws(0, 1) == draws(5, 1) != draws(0, 2)
+    assert draws(0, None) == draws(0, None) != draws(5, None)
