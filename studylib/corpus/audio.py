@@ -48,27 +48,52 @@ def decode(path: Path, minimum_seconds: float = 0.0) -> np.ndarray:
         If the file cannot be decoded to its end, is empty, silent or too short, or has samples
         that are not numbers.
     """
-    waveform, rate = _read(path)
-    mono = waveform[:, 0] if waveform.shape[1] == 1 else waveform.mean(axis=1)
-    if not len(mono):
-        raise StudyError(f"{path} holds no samples.")
-    if not np.isfinite(mono).all():
-        raise StudyError(f"{path} has samples that are not finite numbers (NaN or infinite).")
-    if len(mono) / rate < minimum_seconds:
+    waveform, rate = read_waveform(path)
+    if len(waveform) / rate < minimum_seconds:
         raise StudyError(
-            f"{path} lasts {len(mono) / rate:.3f} s; expected {minimum_seconds:g} s or more."
+            f"{path} lasts {len(waveform) / rate:.3f} s; expected {minimum_seconds:g} s or more."
         )
+    mono = waveform[:, 0] if waveform.shape[1] == 1 else waveform.mean(axis=1)
     if mono.min() == mono.max():
         raise StudyError(f"{path} holds nothing but silence.")
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    mono = resample(mono, rate)
     return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+
+
+def read_waveform(path: Path) -> tuple[np.ndarray, int]:
+    """All samples of a file as they are: (S, channels) float32 with full scale 1, and Hz.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be decoded to its end, is empty, or has samples that are not numbers.
+    """
+    require_ffmpeg(path)
+    needs_ffmpeg = path.suffix.lower() in FFMPEG_SUFFIXES
+    with _open(_from_ffmpeg(path) if needs_ffmpeg else path, path) as file:
+        try:
+            waveform = file.read(dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise StudyError(f"{path} is damaged: {_reason(error)}.") from None
+        if len(waveform) < file.frames or _is_cut(file.extra_info):
+            raise StudyError(f"{path} is truncated: it ends before its header says.")
+        rate = file.samplerate
+    if not len(waveform):
+        raise StudyError(f"{path} holds no samples.")
+    if not np.isfinite(waveform).all():
+        raise StudyError(f"{path} has samples that are not finite numbers (NaN or infinite).")
+    return waveform, rate
+
+
+def resample(mono: np.ndarray, rate: int) -> np.ndarray:
+    """(S,) float32 at a rate in Hz -> 16 kHz."""
+    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
 
 
 def check_in_place(path: Path) -> None:
     """Raise StudyError unless a part of this file, read alone, equals that part of `decode`."""
     if path.suffix.lower() not in FFMPEG_SUFFIXES:
-        with _open(path) as file:
+        with _open(path, path) as file:
             if (
                 file.samplerate == SAMPLE_RATE
                 and file.channels == 1
@@ -96,26 +121,11 @@ def require_ffmpeg(path: Path) -> None:
         )
 
 
-def _read(path: Path) -> tuple[np.ndarray, int]:
-    """All samples of a file (S, channels) float32, and its rate in Hz."""
-    require_ffmpeg(path)
-    source = path if path.suffix.lower() not in FFMPEG_SUFFIXES else _from_ffmpeg(path)
-    with _open(source, path) as file:
-        try:
-            waveform = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise StudyError(f"{path} is damaged: {_reason(error)}.") from None
-        if len(waveform) < file.frames or _is_cut(file.extra_info):
-            raise StudyError(f"{path} is truncated: it ends before its header says.")
-        return waveform, file.samplerate
-
-
-def _open(source: Path | io.BytesIO, path: Path | None = None) -> soundfile.SoundFile:
-    path = path or source
+def _open(source: Path | io.BytesIO, path: Path) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
-        if isinstance(source, Path) and not source.is_file():
+        if not path.is_file():
             raise StudyError(f"{path} is missing.") from None
         raise StudyError(f"{path} cannot be read as audio: {_reason(error)}.") from None
 
