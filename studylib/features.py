@@ -75,8 +75,11 @@ class Spectrogram(nn.Module):
         """(B, S) samples -> (B, 257, 1 + (S - 512) // 160)."""
         with torch.autocast(waveform.device.type, enabled=False):
             chunks = in_chunks(checked(waveform))
-            spectra = [spectrum_of(chunk, self.window).norm(dim=3) for chunk in chunks]
-            return torch.cat(spectra).transpose(1, 2)
+            return torch.cat([self.magnitude(chunk) for chunk in chunks]).transpose(1, 2)
+
+    def magnitude(self, waveform: Tensor) -> Tensor:
+        real, imaginary = spectrum_of(waveform, self.window).square_().unbind(3)
+        return (real + imaginary).sqrt_()
 
 
 class Mfcc(nn.Module):
@@ -132,7 +135,7 @@ def checked(waveform: Tensor) -> Tensor:
             f"features: an input of {waveform.shape[1]} samples is too short; "
             f"at least {SHORTEST} (0.5 s at 16 kHz) are needed"
         )
-    return waveform.float()
+    return waveform.detach().float()
 
 
 def centred(waveform: Tensor) -> Tensor:

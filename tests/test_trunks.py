@@ -1,0 +1,363 @@
+"""Trunks: sizes and shapes of the papers, closed forms, and what every trunk must do."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from studylib.errors import StudyError
+from studylib.features import FEATURES
+from studylib.trunks import TRUNKS
+from studylib.trunks.ecapa_tdnn import ChannelAttentiveStatistics, EcapaTdnn, Res2
+from studylib.trunks.pooling import POOLINGS, SMALLEST_VARIANCE, make_pooling
+from studylib.trunks.residual import ResidualBlock
+from studylib.trunks.sinc_xvector import SincConv
+
+TWO_SECONDS = 200 * 160 + 240  # samples
+
+SIZES = [  # trunk, its arguments, parameters, million multiply-adds (paper B as measured), frames
+    ("fast_resnet34", {}, 1_437_078, 451, (128, 51)),
+    ("fast_resnet34", {"pooling": "asp"}, 1_502_614, 451, (128, 51)),
+    ("thin_resnet34", {}, 1_437_078, 982, (128, 25)),
+    ("vgg_m40", {}, 3_769_280, 533, (512, 5)),
+    ("vgg_m40", {"pooling": "sap"}, 4_032_448, 533, (512, 5)),
+]
+
+
+def features_of(trunk: type[nn.Module] | nn.Module, waveform: torch.Tensor) -> torch.Tensor:
+    return FEATURES[trunk.features]()(waveform)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def built(name: str, **arguments) -> nn.Module:
+    torch.manual_seed(0)
+    return TRUNKS[name](**arguments)
+
+
+def n_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def pooled_shape(trunk: nn.Module, features: torch.Tensor) -> tuple[int, ...]:
+    """Shape (C, T) of what reaches the pooling."""
+    shapes = []
+    handle = trunk.pooling.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0]))
+    trunk.eval()(features)
+    handle.remove()
+    return tuple(shapes[0].shape[1:])
+
+
+@pytest.mark.parametrize(("name", "arguments", "parameters", "multiply_adds", "frames"), SIZES)
+def test_size_shape_and_cost_of_paper_b(name, arguments, parameters, multiply_adds, frames):
+    trunk = built(name, **arguments).eval()
+    features = features_of(trunk, noise(1, TWO_SECONDS))
+    assert n_parameters(trunk) == parameters
+    assert pooled_shape(trunk, features) == frames
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        trunk(features)
+    assert counter.get_total_flops() / 2e6 == pytest.approx(multiply_adds, rel=0.01)
+
+
+def test_the_images_inside_the_resnets_have_the_shapes_of_paper_b():
+    for name, image in (("fast_resnet34", (128, 5, 51)), ("thin_resnet34", (128, 9, 25))):
+        trunk = built(name).eval()
+        shapes = []
+        trunk.layer4.register_forward_hook(lambda _m, _i, out, seen=shapes: seen.append(out.shape))
+        trunk(features_of(trunk, noise(1, TWO_SECONDS)))
+        assert shapes[0][1:] == image
+
+
+def test_sinc_xvector_has_the_size_and_the_frames_of_paper_a():
+    trunk = built("sinc_xvector")
+    assert round(n_parameters(trunk) / 1e6, 2) == 4.34
+    assert pooled_shape(trunk, noise(1, 1, 48_000)) == (1500, 337)
+    # 135 samples, 8.44 ms, more of input give one frame more.
+    assert pooled_shape(trunk, noise(1, 1, 48_000 + 135)) == (1500, 338)
+
+
+def test_xvector_has_the_size_of_its_baseline():
+    trunk = built("xvector")
+    assert n_parameters(trunk) == pytest.approx(4.2e6, rel=0.01)
+    assert pooled_shape(trunk, noise(1, 30, 202)) == (1500, 202 - 14)
+
+
+def test_ecapa_tdnn_has_the_sizes_of_its_paper():
+    # Desplanques et al. 2020, Table 1: 6.2 M and 14.7 M, with 80 inputs and 192 outputs.
+    for channels, millions in ((512, 6.2), (1024, 14.7)):
+        trunk = EcapaTdnn(192, channels=channels, n_features=80)
+        assert round(n_parameters(trunk) / 1e6, 1) == millions
+
+
+def test_compact_tdnn_stays_compact():
+    trunk = built("compact_tdnn").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        trunk(features_of(trunk, noise(1, TWO_SECONDS)))
+    assert counter.get_total_flops() / 2 < 20e6
+    assert n_parameters(trunk) < 0.8e6
+
+
+def test_width_scales_the_channels_of_the_resnets():
+    for name in ("fast_resnet34", "thin_resnet34"):
+        trunk = built(name, width=8)
+        assert pooled_shape(trunk, features_of(trunk, noise(1, 8000)))[0] == 64
+        # Convolutions hold nearly everything, and go with the square of the width.
+        assert n_parameters(trunk) < 1_437_078 / 3
+
+
+# ---------------------------------------------------------------------------- every trunk
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+class TestEveryTrunk:
+    def test_half_a_second_and_odd_lengths_give_one_embedding(self, name):
+        trunk = built(name).eval()
+        assert trunk(features_of(trunk, noise(1, 8000))).shape == (1, 512)
+        short = built(name, embedding_dim=24).eval()
+        for samples in (8001, 11_234):
+            assert short(features_of(short, noise(1, samples))).shape == (1, 24)
+
+    def test_in_evaluation_an_item_does_not_depend_on_the_others(self, name):
+        trunk = built(name).eval()
+        features = features_of(trunk, noise(3, 8000) * torch.tensor([[1.0], [0.1], [10.0]]))
+        with torch.no_grad():
+            torch.testing.assert_close(
+                trunk(features)[1:2], trunk(features[1:2]), atol=1e-5, rtol=1e-4
+            )
+
+    def test_a_louder_recording_has_the_same_embedding(self, name):
+        # The input is normalised: a gain moves log-mel by a constant and scales the others.
+        trunk = built(name).eval()
+        waveform = noise(1, 8000)
+        with torch.no_grad():
+            quiet, loud = (trunk(features_of(trunk, gain * waveform)) for gain in (1, 4))
+        assert F.cosine_similarity(quiet, loud).item() == pytest.approx(1, abs=1e-3)
+
+    def test_silence_has_finite_gradients(self, name):
+        trunk = built(name).train()
+        trunk(features_of(trunk, torch.zeros(2, 8000))).square().sum().backward()
+        for key, parameter in trunk.named_parameters():
+            assert parameter.grad.isfinite().all(), key
+
+    def test_the_same_seed_builds_the_same_trunk(self, name):
+        first, second = built(name).state_dict(), built(name).state_dict()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+    def test_it_learns_to_tell_tones_apart(self, name):
+        small = {"width": 8} if "resnet" in name else {}
+        trunk = built(name, embedding_dim=4, **small).train()
+        time = torch.arange(8000) / 16_000
+        tones = torch.stack([torch.sin(6.2832 * f * time) for f in (300, 700, 1500, 3100)])
+        features = features_of(trunk, 0.3 * tones + 0.03 * noise(4, 8000))
+        optimiser = torch.optim.Adam(trunk.parameters(), lr=1e-3)
+        losses = []
+        while len(losses) < 12 and (not losses or losses[-1] > 0.7 * losses[0]):
+            loss = F.cross_entropy(trunk(features), torch.arange(4))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert losses[-1] <= 0.7 * losses[0]
+
+
+# ------------------------------------------------------------------------------- poolings
+
+
+def attention_by_loop(pooling: nn.Module, frames: np.ndarray) -> np.ndarray:
+    """Softmax over time of a . tanh(W x + b), one frame at a time: (C, T) -> (T,)."""
+    weight = pooling.attention.linear.weight.detach().double().numpy()
+    bias = pooling.attention.linear.bias.detach().double().numpy()
+    context = pooling.attention.context.detach().double().numpy()[:, 0]
+    scores = [np.exp(context @ np.tanh(weight @ frame + bias)) for frame in frames.T]
+    return np.array(scores) / sum(scores)
+
+
+def pooled_by_loop(name: str, pooling: nn.Module, frames: np.ndarray) -> np.ndarray:
+    n_frames = frames.shape[1]
+    weights = np.full(n_frames, 1 / n_frames)
+    if name in ("sap", "asp"):
+        weights = attention_by_loop(pooling, frames)
+    mean = sum(w * frame for w, frame in zip(weights, frames.T, strict=True))
+    if name in ("tap", "sap"):
+        return mean
+    variance = sum(w * (frame - mean) ** 2 for w, frame in zip(weights, frames.T, strict=True))
+    return np.concatenate([mean, np.sqrt(variance)])
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+class TestEveryPooling:
+    def test_it_equals_a_loop_over_frames_in_float64(self, name):
+        pooling, frames = make_pooling(name, 6), 2 * noise(3, 6, 17)
+        expected = [pooled_by_loop(name, pooling, item.double().numpy()) for item in frames]
+        np.testing.assert_allclose(pooling(frames).detach(), np.stack(expected), atol=1e-5)
+
+    def test_its_gradient_is_right(self, name):
+        pooling = make_pooling(name, 3).double()
+        # The sums are in float32 by design, so the step and the tolerance are coarse.
+        frames = noise(2, 3, 5).double().requires_grad_()
+        assert torch.autograd.gradcheck(pooling, frames, eps=1e-2, atol=1e-2)
+
+    def test_frames_that_never_change_have_a_finite_gradient(self, name):
+        frames = torch.ones(2, 5, 9, requires_grad=True)
+        pooled = make_pooling(name, 5)(frames)
+        pooled.sum().backward()
+        assert frames.grad.isfinite().all()
+        if pooled.shape[1] == 10:
+            assert torch.allclose(pooled[:, 5:], torch.tensor(SMALLEST_VARIANCE**0.5))
+
+    def test_one_frame_is_its_own_mean(self, name):
+        frames = noise(2, 5, 1)
+        torch.testing.assert_close(make_pooling(name, 5)(frames)[:, :5], frames[:, :, 0])
+
+
+def test_ecapa_pooling_with_level_attention_is_mean_and_deviation():
+    pooling = ChannelAttentiveStatistics(6)
+    nn.init.zeros_(pooling.up.weight)
+    frames = noise(3, 6, 11)
+    expected = torch.cat([frames.mean(2), frames.std(2, correction=0)], dim=1)
+    torch.testing.assert_close(pooling(frames), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_ecapa_pooling_equals_a_loop_over_frames_and_channels():
+    torch.manual_seed(0)
+    pooling, frames = ChannelAttentiveStatistics(4, bottleneck=3).double(), noise(1, 4, 7).double()
+    x = frames[0].numpy()
+    down, up = (
+        (layer.weight.detach()[:, :, 0].numpy(), layer.bias.detach().numpy())
+        for layer in (pooling.down, pooling.up)
+    )
+    context = [np.concatenate([frame, x.mean(1), x.std(1)]) for frame in x.T]
+    scores = np.array([up[0] @ np.tanh(down[0] @ c + down[1]) + up[1] for c in context])
+    weights = np.exp(scores) / np.exp(scores).sum(0)  # (T, C)
+    mean = (weights * x.T).sum(0)
+    deviation = np.sqrt((weights * (x.T - mean) ** 2).sum(0))
+    pooled = ChannelAttentiveStatistics.forward(pooling.float(), frames.float())[0].detach()
+    np.testing.assert_allclose(pooled, np.concatenate([mean, deviation]), atol=1e-5)
+
+
+def test_an_unknown_pooling_is_refused_by_name():
+    with pytest.raises(StudyError, match="'max' is not one of tap, statistics, sap, asp"):
+        built("fast_resnet34", pooling="max")
+
+
+# --------------------------------------------------------------------------------- blocks
+
+
+def test_a_residual_block_whose_branch_is_silenced_is_its_shortcut():
+    block = ResidualBlock(8, 8, stride=1).eval()
+    nn.init.zeros_(block.bn2.weight)
+    x = noise(2, 8, 6, 7)
+    torch.testing.assert_close(block(x), x.relu())
+
+
+def test_a_residual_block_equals_its_equations():
+    torch.manual_seed(0)
+    block = ResidualBlock(8, 16, stride=2).train()
+    x = noise(2, 8, 6, 7)
+
+    def batch_norm(y):
+        centred = y - y.mean((0, 2, 3), keepdim=True)
+        return centred / (centred.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+
+    y = batch_norm(F.conv2d(x, block.conv1.weight, stride=2, padding=1).relu())
+    y = batch_norm(F.conv2d(y, block.conv2.weight, padding=1))
+    down, up = block.se.down, block.se.up
+    hidden = (y.mean((2, 3)) @ down.weight.T + down.bias).relu()
+    gate = torch.sigmoid(hidden @ up.weight.T + up.bias)
+    shortcut = batch_norm(F.conv2d(x, block.shortcut[0].weight, stride=2))
+    expected = (y * gate[:, :, None, None] + shortcut).relu()
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_res2_passes_its_first_group_and_chains_the_others():
+    torch.manual_seed(0)
+    res2 = Res2(16, dilation=2, groups=4).eval()
+    x = noise(1, 16, 20)
+    groups = x.split(4, dim=1)
+    expected = [groups[0], res2.layers[0](groups[1])]
+    expected.append(res2.layers[1](groups[2] + expected[1]))
+    expected.append(res2.layers[2](groups[3] + expected[2]))
+    torch.testing.assert_close(res2(x), torch.cat(expected, dim=1))
+
+
+# -------------------------------------------------------------------------------- SincConv
+
+
+def filters_by_definition(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Windowed difference of two ideal low-pass filters, 1 at its centre: (80, 251), float64."""
+    filters = np.zeros((len(low), 251))
+    for i, (f1, f2) in enumerate(zip(low / 16_000, high / 16_000, strict=True)):
+        for n in range(-125, 126):
+            ideal = (
+                2 * (f2 - f1)
+                if n == 0
+                else (np.sin(2 * np.pi * f2 * n) - np.sin(2 * np.pi * f1 * n)) / (np.pi * n)
+            )
+            window = 0.54 + 0.46 * np.cos(2 * np.pi * n / 250)
+            filters[i, n + 125] = window * ideal / (2 * (f2 - f1))
+    return filters
+
+
+def mel_spaced_cut_offs() -> tuple[np.ndarray, np.ndarray]:
+    mels = np.linspace(2595 * np.log10(1 + 30 / 700), 2595 * np.log10(1 + 7900 / 700), 81)
+    hertz = 700 * (10 ** (mels / 2595) - 1)
+    low = 50 + hertz[:-1]
+    return low, np.minimum(low + 50 + np.diff(hertz), 8000)
+
+
+def test_sinc_filters_equal_their_closed_form_at_initialisation():
+    sinc = SincConv(80, width=251, stride=5)
+    expected = filters_by_definition(*mel_spaced_cut_offs())
+    np.testing.assert_allclose(sinc.filters().detach(), expected, atol=2e-5)
+
+
+def test_sinc_filters_stay_band_pass_while_they_are_trained():
+    torch.manual_seed(0)
+    sinc = SincConv(16, width=251, stride=5)
+    before = torch.stack(sinc.cut_offs()).detach()
+    optimiser = torch.optim.SGD(sinc.parameters(), lr=3e4)
+    for step in range(20):
+        loss = -sinc(noise(4, 1, 2000, seed=step)).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    low, high = (cut_off.detach() for cut_off in sinc.cut_offs())
+    assert (torch.stack([low, high]) - before).abs().max() > 20  # Hz: they did move
+    assert (low >= 50).all()
+    assert (high <= 8000).all()
+    assert (high > low).all()
+    response = np.abs(np.fft.rfft(sinc.filters().detach().numpy(), 16_000))  # a bin a hertz
+    for gains, f1, f2 in zip(response, low.numpy(), high.numpy(), strict=True):
+        assert f1 - 20 <= gains.argmax() <= f2 + 20
+        outside = np.r_[gains[: max(0, int(f1) - 150)], gains[int(f2) + 150 :]]
+        assert outside.size == 0 or outside.max() < 0.05 * gains.max()
+
+
+def test_a_sinc_filter_passes_its_band_and_stops_the_rest():
+    sinc = SincConv(80, width=251, stride=5)
+    low, high = (cut_off[40].item() for cut_off in sinc.cut_offs())
+    time = torch.arange(4000) / 16_000
+
+    def level(hertz: float) -> float:
+        tone = torch.sin(2 * torch.pi * hertz * time).view(1, 1, -1)
+        return sinc(tone)[0, 40].detach().abs().max().item()
+
+    assert level((low + high) / 2) > 50 * max(level(low - 300), level(high + 300))
+
+
+def test_sinc_conv_gradients_are_right():
+    sinc = SincConv(4, width=51, stride=3).double()
+    x = noise(1, 1, 200).double()
+
+    def output(low, band):
+        return torch.func.functional_call(sinc, {"low": low, "band": band}, (x,))
+
+    # Away from 8 kHz, where the upper cut-off stops.
+    low, band = (0.8 * p.detach() for p in (sinc.low, sinc.band))
+    low.requires_grad_()
+    band.requires_grad_()
+    assert torch.autograd.gradcheck(output, (low, band), eps=1e-3)
