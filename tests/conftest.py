@@ -20,4 +20,4 @@ TINY = EmbeddedSettings(
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """An embedded corpus of 12 + 8 + 8 speakers with 4 utterances each: read it, never write."""
     folder = tmp_path_factory.mktemp("corpora") / "tiny"
-    return prepare(folder, TINY, workers=1, progress=False)
+    return prepare(TINY, folder, workers=1, progress=False)

@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +41,8 @@ def digests(settings, workers=1):
 
 
 def test_a_second_build_with_two_workers_is_the_same_bytes(tmp_path):
-    one = prepare(tmp_path / "one", SMALL, workers=1, progress=False)
-    two = prepare(tmp_path / "two", SMALL, workers=2, progress=False)
+    one = prepare(SMALL, tmp_path / "one", workers=1, progress=False)
+    two = prepare(SMALL, tmp_path / "two", workers=2, progress=False)
     assert checksums(one.folder) == checksums(two.folder)
     assert one.description == two.description
 
@@ -205,7 +205,7 @@ def test_temporary_copies_of_the_engine_are_removed(tmp_path, monkeypatch):
 def test_a_missing_synthesizer_is_one_clear_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(StudyError, match="needs the package espeakng-loader"):
-        prepare(tmp_path / "corpus", SMALL, workers=1, progress=False)
+        prepare(SMALL, tmp_path / "corpus", workers=1, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -224,12 +224,20 @@ def test_an_engine_of_another_platform_is_one_clear_sentence(tmp_path, monkeypat
         ({"preset": "medium"}, "preset 'medium' is not one of clean, mild, mid, hard"),
         ({"n_dev_speakers": 0}, "n_dev_speakers must be positive, not 0"),
         ({"seconds": -1.0}, "seconds must be positive"),
-        ({"seed": -1}, "seed must not be negative"),
+        ({"seed": -1}, "seed must be 0 or more, not -1"),
+        ({"train_utterances": "6"}, "train_utterances must be a whole number, not '6'"),
+        ({"test_utterances": 2.5}, "test_utterances must be a whole number, not 2.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(StudyError, match=message):
         replace(SMALL, **changes)
+
+
+def test_settings_may_be_a_mapping_without_unknown_keys(tmp_path, tiny_corpus):
+    assert prepare(asdict(TINY), tiny_corpus.folder).description == tiny_corpus.description
+    with pytest.raises(StudyError, match="unknown key 'speakers'"):
+        prepare({"speakers": 3}, tmp_path / "corpus")
 
 
 def test_the_source_and_its_sizes_are_in_plain_sight():

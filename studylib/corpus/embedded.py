@@ -10,10 +10,11 @@ speaker and the purpose: speaker 7 of the training split is the same however man
 """
 
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -76,12 +77,16 @@ class EmbeddedSettings:
     def __post_init__(self):
         if self.preset not in (CLEAN, *PRESETS):
             known = ", ".join((CLEAN, *PRESETS))
-            raise StudyError(f"Embedded corpus: preset {self.preset!r} is not one of {known}.")
-        for name, value in asdict(self).items():
-            if name not in ("preset", "seed") and value <= 0:
-                raise StudyError(f"Embedded corpus: {name} must be positive, not {value}.")
-        if self.seed < 0:
-            raise StudyError(f"Embedded corpus: seed must not be negative, as {self.seed} is.")
+            raise StudyError(f"embedded: preset {self.preset!r} is not one of {known}.")
+        for name in KEYS - {"preset"}:
+            value = getattr(self, name)
+            wanted = (int, float) if name == "seconds" else (int,)
+            if type(value) not in wanted:
+                kind = "number" if name == "seconds" else "whole number"
+                raise StudyError(f"embedded: {name} must be a {kind}, not {value!r}.")
+            if value < 0 or (value == 0 and name != "seed"):
+                limit = "0 or more" if name == "seed" else "positive"
+                raise StudyError(f"embedded: {name} must be {limit}, not {value}.")
 
     def n_speakers(self, split: str) -> int:
         return getattr(self, f"n_{split}_speakers")
@@ -90,6 +95,8 @@ class EmbeddedSettings:
         """Utterances of each speaker of a split."""
         return getattr(self, f"{split}_utterances")
 
+
+KEYS = {field.name for field in fields(EmbeddedSettings)}
 
 SIZES: dict[str, EmbeddedSettings] = {
     "tests": EmbeddedSettings(32, 6, 16, 6, 16, 6),
@@ -121,8 +128,8 @@ class Recording:
 
 
 def prepare(
+    settings: EmbeddedSettings | Mapping[str, Any],
     folder: Path,
-    settings: EmbeddedSettings,
     *,
     workers: int | None = None,
     progress: bool = True,
@@ -135,8 +142,8 @@ def prepare(
 
     Parameters
     ----------
+    settings : EmbeddedSettings, or a mapping of its keys
     folder : Path
-    settings : EmbeddedSettings
     workers : int
         Processes; as many as there are cores if None. The bits do not depend on it.
     progress : bool
@@ -147,8 +154,13 @@ def prepare(
     Raises
     ------
     StudyError
-        If the synthesizer is missing, or the folder holds something else.
+        If a setting is wrong, the synthesizer is missing, or the folder holds something else.
     """
+    if isinstance(settings, Mapping):
+        if unknown := set(settings) - KEYS:
+            known = ", ".join(sorted(KEYS))
+            raise StudyError(f"embedded: unknown key {min(unknown)!r} (known: {known}).")
+        settings = EmbeddedSettings(**settings)
     description = {
         "source": "embedded",
         "version": f"recipe {RECIPE}, {engine_version()}",
