@@ -1,221 +1,265 @@
-"""How far an error rate would move with other test speakers: the bootstrap over speakers.
+"""How far an error rate would move with other test speakers and other training seeds.
 
 A trial list has many trials but few speakers: VoxCeleb1-O has 37,720 trials of 40 speakers. Trials
-that share a speaker are not independent, so the speakers are resampled, not the trials. In a
-resample speaker s occurs w_s times (multinomial, sum of w = number of speakers). A target trial of
-s then counts w_s times, a non-target trial of s and t counts w_s w_t times: both of its sides are
-resampled. All systems are read on the same resamples, so their differences are paired.
+that share a speaker are not independent, so the speakers are resampled, both sides of a non-target
+trial, and every system is read on the same resamples: differences between systems are paired.
+
+All arithmetic is on the logarithm of the error rate. There its distribution over speakers is close
+to symmetric where the rate itself is skewed, intervals stay positive, and a difference is what
+papers quote: a relative change. An estimate v has the interval v +- t sd and the p value of v / sd,
+with sd^2 = sd_speakers^2 + sd_seeds^2 and Student's t. benchmarks/coverage.md holds the evidence
+for this choice against percentile, basic and BCa intervals and the bootstrap over trials.
+
+References
+----------
+Owen 2007, "The pigeonhole bootstrap" (resampling both sides of a pair).
+Satterthwaite 1946 (degrees of freedom of a sum of variances).
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+from scipy.special import stdtr, stdtrit
 
 from studylib.errors import StudyError
-
-CHUNKS = 64  # parts of a sorted trial list; only the one where the errors cross is read in full
-BLOCK_ELEMENTS = 2**22  # numbers held at a time: 32 MB
+from studylib.resampling import (
+    MEASURES,
+    Weights,
+    original_weights,
+    pair_perturbations,
+    sort_trials,
+    speaker_resamples,
+    trial_speakers,
+)
 
 
 @dataclass(frozen=True)
-class TrialSpeakers:
-    """Which speakers each trial depends on.
+class Resamples:
+    """One measure of R runs on the same resamples of the test speakers.
 
     Attributes
     ----------
-    targets : (T,) bool
-    pair : (T,) int
-        Row of `pairs` that the trial belongs to.
-    pairs : (P, 2) int
-        The distinct pairs of speakers, 0 .. n_speakers - 1; both the same for target trials.
+    runs : (R,) str
+    estimates : (R,) float64
+    speakers : (R, B) float64
+        In each resample of the speakers.
+    pairs : (R, B) float64
+        Under perturbed weights of the speaker pairs alone (`resampling.pair_perturbations`).
     n_speakers : int
+    floor : float
+        Half a target trial: what a measure of 0 counts as when its logarithm is taken.
     """
 
-    targets: np.ndarray
-    pair: np.ndarray
+    runs: tuple[str, ...]
+    estimates: np.ndarray
+    speakers: np.ndarray
     pairs: np.ndarray
     n_speakers: int
+    floor: float
 
-    def pair_weights(self, counts: np.ndarray) -> np.ndarray:
-        """Speaker counts (B, n_speakers) -> how often each pair's trials count, (P, B) float64."""
-        first, second = counts.T[self.pairs[:, 0]], counts.T[self.pairs[:, 1]]
-        same = (self.pairs[:, 0] == self.pairs[:, 1])[:, None]
-        return np.where(same, first, first * second).astype(np.float64)
+    def rows(self, runs: Sequence[str]) -> list[int]:
+        """Row numbers of the named runs; StudyError names the one that is missing."""
+        for run in runs:
+            if run not in self.runs:
+                raise StudyError(f"There are no scores of the run {run!r}.")
+        return [self.runs.index(run) for run in runs]
 
 
-def trial_speakers(targets, first_speaker, second_speaker) -> TrialSpeakers:
-    """Number the speakers and speaker pairs of a trial list.
+def bootstrap(
+    scores: Mapping[str, np.ndarray],
+    targets,
+    first_speaker,
+    second_speaker,
+    *,
+    measure: str = "eer",
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Resamples:
+    """Resample the speakers of one trial list for all runs jointly.
 
     Parameters
     ----------
+    scores : run -> (T,) float
+        Each run's scores of the same trials in the same order.
     targets : (T,) bool
     first_speaker, second_speaker : (T,) int or str
-        The speaker on each side of each trial.
+    measure : "eer", "min_dcf_0.01", "min_dcf_0.05" or "cllr"
+    n_resamples : int
+    seed : int
+        The same seed and list give the same resamples, whatever the runs.
 
     Raises
     ------
     StudyError
-        Lengths that differ, a target trial of two speakers or a non-target trial of one, fewer
-        than 3 speakers, or only one kind of trial.
+        No runs, another number of scores than trials, or what `trial_speakers` refuses.
     """
-    targets = np.asarray(targets, dtype=bool)
-    sides = np.stack([np.asarray(first_speaker), np.asarray(second_speaker)], axis=1)
-    if targets.ndim != 1 or sides.shape != (len(targets), 2):
-        raise StudyError("Targets and both speakers of the trials must be lists of one length.")
-    names, numbers = np.unique(sides, return_inverse=True)
-    numbers = np.sort(numbers.reshape(sides.shape), axis=1)
-    wrong = np.flatnonzero((numbers[:, 0] == numbers[:, 1]) != targets)
-    if len(wrong):
-        raise StudyError(
-            f"Trial {wrong[0]} is marked {'' if targets[wrong[0]] else 'non-'}target, but its "
-            f"speakers are {sides[wrong[0], 0]} and {sides[wrong[0], 1]}."
-        )
-    if len(names) < 3 or targets.all() or not targets.any():
-        raise StudyError(
-            f"A bootstrap over speakers needs target and non-target trials of at least 3 speakers; "
-            f"got {int(targets.sum())} target trials among {len(targets)} of {len(names)} speakers."
-        )
-    codes, pair = np.unique(numbers[:, 0] * len(names) + numbers[:, 1], return_inverse=True)
-    pairs = np.stack(np.divmod(codes, len(names)), axis=1)
-    return TrialSpeakers(targets, pair, pairs, len(names))
+    if measure not in MEASURES:
+        raise StudyError(f"Unknown measure {measure!r}: expected one of {', '.join(MEASURES)}.")
+    if not scores or n_resamples < 2:
+        raise StudyError("A bootstrap needs the scores of a run and at least 2 resamples.")
+    trials = trial_speakers(targets, first_speaker, second_speaker)
+    ordered = [sort_trials(of_run, trials) for of_run in scores.values()]
+
+    def read(blocks: Iterator[Weights]) -> np.ndarray:
+        parts = [[MEASURES[measure](run, weights) for run in ordered] for weights in blocks]
+        return np.concatenate(parts, axis=1)
+
+    return Resamples(
+        runs=tuple(scores),
+        estimates=read(iter([original_weights(trials)]))[:, 0],
+        speakers=read(speaker_resamples(trials, n_resamples, seed)),
+        pairs=read(pair_perturbations(trials, n_resamples, seed)),
+        n_speakers=trials.n_speakers,
+        floor=0.5 / trials.targets.sum(),
+    )
 
 
-def resample_speakers(trials: TrialSpeakers, n_resamples: int, seed: int) -> np.ndarray:
-    """How often each speaker occurs in each resample, (n_resamples, n_speakers) int64.
+def speaker_variance(speakers: np.ndarray, pairs: np.ndarray, n_speakers: int) -> np.ndarray:
+    """Variance over test speakers of what was read on the resamples, the last axis.
 
-    A resample without any target or any non-target trial has no error rate and is drawn again;
-    with the speakers of a real list that practically never happens.
+    The product weights w_s w_t have variance 3 where independent pairs would have 1, so the noise
+    of single pairs of speakers is in the bootstrap's variance three times (Owen 2007); two are
+    taken out. The first factor is the usual n / (n - 1) of a sample's variance.
     """
-    generator = np.random.default_rng(seed)
-    even = np.full(trials.n_speakers, 1 / trials.n_speakers)
-    same = trials.pairs[:, 0] == trials.pairs[:, 1]
-    counts = np.empty((0, trials.n_speakers), dtype=np.int64)
-    while len(counts) < n_resamples:
-        drawn = generator.multinomial(trials.n_speakers, even, size=n_resamples - len(counts))
-        present = drawn.T > 0
-        first, second = present[trials.pairs[:, 0]], present[trials.pairs[:, 1]]
-        usable = first[same].any(axis=0) & (first & second)[~same].any(axis=0)
-        counts = np.concatenate([counts, drawn[usable]])
-    return counts
+    pair_noise = 4 * np.var(pairs, axis=-1, ddof=1)
+    total = np.var(speakers, axis=-1, ddof=1) * n_speakers / (n_speakers - 1)
+    return np.maximum(total - 2 * pair_noise, pair_noise)
 
 
 @dataclass(frozen=True)
-class SortedTrials:
-    """A system's trials in falling order of score, cut into chunks that end where scores change.
+class Contrast:
+    """A combination of log error rates with both sources of its variance.
 
     Attributes
     ----------
-    pair : (T,) int, targets : (T,) bool
-        In falling order of score.
-    ends : (G,) int
-        One past the last trial of each group of equal scores.
-    chunk_ends : (K,) int
-        Indices into `ends`: one past the last group of each chunk.
-    chunk_counts : (K, P) sparse
-        Trials of each speaker pair in each chunk.
+    value : float
+        In log units; exp(value) - 1 is a relative difference where the weights sum to 0.
+    speaker_sd, seed_sd : float
+        Standard deviations of `value`. seed_sd is nan where no cell has two seeds; the interval and
+        the p value then hold for these very networks only.
+    speaker_df, seed_df : float
+        Degrees of freedom of the two.
     """
 
-    pair: np.ndarray
-    targets: np.ndarray
-    ends: np.ndarray
-    chunk_ends: np.ndarray
-    chunk_counts: sparse.csr_array
+    value: float
+    speaker_sd: float
+    seed_sd: float
+    speaker_df: float
+    seed_df: float
+
+    @property
+    def sd(self) -> float:
+        return float(np.hypot(self.speaker_sd, np.nan_to_num(self.seed_sd)))
+
+    @property
+    def df(self) -> float:
+        """Satterthwaite's degrees of freedom of the summed variance."""
+        of_speakers, of_seeds = self.speaker_sd**2, np.nan_to_num(self.seed_sd) ** 2
+        if not of_seeds:
+            return self.speaker_df
+        spread = of_speakers**2 / self.speaker_df + of_seeds**2 / self.seed_df
+        return (of_speakers + of_seeds) ** 2 / spread
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Bounds in log units."""
+        reach = stdtrit(self.df, (1 + level) / 2) * self.sd
+        return self.value - reach, self.value + reach
+
+    def p_value(self, null: float = 0.0) -> float:
+        """Two-sided p value of the hypothesis that the true value is `null`."""
+        if not self.sd:
+            return float(self.value == null)
+        return float(2 * stdtr(self.df, -abs(self.value - null) / self.sd))
 
 
-def sort_trials(scores, trials: TrialSpeakers) -> SortedTrials:
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.shape != trials.targets.shape:
-        raise StudyError(
-            f"There are {len(trials.targets)} trials but scores of shape {scores.shape}: every "
-            f"system must be scored on the same trial list."
-        )
-    if not np.isfinite(scores).all():
-        raise StudyError(f"{int((~np.isfinite(scores)).sum())} scores are not finite numbers.")
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])) + 1, len(scores))
-    wanted = np.linspace(0, len(scores), CHUNKS + 1)[1:]
-    chunk_ends = np.unique(np.searchsorted(ends, wanted) + 1)
-    sizes = np.diff(ends[chunk_ends - 1], prepend=0)
-    chunk = np.repeat(np.arange(len(sizes)), sizes)
-    pair = trials.pair[order]
-    counts = sparse.coo_array(
-        (np.ones(len(pair)), (chunk, pair)), shape=(len(sizes), len(trials.pairs))
-    )
-    return SortedTrials(pair, trials.targets[order], ends, chunk_ends, counts.tocsr())
+@dataclass(frozen=True)
+class Cells:
+    """Settings (cells), each trained with one or more seeds, as log error rates of their means.
 
-
-def resampled_eer(scores, trials: TrialSpeakers, counts: np.ndarray) -> np.ndarray:
-    """The equal error rate in each resample, exactly as if its trials were listed, (B,) float64.
-
-    Parameters
+    Attributes
     ----------
-    scores : (T,) float
-    counts : (B, n_speakers) int
-        From `resample_speakers`; rows of ones give the equal error rate itself.
+    names : (C,) str
+    estimates : (C,), speakers : (C, B), pairs : (C, B) float64
+        log of the mean error rate over the cell's seeds: itself, and on the resamples.
+    n_seeds : (C,) int
+    seed_sds : (C,) float64
+        Over each cell's seeds, of the log error rate of one run; nan where there is one seed.
+    n_speakers : int
+    floor : float
+        As in `Resamples`.
     """
-    ordered = sort_trials(scores, trials)
-    size = max(1, BLOCK_ELEMENTS // len(trials.pairs))
-    blocks = [
-        _eer_of_weights(ordered, trials, trials.pair_weights(counts[start : start + size]))
-        for start in range(0, len(counts), size)
-    ]
-    return np.concatenate(blocks)
+
+    names: tuple[str, ...]
+    estimates: np.ndarray
+    speakers: np.ndarray
+    pairs: np.ndarray
+    n_seeds: np.ndarray
+    seed_sds: np.ndarray
+    n_speakers: int
+    floor: float
+
+    @property
+    def seed_df(self) -> int:
+        return int((self.n_seeds - 1).sum())
+
+    @property
+    def pooled_seed_sd(self) -> float:
+        """One standard deviation over seeds for all cells (in log units, so relative); nan without.
+
+        Three seeds say little about their spread; ten cells of three seeds say enough.
+        """
+        if not self.seed_df:
+            return float("nan")
+        squares = np.nansum((self.n_seeds - 1) * self.seed_sds**2)
+        return float(np.sqrt(squares / self.seed_df))
+
+    def contrast(self, weights: Mapping[str, float]) -> Contrast:
+        """Sum of weight x log error rate over the named cells.
+
+        {"a": 1} is cell a; {"a": 1, "b": -1} is the log ratio of a's error rate to b's.
+        """
+        for name in weights:
+            if name not in self.names:
+                raise StudyError(f"There is no cell {name!r} (known: {', '.join(self.names)}).")
+        factors = np.array([weights.get(name, 0.0) for name in self.names])
+        return Contrast(
+            value=float(factors @ self.estimates),
+            speaker_sd=float(
+                np.sqrt(
+                    speaker_variance(factors @ self.speakers, factors @ self.pairs, self.n_speakers)
+                )
+            ),
+            seed_sd=float(self.pooled_seed_sd * np.sqrt(np.sum(factors**2 / self.n_seeds))),
+            speaker_df=self.n_speakers - 1,
+            seed_df=self.seed_df,
+        )
 
 
-def _eer_of_weights(ordered: SortedTrials, trials: TrialSpeakers, weights) -> np.ndarray:
-    """Coarse curve over the chunks first, then the one chunk in which misses = false alarms."""
-    hits, alarms = _coarse_curve(ordered, trials, weights)
-    excess = 1 - hits / hits[-1] - alarms / alarms[-1]  # miss - false alarm, falls from 1 to -1
-    crossing = np.minimum((excess >= 0).sum(axis=0), len(excess) - 1) - 1
-    rates = np.empty(weights.shape[1])
-    for chunk in np.unique(crossing):
-        columns = np.flatnonzero(crossing == chunk)
-        fine_hits, fine_alarms = _fine_curve(ordered, weights[:, columns], chunk)
-        miss = 1 - (hits[chunk, columns] + fine_hits) / hits[-1, columns]
-        false_alarm = (alarms[chunk, columns] + fine_alarms) / alarms[-1, columns]
-        rates[columns] = _crossing(miss, false_alarm)
-    return rates
+def cells_of(resamples: Resamples, cells: Mapping[str, Sequence[str]]) -> Cells:
+    """Group runs into cells: cell name -> its runs, one a seed."""
+    rows = {name: resamples.rows(runs) for name, runs in cells.items()}
 
+    def log_means(rates: np.ndarray) -> np.ndarray:
+        means = np.stack([rates[of_cell].mean(axis=0) for of_cell in rows.values()])
+        return np.log(np.maximum(means, resamples.floor))
 
-def _coarse_curve(ordered, trials, weights) -> tuple[np.ndarray, np.ndarray]:
-    """Accepted target and non-target weight after 0, 1, ... K chunks, each (K + 1, B)."""
-    same = trials.pairs[:, 0] == trials.pairs[:, 1]
-    parts = []
-    for kind in (same, ~same):
-        sums = ordered.chunk_counts[:, np.flatnonzero(kind)] @ weights[kind]
-        parts.append(np.concatenate([np.zeros((1, weights.shape[1])), np.cumsum(sums, axis=0)]))
-    return parts[0], parts[1]
-
-
-def _fine_curve(ordered, weights, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """Accepted weight within one chunk, before it and after each group of scores, (g + 1, b)."""
-    first_group = 0 if chunk == 0 else ordered.chunk_ends[chunk - 1]
-    ends = ordered.ends[first_group : ordered.chunk_ends[chunk]]
-    start = 0 if first_group == 0 else ordered.ends[first_group - 1]
-    trial_weights = weights[ordered.pair[start : ends[-1]]]
-    targets = ordered.targets[start : ends[-1], None]
-    nothing = np.zeros((1, weights.shape[1]))
-    hits = np.cumsum(np.where(targets, trial_weights, 0), axis=0)[ends - start - 1]
-    alarms = np.cumsum(np.where(targets, 0, trial_weights), axis=0)[ends - start - 1]
-    return np.concatenate([nothing, hits]), np.concatenate([nothing, alarms])
-
-
-def _crossing(miss: np.ndarray, false_alarm: np.ndarray) -> np.ndarray:
-    """Where each column's polygon has miss = false alarm; both (g + 1, b), crossing inside."""
-    excess = miss - false_alarm
-    columns = np.arange(excess.shape[1])
-    after = np.clip((excess >= 0).sum(axis=0), 1, len(excess) - 1)
-    before = after - 1
-    e0, e1 = excess[before, columns], excess[after, columns]
-    step = np.divide(e0, e0 - e1, out=np.zeros_like(e0), where=e0 != e1)
-    a0, a1 = false_alarm[before, columns], false_alarm[after, columns]
-    return a0 + np.clip(step, 0, 1) * (a1 - a0)
+    logs = np.log(np.maximum(resamples.estimates, resamples.floor))
+    return Cells(
+        names=tuple(cells),
+        estimates=log_means(resamples.estimates),
+        speakers=log_means(resamples.speakers),
+        pairs=log_means(resamples.pairs),
+        n_seeds=np.array([len(of_cell) for of_cell in rows.values()]),
+        seed_sds=np.array([logs[c].std(ddof=1) if len(c) > 1 else np.nan for c in rows.values()]),
+        n_speakers=resamples.n_speakers,
+        floor=resamples.floor,
+    )
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence interval; rates are fractions."""
+    """An estimate with its confidence interval, in the measure's own units (EER: a fraction)."""
 
     estimate: float
     low: float
@@ -233,10 +277,28 @@ def eer_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """The equal error rate of one system with its interval over speakers."""
-    trials = trial_speakers(targets, first_speaker, second_speaker)
-    counts = resample_speakers(trials, n_resamples, seed)
-    estimate = resampled_eer(scores, trials, np.ones((1, trials.n_speakers), dtype=np.int64))[0]
-    tail = (1 - level) / 2
-    low, high = np.quantile(resampled_eer(scores, trials, counts), [tail, 1 - tail])
-    return Interval(float(estimate), float(low), float(high), level)
+    """The equal error rate of one run with its interval over test speakers."""
+    resamples = bootstrap(
+        {"run": scores},
+        targets,
+        first_speaker,
+        second_speaker,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    return interval_of(cells_of(resamples, {"run": ["run"]}), "run", level=level)
+
+
+def interval_of(cells: Cells, name: str, *, level: float = 0.95) -> Interval:
+    """A cell's error rate, mean over its seeds, with the interval that carries both variances.
+
+    An estimate of 0 gets 0 as its lower bound. Where no resample has any error either, the upper
+    bound is the share of faulty speakers that the list's speakers could still have missed.
+    """
+    contrast = cells.contrast({name: 1.0})
+    low, high = np.exp(contrast.interval(level))
+    if contrast.value > np.log(cells.floor):
+        return Interval(float(np.exp(contrast.value)), float(low), float(min(high, 1)), level)
+    if not contrast.speaker_sd:
+        high = 1 - (1 - level) ** (1 / cells.n_speakers)
+    return Interval(0.0, 0.0, float(high), level)
