@@ -1,8 +1,10 @@
 """The embedded corpus: the same bits however it is built, and voices that can be heard and told."""
 
 import hashlib
+import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -194,6 +196,46 @@ def test_speech_is_the_same_whoever_spoke_before_and_in_a_fresh_process():
         synthesize(SMALL, "test", before, 1)
         here = hashlib.sha256(synthesize(SMALL, "train", 1, 1)[0].samples).hexdigest()
         assert here == fresh.stdout.strip()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_killed_build_leaves_no_corpus_and_no_helpers(tmp_path):
+    program = (
+        "from studylib.corpus.embedded import *; from pathlib import Path; "
+        f"prepare({replace(SMALL, n_train_speakers=500)!r}, Path({str(tmp_path / 'corpus')!r}), "
+        "workers=2)"
+    )
+    (tmp_path / "engines").mkdir()
+    build = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"TMPDIR": str(tmp_path / "engines")},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(lambda: any((tmp_path / "engines").glob("studylib-*")))  # a helper speaks
+    assert len(list(tmp_path.glob("corpus.partial-*"))) == 1
+    build.kill()
+    build.wait()
+    assert not (tmp_path / "corpus").exists()
+    wait_until(lambda: not group_lives(build.pid))
+    corpus = prepare(SMALL, tmp_path / "corpus", workers=1, progress=False)
+    assert set(tmp_path.iterdir()) == {corpus.folder, tmp_path / "engines"}
+
+
+def wait_until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def group_lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_temporary_copies_of_the_engine_are_removed(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from studylib.corpus.disk import exclusive, full_disk_told
 from studylib.corpus.parallel import cores, in_order
 from studylib.corpus.reader import SAMPLE_RATE
 from studylib.corpus.sentences import draw_sentence
@@ -135,7 +136,7 @@ def prepare(
     progress: bool = True,
     overwrite: bool = False,
 ) -> Corpus:
-    """Make the corpus in a folder, unless it is there already.
+    """Make the corpus in a folder, unless it is there already; a second process waits.
 
     Trial lists: `dev` and `test` hold all pairs, `dev_same_sex` and `test_same_sex` those of
     speakers of one sex.
@@ -172,13 +173,16 @@ def prepare(
         for split in ("dev", "test")
         for suffix, recipe in (("", all_pairs), ("_same_sex", same_sex))
     }
-    return write_corpus(
-        folder,
-        utterances(settings, workers=workers, progress=progress),
-        trials=trials,
-        description=description,
-        overwrite=overwrite,
-    )
+    folder = Path(folder)
+    lock = folder.with_name(f"{folder.name}.lock")
+    with exclusive(lock), full_disk_told(folder.parent, "making a corpus"):
+        return write_corpus(
+            folder,
+            utterances(settings, workers=workers, progress=progress),
+            trials=trials,
+            description=description,
+            overwrite=overwrite,
+        )
 
 
 def utterances(

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 from studylib.errors import StudyError
 
@@ -30,7 +31,9 @@ def in_order(function: Callable, jobs: Iterable, workers: int) -> Iterator:
         yield from map(function, jobs)
         return
     # Fresh processes (spawn): a forked one would inherit threads and locks of a notebook.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
     waiting: deque = deque()
     try:
         for job in jobs:
@@ -46,6 +49,16 @@ def in_order(function: Callable, jobs: Iterable, workers: int) -> Iterator:
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A helper whose parent was killed would wait for its next job for ever."""
+
+    def watch():
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def cores() -> int:

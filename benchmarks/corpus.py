@@ -1,0 +1,191 @@
+"""The corpus: how long the embedded one takes to make, how fast crops are read, how hard it is.
+
+    OMP_NUM_THREADS=1 python benchmarks/corpus.py [FOLDER]
+
+writes corpus.md beside this file. Corpora are kept in FOLDER (by default a temporary one) and made
+again only where they are missing. A busy machine makes everything slower: processor seconds are
+given beside seconds on the clock.
+"""
+
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from studylib.corpus.embedded import SIZES, prepare
+from studylib.corpus.session import PRESETS, apply_session, draw_session
+from studylib.corpus.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
+
+WORKERS = 2
+BATCH, BATCHES, FILES = 200, 50, 1_000
+PRESET_SIZE = replace(
+    SIZES["study"], n_train_speakers=200, n_dev_speakers=1, dev_utterances=1, n_test_speakers=40
+)
+
+
+def processor_seconds() -> float:
+    """Of this process and of the helpers that have ended."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def build(folder: Path) -> list[str]:
+    """Make the study's corpus with two processes."""
+    began, used = time.perf_counter(), processor_seconds()
+    corpus = prepare(SIZES["study"], folder / "study", workers=WORKERS)
+    clock, processor = time.perf_counter() - began, processor_seconds() - used
+    seconds = corpus.utterances["length"].sum() / SAMPLE_RATE
+    size = sum(path.stat().st_size for path in corpus.folder.rglob("*") if path.is_file())
+    return [
+        "| what | value |",
+        "|---|---|",
+        f"| utterances | {len(corpus.utterances):,} |",
+        f"| speech | {seconds / 3600:.2f} h |",
+        f"| bytes on disk | {size:,} |",
+        f"| seconds on the clock, {WORKERS} processes | {clock:.0f} |",
+        f"| processor seconds | {processor:.0f} |",
+        f"| speech made per processor second | {seconds / processor:.0f} s |",
+    ]
+
+
+def crops(folder: Path) -> list[str]:
+    """Crops a second: memory map, files read in part, and files read whole."""
+    corpus = open_corpus(folder / "study")
+    waves, table = folder / "wav", corpus.utterances[:FILES]
+    waves.mkdir(exist_ok=True)
+    files = []
+    for row in table.itertuples():
+        path = waves / f"{row.id}.wav"
+        if not path.exists():
+            soundfile.write(path, corpus.samples(row.Index), SAMPLE_RATE, "PCM_16")
+        own = (row.id, row.speaker, row.session, row.split)
+        files.append(UtteranceFile(*own, path.name, row.length))
+    in_place = write_corpus(
+        folder / "in_place",
+        files,
+        trials={},
+        description={"source": "wav", "version": "1", "settings": {}, "licence": "as study"},
+        root=waves,
+        overwrite=True,
+    )
+    lines = ["| crop | memory map | files, in part | whole files |", "|---|---|---|---|"]
+    for seconds in (2.0, 4.0):
+        length = round(seconds * SAMPLE_RATE)
+        rng = np.random.default_rng(0)
+        rows = rng.integers(0, FILES, (BATCHES, BATCH))
+        starts = rng.integers(0, table["length"].to_numpy()[rows] - length)
+
+        def whole_files(rows, starts, length):
+            return np.stack(
+                [
+                    soundfile.read(waves / files[row].path, dtype="int16")[0][start:][:length]
+                    for row, start in zip(rows, starts, strict=True)
+                ]
+            )
+
+        rates = []
+        for read, n in ((corpus.crops, BATCHES), (in_place.crops, 8), (whole_files, 8)):
+            read(rows[0], starts[0], length)  # what the system caches is cached for all
+            best = np.inf
+            for _ in range(3):
+                began = time.perf_counter()
+                for batch in range(n):
+                    read(rows[batch], starts[batch], length)
+                best = min(best, time.perf_counter() - began)
+            rates.append(n * BATCH / best)
+        assert (
+            in_place.crops(rows[0], starts[0], length) == whole_files(rows[0], starts[0], length)
+        ).all()
+        lines.append(f"| {seconds:.0f} s | " + " | ".join(f"{rate:,.0f}" for rate in rates) + " |")
+    return lines
+
+
+def effects() -> list[str]:
+    """Seconds of speech a processor second of session effects goes through."""
+    waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE).astype(np.float32)
+    lines = ["| preset | times real time |", "|---|---|"]
+    for name, preset in PRESETS.items():
+        rng = np.random.default_rng(1)
+        sessions = [draw_session(preset, rng) for _ in range(100)]
+        began = time.process_time()
+        for session in sessions:
+            apply_session(waveform, session, rng)
+        lines.append(f"| {name} | {500 / (time.process_time() - began):,.0f} |")
+    return lines
+
+
+def difficulty(folder: Path) -> list[str]:
+    """EER of closed-form baselines on ten 4-s crops, 200 training and 40 test speakers."""
+    # Here, because helper processes import this file and need no torch.
+    import torch
+
+    from studylib.baselines import mean_and_deviation, whitening
+    from studylib.metrics import equal_error_rate
+
+    torch.set_num_threads(1)
+    lines = ["| preset | trials | cosine | whitened, cosine |", "|---|---|---|---|"]
+    for preset in ("clean", *PRESETS):
+        corpus = prepare(
+            replace(PRESET_SIZE, preset=preset), folder / f"preset_{preset}", workers=WORKERS
+        )
+        table = corpus.utterances
+        training = np.flatnonzero(table["split"] == "train")
+        test = np.flatnonzero(table["split"] == "test")
+        vectors = mean_and_deviation(corpus, training, 1, 4.0)[:, 0]
+        tested = mean_and_deviation(corpus, test, 10, 4.0) - vectors.mean(axis=0)
+        speakers = np.unique(table["speaker"][training], return_inverse=True)[1]
+        for name in ("test", "test_same_sex"):
+            trials = corpus.trials(name)
+            sides = [trials[side].to_numpy() - test[0] for side in ("first", "second")]
+            rates = []
+            for embeddings in (tested, tested @ whitening(vectors, speakers)):
+                unit = embeddings / np.linalg.norm(embeddings, axis=2, keepdims=True)
+                mean = unit.mean(axis=1)  # the mean of all crops' cosines is a product of means
+                scores = (mean[sides[0]] * mean[sides[1]]).sum(axis=1)
+                rates.append(100 * equal_error_rate(scores, trials["target"].to_numpy()))
+            shown = " | ".join(f"{rate:.1f} %" for rate in rates)
+            lines.append(f"| {preset} | {'all' if name == 'test' else 'same sex'} | {shown} |")
+    return lines
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary)
+        text = [
+            "# The corpus, measured",
+            "",
+            f"{platform.machine()}, {os.cpu_count()} cores (load {os.getloadavg()[0]:.1f} at the "
+            f"start), Python {platform.python_version()}.",
+            "",
+            "## Making 350 x 12 + 50 x 10 + 50 x 10 utterances (preset mid)",
+            "",
+            *build(folder),
+            "",
+            f"## Crops a second, one core, batches of {BATCH}, files cached by the system",
+            "",
+            *crops(folder),
+            "",
+            "## Session effects, one core",
+            "",
+            *effects(),
+            "",
+            "## Difficulty: EER of mean + standard deviation of log-mel",
+            "",
+            "200 speakers x 12 utterances to train, 40 x 10 to test, ten 4-s crops, one seed.",
+            "",
+            *difficulty(folder),
+            "",
+        ]
+    Path(__file__).with_suffix(".md").write_text("\n".join(text), encoding="utf-8")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
