@@ -35,7 +35,7 @@ def evaluate_baseline(
 ) -> dict[str, Any]:
     """Evaluate a baseline by the protocol of the networks and write `out` as `evaluate` does."""
     torch.set_num_threads(settings.threads or available_cores())
-    manifest = start_manifest(settings.model_dump(mode="json"), None, "cpu")
+    manifest = start_manifest(settings.model_dump(mode="json"), None, "cpu", __file__)
     trials = {each: corpus.trials(each) for each in settings.trials}
     rows = evaluated_rows(trials)
     report(f"{name}: {len(rows):,} utterances, {settings.crops} crops each")

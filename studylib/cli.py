@@ -38,7 +38,7 @@ def plan() -> None:
     root = project_root()
     params = read_params(root / "params.yaml")
     study = root / "results" / params.study.name
-    write_plan(params, root / "notebooks", study / "plan")
+    write_plan(params, root / "studylib", root / "notebooks", study / "plan")
     runs, seeds = len(params.study.runs), len(params.study.seeds)
     print(f"study {params.study.name}: {runs} runs x {seeds} seeds, corpus {params.corpus.name}")
 
@@ -56,7 +56,8 @@ def corpus() -> None:
         raise StudyError(
             f"params.yaml: corpus.source is {settings.source!r}; expected one of {known}"
         )
-    print(SOURCES[settings.source](settings.settings, corpus_folder(root, settings.name)))
+    prepare = SOURCES[settings.source]
+    print(prepare(settings.settings, corpus_folder(root, settings.name), overwrite=True))
 
 
 @app.command()

@@ -270,14 +270,11 @@ def _validated(model: type[Section], document: Any, where: str) -> Any:
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    problem = error.errors()[0]
+    # A misspelt key is also a missing one: the misspelling is the better news.
+    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     # A location inside a union also names the member type tried; keys are what the user wrote.
-    location = [
-        str(part)
-        for part in problem["loc"]
-        if str(part).isidentifier() or "-" in str(part) or isinstance(part, int)
-    ]
-    key = ".".join(part for part in location if part not in ("Schedule", "float", "int", "bool"))
+    member_types = ("Schedule", "float", "int", "bool", "str")
+    key = ".".join(str(part) for part in problem["loc"] if part not in member_types)
     if problem["type"] == "extra_forbidden":
         return _unknown("unknown key", key, _keys_at(model, problem["loc"][:-1]))
     if problem["type"] == "missing":

@@ -51,7 +51,7 @@ def evaluate(
     from studylib.models import choose_device, embed, load_model
 
     device = choose_device(settings.device, settings.threads)
-    manifest = start_manifest(settings.model_dump(mode="json"), None, device.type)
+    manifest = start_manifest(settings.model_dump(mode="json"), None, device.type, __file__)
     model, scoring = load_model(model_file)
     trials = {name: corpus.trials(name) for name in settings.trials}
     rows = evaluated_rows(trials)

@@ -6,6 +6,7 @@ from typing import Any
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from studylib.errors import StudyError
 
@@ -31,8 +32,15 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
             log_output=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
+            config=kernel_config(),
         )
     except PapermillExecutionError as error:
         if error.ename == "StudyError":
             raise StudyError(error.evalue) from None
         raise
+
+
+def kernel_config() -> Config:
+    """Talk to the kernel through sockets of this user alone, where the system has them."""
+    transport = "tcp" if sys.platform == "win32" else "ipc"
+    return Config({"KernelManager": {"transport": transport}})

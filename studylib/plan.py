@@ -5,7 +5,6 @@ of one loss's source or numbers reruns the runs of that loss, a new run executes
 and saving a notebook, which changes its bytes but not its code, reruns nothing behind the plan.
 """
 
-import ast
 import hashlib
 import json
 import shutil
@@ -16,21 +15,29 @@ import nbformat
 
 from studylib.config import Params, run_settings
 from studylib.errors import StudyError
-from studylib.provenance import PACKAGE, write_json
+from studylib.provenance import imported_files, write_json
 
 # Where text is part of the result: their executed copies are the study's report.
 REPORTS = ("corpus", "losses", "embeddings")
 
 
-def write_plan(params: Params, notebooks: Path, out: Path) -> None:
-    """Write `out`: train/<run>.json, baselines.json and notebooks/<name>.json.
+def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> None:
+    """Write `out`: train/<run>.json and notebooks/<name>.json.
+
+    Parameters
+    ----------
+    params : Params
+    package, notebooks : Path
+        The sources: the folder of the package and the folder of the notebooks.
+    out : Path
+        Replaced when the plan is whole.
 
     Raises
     ------
     StudyError
         If any run's settings are not valid; nothing is written then.
     """
-    runs = {name: run_ingredients(params, name) for name in params.study.runs}
+    runs = {name: run_ingredients(params, name, package) for name in params.study.runs}
     sources = {path.stem: notebook_source(path) for path in sorted(notebooks.glob("*.ipynb"))}
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -44,38 +51,22 @@ def write_plan(params: Params, notebooks: Path, out: Path) -> None:
     partial.rename(out)
 
 
-def run_ingredients(params: Params, name: str) -> dict[str, Any]:
+def run_ingredients(params: Params, name: str, package: Path) -> dict[str, Any]:
     """The settings of a run and the hash of each source file of its loss and its trunk."""
     settings = run_settings(params, name)
     roots = [
-        PACKAGE / "losses" / f"{settings.loss.name}.py",
-        PACKAGE / "trunks" / f"{settings.trunk.name}.py",
+        package / "losses" / f"{settings.loss.name}.py",
+        package / "trunks" / f"{settings.trunk.name}.py",
     ]
-    files = sorted(set().union(*(imported_files(root) for root in roots)))
+    files = sorted(set().union(*(imported_files(root, package) for root in roots)))
     return {
-        "settings": settings.model_dump(mode="json", exclude={"study"}),
+        # Defaults stay out: a new key with a default must not rerun what does not set it.
+        "settings": settings.model_dump(mode="json", exclude={"study"}, exclude_defaults=True),
         "source": {
-            path.relative_to(PACKAGE).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
         },
     }
-
-
-def imported_files(file: Path) -> set[Path]:
-    """A file of studylib.losses or studylib.trunks and those of these packages that it imports."""
-    found: set[Path] = set()
-    waiting = [file]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            module = node.module if isinstance(node, ast.ImportFrom) else None
-            parts = (module or "").split(".")
-            if len(parts) == 3 and parts[0] == "studylib" and parts[1] in ("losses", "trunks"):
-                waiting.append(PACKAGE / parts[1] / f"{parts[2]}.py")
-    return found
 
 
 def notebook_source(path: Path) -> list[str]:

@@ -68,7 +68,9 @@ def train(
     """
     train_settings = settings.train
     device = choose_device(train_settings.device, train_settings.threads)
-    manifest = start_manifest(settings.model_dump(mode="json"), seed, _device_name(device))
+    manifest = start_manifest(
+        settings.model_dump(mode="json"), seed, _device_name(device), __file__
+    )
     data = training_data(corpus)
     sampler = BatchSampler(
         data.speakers,

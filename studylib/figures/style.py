@@ -1,7 +1,7 @@
 """One loss, one colour, in every figure.
 
 Colours follow Okabe and Ito (2008) and Paul Tol's muted scheme, which stay apart for colour-blind
-readers; where many losses meet, a name stands beside each mark, so that no reader depends on colour.
+readers; where many losses meet, a name stands beside each mark: no reader depends on colour.
 """
 
 COLOURS = {

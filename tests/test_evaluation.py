@@ -1,0 +1,132 @@
+"""Evaluation files and figures against the loops they shorten."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from studylib.baselines import evaluate_baseline, mean_and_deviation, whitening
+from studylib.config import EvaluateSettings, NamedParameters
+from studylib.errors import StudyError
+from studylib.evaluation import evaluate
+from studylib.features import LogMel
+from studylib.models import Embedder, embed, load_model, save_model
+
+SETTINGS = EvaluateSettings(trials=["test", "test_same_sex"], crops=3, resamples=50, threads=1)
+TRUNK = NamedParameters(name="compact_tdnn", parameters={"embedding_dim": 16, "channels": 8})
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    torch.manual_seed(0)
+    save_model(Embedder(TRUNK), tmp_path / "model.safetensors", scoring="cosine")
+    return tmp_path / "model.safetensors"
+
+
+def test_a_model_comes_back_from_its_file_bit_by_bit(model_file):
+    torch.manual_seed(0)
+    written = Embedder(TRUNK).eval()
+    read, scoring = load_model(model_file)
+    samples = torch.randint(-3000, 3000, (2, 16_000), dtype=torch.int16)
+    assert torch.equal(written(samples), read(samples))
+    assert scoring == "cosine"
+
+
+def test_scores_are_the_mean_of_all_crop_pairs_of_the_embedded_crops(
+    tiny_corpus, model_file, tmp_path
+):
+    out = tmp_path / "out"
+    metrics = evaluate(model_file, tiny_corpus, SETTINGS, out, report=lambda line: None)
+    scores = pd.read_parquet(out / "scores" / "test.parquet")
+    model, _ = load_model(model_file)
+    for trial in scores.sample(5, random_state=0).itertuples():
+        sides = [_crops_by_hand(model, tiny_corpus, row) for row in (trial.first, trial.second)]
+        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in sides)
+        assert trial.score == pytest.approx(float((a @ b.T).mean()), abs=1e-5)
+        same = trial.first_speaker == trial.second_speaker
+        assert trial.target == same
+    assert metrics["n_target"] == 8 * (4 * 3 // 2)
+    assert metrics["n_nontarget"] == (8 * 7 // 2) * 16
+    assert metrics == json.loads((out / "metrics.json").read_text())
+    assert metrics["eer_interval"][0] <= metrics["eer"] <= metrics["eer_interval"][1]
+
+
+def _crops_by_hand(model, corpus, row):
+    """Three 4-s crops: at the start, in the middle, at the end."""
+    samples = corpus.samples(row)
+    last = len(samples) - 64_000
+    crops = [samples[start : start + 64_000] for start in (0, last // 2, last)]
+    with torch.no_grad():
+        return model(torch.from_numpy(np.stack(crops))).double().numpy()
+
+
+def test_evaluating_twice_gives_the_same_metrics_bit_by_bit(tiny_corpus, model_file, tmp_path):
+    texts = []
+    for name in ("a", "b"):
+        evaluate(model_file, tiny_corpus, SETTINGS, tmp_path / name, report=lambda line: None)
+        texts.append((tmp_path / name / "metrics.json").read_bytes())
+    assert texts[0] == texts[1]
+
+
+def test_an_embedding_does_not_depend_on_the_batch_it_came_in(tiny_corpus, model_file):
+    model, _ = load_model(model_file)
+    rows = np.arange(60, 70)
+    keys = {"crops": 2, "crop_seconds": 1.0, "device": torch.device("cpu")}
+    together = embed(model, tiny_corpus, rows, **keys)
+    alone = embed(model, tiny_corpus, rows, batch_seconds=2.0, **keys)
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_whole_utterances_are_embedded_at_their_own_lengths(tiny_corpus, model_file):
+    model, _ = load_model(model_file)
+    rows = np.array([3, 50])
+    keys = {"crops": 1, "crop_seconds": None, "device": torch.device("cpu")}
+    whole = embed(model, tiny_corpus, rows, **keys)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(tiny_corpus.samples(50))[None])
+    np.testing.assert_allclose(whole[1], expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_missing_trial_list_or_model_leaves_nothing_behind(tiny_corpus, model_file, tmp_path):
+    out = tmp_path / "out"
+    wrong = SETTINGS.model_copy(update={"trials": ["tset"]})
+    with pytest.raises(StudyError, match=r"no trial list 'tset'.* test"):
+        evaluate(model_file, tiny_corpus, wrong, out)
+    with pytest.raises(StudyError, match="does not exist"):
+        evaluate(tmp_path / "nothing.safetensors", tiny_corpus, SETTINGS, out)
+    (tmp_path / "text.safetensors").write_text("no model")
+    with pytest.raises(StudyError, match="not a readable safetensors"):
+        evaluate(tmp_path / "text.safetensors", tiny_corpus, SETTINGS, out)
+    assert not out.exists()
+
+
+def test_whitening_makes_the_within_speaker_covariance_the_identity():
+    rng = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(200), 10)
+    mixing = rng.normal(size=(5, 5))
+    vectors = 3 * rng.normal(size=(200, 5))[speakers] + rng.normal(size=(2000, 5)) @ mixing
+    white = vectors @ whitening(vectors, speakers)
+    within = white - np.stack([white[speakers == s].mean(0) for s in range(200)])[speakers]
+    np.testing.assert_allclose(within.T @ within / 1800, np.eye(5), atol=1e-4)
+
+
+def test_the_baseline_s_vector_is_the_mean_and_deviation_of_log_mel(tiny_corpus):
+    vector = mean_and_deviation(tiny_corpus, np.array([2]), 1, 1.0)[0, 0]
+    samples = tiny_corpus.samples(2)
+    start = (len(samples) - 16_000) // 2
+    crop = torch.from_numpy(samples[start : start + 16_000]).float()[None] / 32768
+    frames = LogMel()(crop)[0].double().numpy()
+    expected = np.concatenate([frames.mean(1), frames.std(1)])
+    np.testing.assert_allclose(vector, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_whitened_baseline_is_better_than_the_plain_one(tiny_corpus, tmp_path):
+    eers = [
+        evaluate_baseline(name, tiny_corpus, SETTINGS, tmp_path / name, report=lambda line: None)[
+            "eer"
+        ]
+        for name in ("logmel_mean_std", "logmel_whitened")
+    ]
+    assert eers[1] < eers[0]

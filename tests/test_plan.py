@@ -1,0 +1,98 @@
+"""What reruns when something changes: the plan's files, compared before and after."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from studylib import plan
+from studylib.config import read_params
+from studylib.errors import StudyError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The package and the notebooks, in a folder that may be edited."""
+    shutil.copytree(ROOT / "studylib", tmp_path / "studylib")
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    return tmp_path
+
+
+def files_of(folder: Path, params: Path = ROOT / "params.yaml") -> dict[str, str]:
+    out = folder / "plan"
+    plan.write_plan(read_params(params), folder / "studylib", folder / "notebooks", out)
+    paths = sorted(out.rglob("*.json"))
+    return {path.relative_to(out).as_posix(): path.read_text() for path in paths}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_editing_one_loss_changes_its_own_runs_alone(copy):
+    before = files_of(copy)
+    with (copy / "studylib" / "losses" / "angular_prototypical.py").open("a") as file:
+        file.write("\n# edited\n")
+    assert changed(before, files_of(copy)) == {"train/angular_prototypical.json"}
+
+
+def test_editing_what_all_losses_share_changes_every_run(copy):
+    before = files_of(copy)
+    with (copy / "studylib" / "losses" / "common.py").open("a") as file:
+        file.write("\n# edited\n")
+    assert changed(before, files_of(copy)) == {n for n in before if n.startswith("train/")}
+
+
+def test_adding_a_run_adds_its_file_alone(copy):
+    before = files_of(copy)
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("  runs:\n", "  runs:\n    - triplet_wide\n", 1)
+    text += "  triplet_wide:\n    loss: {name: triplet, margin: 0.5, hard_fraction: 1.0}\n"
+    (copy / "params.yaml").write_text(text)
+    assert changed(before, files_of(copy, copy / "params.yaml")) == {"train/triplet_wide.json"}
+
+
+def test_opening_and_saving_a_notebook_changes_nothing(copy):
+    before = files_of(copy)
+    path = copy / "notebooks" / "train.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.12"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = 7
+            cell.outputs = [nbformat.v4.new_output("stream", text="hello")]
+    nbformat.write(notebook, path)
+    assert changed(before, files_of(copy)) == set()
+
+
+def test_editing_a_notebook_s_code_changes_its_file_and_editing_its_prose_only_a_report(copy):
+    before = files_of(copy)
+    for name, kind in (("train", "markdown"), ("evaluate", "code"), ("corpus", "markdown")):
+        path = copy / "notebooks" / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        next(cell for cell in notebook.cells if cell.cell_type == kind).source += "\n# more"
+        nbformat.write(notebook, path)
+    expected = {"notebooks/evaluate.json", "notebooks/corpus.json"}
+    assert changed(before, files_of(copy)) == expected
+
+
+def test_a_mistake_in_one_run_leaves_the_old_plan_whole(copy):
+    before = files_of(copy)
+    text = (ROOT / "params.yaml").read_text().replace("alpha: 6.25", "alhpa: 6.25")
+    (copy / "params.yaml").write_text(text)
+    with pytest.raises(StudyError, match="unknown key 'alhpa'"):
+        files_of(copy, copy / "params.yaml")
+    paths = sorted((copy / "plan").rglob("*.json"))
+    assert {p.relative_to(copy / "plan").as_posix(): p.read_text() for p in paths} == before
+
+
+def test_a_plan_file_holds_the_settings_and_the_sources(copy):
+    ingredients = json.loads(files_of(copy)["train/triplet.json"])
+    assert ingredients["settings"]["loss"]["name"] == "triplet"
+    assert {"losses/triplet.py", "losses/common.py", "trunks/compact_tdnn.py"} <= set(
+        ingredients["source"]
+    )

@@ -1,0 +1,168 @@
+"""The training loop: the same bits whatever happens on the way, and a clear end when it fails."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from studylib.config import RunSettings, read_params
+from studylib.errors import StudyError
+from studylib.loading import prefetch
+from studylib.losses import LOSSES
+from studylib.training import train
+
+ROOT = Path(__file__).parent.parent
+QUICK = {"speakers_per_batch": 6, "utterances_per_speaker": 2, "threads": 1}
+
+
+def settings_of(loss: dict, **train_keys) -> RunSettings:
+    return RunSettings(
+        study="test",
+        name="run",
+        corpus={"name": "tiny", "source": "embedded"},
+        loss=loss,
+        trunk={"name": "compact_tdnn", "embedding_dim": 16, "channels": 8},
+        train={"crops": 360, "crop_seconds": 0.5, **QUICK, **train_keys},
+    )
+
+
+TRIPLET = {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}
+
+
+def run(settings: RunSettings, corpus, folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
+    said: list[str] = []
+    out = folder / "out"
+    train(settings, corpus, seed, out, checkpoints=folder / "checkpoints", report=said.append)
+    return load_file(out / "model.safetensors")
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_the_same_run_twice_gives_the_same_bits_and_another_seed_does_not(tiny_corpus, tmp_path):
+    settings = settings_of(TRIPLET)
+    first = run(settings, tiny_corpus, tmp_path / "a")
+    assert_same(first, run(settings, tiny_corpus, tmp_path / "b"))
+    other = run(settings, tiny_corpus, tmp_path / "c", seed=1)
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from studylib import training
+from studylib.config import RunSettings
+from studylib.corpus.reader import open_corpus
+
+saves = 0
+save = training._Loop._save_checkpoint
+
+def save_and_die(self):
+    global saves
+    save(self)
+    saves += 1
+    if saves == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training._Loop._save_checkpoint = save_and_die
+settings = RunSettings.model_validate_json(sys.argv[1])
+folder = Path(sys.argv[3])
+training.train(settings, open_corpus(Path(sys.argv[2])), 0, folder / "out",
+               checkpoints=folder / "checkpoints")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
+def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpus, tmp_path):
+    settings = settings_of(TRIPLET, crops=120, checkpoint_seconds=1e-6, measurements=2)
+    undisturbed = run(settings, tiny_corpus, tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, settings.model_dump_json()]
+    killed = subprocess.run([*command, tiny_corpus.folder, tmp_path / "cut"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "out").exists()
+    resumed = run(settings, tiny_corpus, tmp_path / "cut")
+    assert_same(undisturbed, resumed)
+    curves = [pd.read_csv(tmp_path / name / "out" / "curve.csv") for name in ("whole", "cut")]
+    columns = ["crops", "loss", "dev_eer"]
+    pd.testing.assert_frame_equal(curves[0][columns], curves[1][columns])
+    assert not list((tmp_path / "cut" / "checkpoints").iterdir())
+
+
+def test_a_loss_that_is_not_finite_names_itself_the_step_and_the_rate(tiny_corpus, tmp_path):
+    settings = settings_of({"name": "softmax"}, learning_rate=1e38, optimizer="sgd")
+    with pytest.raises(StudyError, match=r"loss softmax is (nan|inf) at step \d+ of 30, .*1e\+38"):
+        run(settings, tiny_corpus, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_loss_starts_from_the_same_trunk(tiny_corpus, tmp_path):
+    weights = [
+        run(settings_of(loss, crops=0), tiny_corpus, tmp_path / loss["name"])
+        for loss in ({"name": "softmax"}, {"name": "angular_prototypical"}, TRIPLET)
+    ]
+    assert_same(weights[0], weights[1])
+    assert_same(weights[0], weights[2])
+
+
+def test_the_loop_lowers_the_loss_on_the_speakers_it_learns(tiny_corpus, tmp_path):
+    settings = settings_of({"name": "angular_prototypical"}, crops=1800, learning_rate=0.01)
+    run(settings, tiny_corpus, tmp_path)
+    curve = pd.read_csv(tmp_path / "out" / "curve.csv")
+    assert curve["loss"].tail(20).mean() < 0.8 * curve["loss"].head(10).mean()
+
+
+def test_a_schedule_is_set_on_the_loss_by_crops_seen(tiny_corpus, tmp_path):
+    margin = {"initial": 0.0, "final": 0.4, "begins": 0.5, "shape": "step"}
+    settings = settings_of({"name": "am_softmax", "margin": margin, "scale": 15.0})
+    run(settings, tiny_corpus, tmp_path)
+    curve = pd.read_csv(tmp_path / "out" / "curve.csv")
+    half = curve["crops"] < 180
+    assert set(curve.loc[half, "margin"]) == {0.0}
+    assert set(curve.loc[~half, "margin"]) == {0.4}
+
+
+def test_the_best_weights_on_development_speakers_are_kept_if_asked(tiny_corpus, tmp_path):
+    settings = settings_of(TRIPLET, measurements=5, keep="best", learning_rate=0.5)
+    best = run(settings, tiny_corpus, tmp_path / "best")
+    last = run(settings_of(TRIPLET, measurements=5, learning_rate=0.5), tiny_corpus, tmp_path / "l")
+    curve = pd.read_csv(tmp_path / "best" / "out" / "curve.csv")
+    is_last_best = curve["dev_eer"].dropna().idxmin() == curve["dev_eer"].dropna().index[-1]
+    assert all(torch.equal(best[k], last[k]) for k in best) == is_last_best
+
+
+def test_more_speakers_a_batch_than_there_are_is_one_sentence(tiny_corpus, tmp_path):
+    with pytest.raises(StudyError, match="speakers_per_batch is 64, but only 12"):
+        run(settings_of(TRIPLET, speakers_per_batch=64), tiny_corpus, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_while_gathering_reaches_the_loop():
+    def broken():
+        yield 1
+        raise OSError("disk gone")
+
+    items = prefetch(broken())
+    assert next(items) == 1
+    with pytest.raises(OSError, match="disk gone"):
+        next(items)
+
+
+def test_prefetch_gives_the_same_items_in_order():
+    assert list(prefetch(iter(range(1000)))) == list(range(1000))
+
+
+def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tiny_corpus, tmp_path):
+    runs = read_params(ROOT / "params.yaml").runs
+    assert {entry.loss["name"] for entry in runs.values()} <= LOSSES.keys()
+    for name, entry in runs.items():
+        weights = run(settings_of(entry.loss, crops=36), tiny_corpus, tmp_path / name)
+        assert all(value.isfinite().all() for value in weights.values()), name
