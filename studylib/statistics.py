@@ -1,130 +1,50 @@
 """How far an error rate would move with other test speakers and other training seeds.
 
-A trial list has many trials but few speakers: VoxCeleb1-O has 37,720 trials of 40 speakers. Trials
-that share a speaker are not independent, so the speakers are resampled, both sides of a non-target
-trial, and every system is read on the same resamples: differences between systems are paired.
-
 All arithmetic is on the logarithm of the error rate. There its distribution over speakers is close
 to symmetric where the rate itself is skewed, intervals stay positive, and a difference is what
-papers quote: a relative change. An estimate v has the interval v +- t sd and the p value of v / sd,
+papers quote: a relative change. A value v has the interval v +- t sd and the p value of v / sd,
 with sd^2 = sd_speakers^2 + sd_seeds^2 and Student's t. benchmarks/coverage.md holds the evidence
-for this choice against percentile, basic and BCa intervals and the bootstrap over trials.
+for this choice against percentile, basic and BCa intervals and against resampling trials.
 
 References
 ----------
-Owen 2007, "The pigeonhole bootstrap" (resampling both sides of a pair).
-Satterthwaite 1946 (degrees of freedom of a sum of variances).
+Owen 2007, "The pigeonhole bootstrap" (what resampling both sides of a pair does to a variance).
+Satterthwaite 1946, "An approximate distribution of estimates of variance components".
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from studylib.bootstrap import Resamples, bootstrap
 from studylib.errors import StudyError
-from studylib.resampling import (
-    MEASURES,
-    Weights,
-    original_weights,
-    pair_perturbations,
-    sort_trials,
-    speaker_resamples,
-    trial_speakers,
-)
 
 
-@dataclass(frozen=True)
-class Resamples:
-    """One measure of R runs on the same resamples of the test speakers.
+def speaker_variance(speakers, pairs, n_speakers: int, *, taken_out: int) -> tuple[float, float]:
+    """Variance over test speakers of a number read on the resamples, and its degrees of freedom.
 
-    Attributes
-    ----------
-    runs : (R,) str
-    estimates : (R,) float64
-    speakers : (R, B) float64
-        In each resample of the speakers.
-    pairs : (R, B) float64
-        Under perturbed weights of the speaker pairs alone (`resampling.pair_perturbations`).
-    n_speakers : int
-    floor : float
-        Half a target trial: what a measure of 0 counts as when its logarithm is taken.
-    """
-
-    runs: tuple[str, ...]
-    estimates: np.ndarray
-    speakers: np.ndarray
-    pairs: np.ndarray
-    n_speakers: int
-    floor: float
-
-    def rows(self, runs: Sequence[str]) -> list[int]:
-        """Row numbers of the named runs; StudyError names the one that is missing."""
-        for run in runs:
-            if run not in self.runs:
-                raise StudyError(f"There are no scores of the run {run!r}.")
-        return [self.runs.index(run) for run in runs]
-
-
-def bootstrap(
-    scores: Mapping[str, np.ndarray],
-    targets,
-    first_speaker,
-    second_speaker,
-    *,
-    measure: str = "eer",
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> Resamples:
-    """Resample the speakers of one trial list for all runs jointly.
+    The product weights w_s w_t have variance 3 where independent pairs would have 1, so the noise
+    of single pairs of speakers is in the bootstrap's variance three times (Owen 2007). What is
+    taken out costs degrees of freedom (Satterthwaite's rule for a difference). The factor
+    n / (n - 1) is the usual one of a sample's variance.
 
     Parameters
     ----------
-    scores : run -> (T,) float
-        Each run's scores of the same trials in the same order.
-    targets : (T,) bool
-    first_speaker, second_speaker : (T,) int or str
-    measure : "eer", "min_dcf_0.01", "min_dcf_0.05" or "cllr"
-    n_resamples : int
-    seed : int
-        The same seed and list give the same resamples, whatever the runs.
-
-    Raises
-    ------
-    StudyError
-        No runs, another number of scores than trials, or what `trial_speakers` refuses.
+    speakers, pairs : (B,) float
+        The number on the resamples of the speakers, and under the perturbed pairs.
+    taken_out : 0, 1 or 2
+        How many of the two surplus pair noises. Two are right for a difference, whose distribution
+        is symmetric. One error rate is skewed (few speakers make most errors), and leaving one
+        surplus in makes up for it: benchmarks/coverage.md compares all three.
     """
-    if measure not in MEASURES:
-        raise StudyError(f"Unknown measure {measure!r}: expected one of {', '.join(MEASURES)}.")
-    if not scores or n_resamples < 2:
-        raise StudyError("A bootstrap needs the scores of a run and at least 2 resamples.")
-    trials = trial_speakers(targets, first_speaker, second_speaker)
-    ordered = [sort_trials(of_run, trials) for of_run in scores.values()]
-
-    def read(blocks: Iterator[Weights]) -> np.ndarray:
-        parts = [[MEASURES[measure](run, weights) for run in ordered] for weights in blocks]
-        return np.concatenate(parts, axis=1)
-
-    return Resamples(
-        runs=tuple(scores),
-        estimates=read(iter([original_weights(trials)]))[:, 0],
-        speakers=read(speaker_resamples(trials, n_resamples, seed)),
-        pairs=read(pair_perturbations(trials, n_resamples, seed)),
-        n_speakers=trials.n_speakers,
-        floor=0.5 / trials.targets.sum(),
-    )
-
-
-def speaker_variance(speakers: np.ndarray, pairs: np.ndarray, n_speakers: int) -> np.ndarray:
-    """Variance over test speakers of what was read on the resamples, the last axis.
-
-    The product weights w_s w_t have variance 3 where independent pairs would have 1, so the noise
-    of single pairs of speakers is in the bootstrap's variance three times (Owen 2007); two are
-    taken out. The first factor is the usual n / (n - 1) of a sample's variance.
-    """
-    pair_noise = 4 * np.var(pairs, axis=-1, ddof=1)
-    total = np.var(speakers, axis=-1, ddof=1) * n_speakers / (n_speakers - 1)
-    return np.maximum(total - 2 * pair_noise, pair_noise)
+    pair_noise = 4 * np.var(pairs, ddof=1)
+    total = np.var(speakers, ddof=1) * n_speakers / (n_speakers - 1)
+    if not total:
+        return 0.0, n_speakers - 1
+    variance = min(max(total - taken_out * pair_noise, pair_noise), total)
+    return float(variance), float((n_speakers - 1) * (variance / total) ** 2)
 
 
 @dataclass(frozen=True)
@@ -223,17 +143,29 @@ class Cells:
             if name not in self.names:
                 raise StudyError(f"There is no cell {name!r} (known: {', '.join(self.names)}).")
         factors = np.array([weights.get(name, 0.0) for name in self.names])
-        return Contrast(
-            value=float(factors @ self.estimates),
-            speaker_sd=float(
-                np.sqrt(
-                    speaker_variance(factors @ self.speakers, factors @ self.pairs, self.n_speakers)
-                )
-            ),
-            seed_sd=float(self.pooled_seed_sd * np.sqrt(np.sum(factors**2 / self.n_seeds))),
-            speaker_df=self.n_speakers - 1,
-            seed_df=self.seed_df,
+        seed_sd = self.pooled_seed_sd * np.sqrt(np.sum(factors**2 / self.n_seeds))
+        return self._contrast(lambda logs: factors @ logs, float(seed_sd))
+
+    def contrast_of(self, function: Callable[[np.ndarray], np.ndarray]) -> Contrast:
+        """Any number of the cells, a median for instance: function of logs (C, n) gives (n,).
+
+        How seeds move it is found by adding their noise to the estimates, a thousand times.
+        """
+        noise = np.random.default_rng(0).normal(size=(len(self.names), 1000))
+        noise *= self.pooled_seed_sd / np.sqrt(self.n_seeds)[:, None]
+        moved = function(self.estimates[:, None] + np.nan_to_num(noise))
+        return self._contrast(function, float(moved.std()) if self.seed_df else float("nan"))
+
+    def _contrast(self, function, seed_sd: float) -> Contrast:
+        value, shifted = function(self.estimates[:, None] + [0.0, 1.0])
+        difference = abs(shifted - value) < 1e-9  # unmoved when all error rates grow alike
+        variance, df = speaker_variance(
+            function(self.speakers),
+            function(self.pairs),
+            self.n_speakers,
+            taken_out=2 if difference else 1,
         )
+        return Contrast(float(value), float(np.sqrt(variance)), seed_sd, df, self.seed_df)
 
 
 def cells_of(resamples: Resamples, cells: Mapping[str, Sequence[str]]) -> Cells:
