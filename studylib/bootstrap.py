@@ -34,7 +34,9 @@ class Resamples:
         In each resample of the speakers.
     pairs : (R, B) float64
         Under perturbed weights of the speaker pairs alone (`resampling.pair_perturbations`).
-    n_speakers : int
+    speaker_names : (S,) str
+    seed : int
+        Lists of the same speakers, resampled with the same seed, draw the same speakers.
     floor : float
         Half a target trial: what a measure of 0 counts as when its logarithm is taken.
     """
@@ -43,8 +45,13 @@ class Resamples:
     estimates: np.ndarray
     speakers: np.ndarray
     pairs: np.ndarray
-    n_speakers: int
+    speaker_names: tuple[str, ...]
+    seed: int
     floor: float
+
+    @property
+    def n_speakers(self) -> int:
+        return len(self.speaker_names)
 
     def rows(self, runs: Sequence[str]) -> list[int]:
         """Row numbers of the named runs; StudyError names the one that is missing."""
@@ -98,6 +105,36 @@ def bootstrap(
         estimates=read(iter([original_weights(trials)]))[:, 0],
         speakers=read(speaker_resamples(trials, n_resamples, seed)),
         pairs=read(pair_perturbations(trials, n_resamples, seed)),
-        n_speakers=trials.n_speakers,
+        speaker_names=tuple(map(str, np.union1d(first_speaker, second_speaker))),
+        seed=seed,
         floor=0.5 / trials.targets.sum(),
+    )
+
+
+def with_other_list(main: Resamples, other: Resamples, name: str) -> Resamples:
+    """The runs of two trial lists side by side, those of the other list named "run@name".
+
+    The speakers are drawn alike in both. Pairs of speakers are not, so the surplus of their noise
+    (`statistics.speaker_variance`) stays in: differences between lists err on the safe side.
+
+    Raises
+    ------
+    StudyError
+        Lists of other speakers, or resampled with another seed or another number of resamples.
+    """
+    alike = main.speaker_names == other.speaker_names and main.seed == other.seed
+    if not alike or main.speakers.shape[1] != other.speakers.shape[1]:
+        raise StudyError(
+            f"The list {name} cannot be compared with the first: it has other speakers, or was "
+            f"resampled with another seed or number of resamples."
+        )
+    speakers = np.concatenate([main.speakers, other.speakers])
+    return Resamples(
+        runs=main.runs + tuple(f"{run}@{name}" for run in other.runs),
+        estimates=np.concatenate([main.estimates, other.estimates]),
+        speakers=speakers,
+        pairs=np.concatenate([main.estimates, other.estimates])[:, None] * np.ones((1, 2)),
+        speaker_names=main.speaker_names,
+        seed=main.seed,
+        floor=max(main.floor, other.floor),
     )
