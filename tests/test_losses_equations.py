@@ -247,10 +247,14 @@ EQUATIONS = {
 }
 SHAPES = [(2, 2, 3), (6, 2, 12), (4, 3, 6), (3, 5, 4)]
 TRIPLETS = [
-    {"triplets": triplets, "distance": distance, "form": form, "hard_fraction": fraction}
-    for triplets, fraction in (("drawn", 0.01), ("all", 1.0), ("all", 0.3))
-    for distance in ("squared_euclidean", "cosine")
-    for form in ("hinge", "sigmoid")
+    {"triplets": triplets, "hard_fraction": fraction, "distance": distance, "form": form}
+    for triplets, fraction, distance, form in (
+        ("drawn", 0.01, "squared_euclidean", "hinge"),
+        ("drawn", 0.01, "cosine", "sigmoid"),
+        ("all", 1.0, "cosine", "hinge"),
+        ("all", 1.0, "cosine", "sigmoid"),
+        ("all", 0.3, "squared_euclidean", "hinge"),
+    )
 ]
 CASES = [(name, {}) for name in LOSSES if name != "triplet"]
 CASES += [("aam_softmax", {"margin": 1.4}), ("sphereface2", {"positive_weight": 0.95, "t": 1.0})]

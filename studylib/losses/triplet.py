@@ -96,9 +96,9 @@ class Triplet(nn.Module):
 def cosines_to_own(anchors: Tensor, x: Tensor) -> Tensor:
     """Cosine of each anchor (N, A, D) with its speaker's other utterances in x: (N, A, M - 1)."""
     a, m = anchors.shape[1], x.shape[1]
-    others = (torch.arange(a)[:, None] + torch.arange(1, m)) % m  # all but the anchor itself
-    index = others.to(x.device, non_blocking=True).expand(len(x), -1, -1)
-    return (anchors @ x.transpose(1, 2)).gather(-1, index)
+    first = torch.arange(a, device=x.device)[:, None]
+    others = (first + torch.arange(1, m, device=x.device)) % m  # (A, M - 1), all but itself
+    return (anchors @ x.transpose(1, 2)).gather(-1, others.expand(len(x), -1, -1))
 
 
 def hardest_negatives(anchors: Tensor, x: Tensor, fraction: float) -> Tensor:
