@@ -86,7 +86,7 @@ def test_the_same_difference_is_undecided_with_more_noise_and_tells_how_many_spe
     # Two means over three runs with noise 0.2 each; log 0.85 = -0.163; t = 2.02, twice 0.02 / 1.7
     # of the seeds.
     expected = N_SPEAKERS * (2 * 0.2**2 / 3) / ((0.163 / 2.02) ** 2 - 2 * 0.02**2 / 3)
-    assert noisy["speakers_needed"] == pytest.approx(expected, rel=0.05)
+    assert noisy["speakers_needed"] == pytest.approx(expected, rel=0.1)
     by_seeds = ask("B3", losses(ge2e=0.08, prototypical=0.085, triplet=0.10), seed_sd=0.3)
     assert by_seeds["verdict"] == "undecided"
     assert by_seeds["speakers_needed"] == np.inf
