@@ -109,6 +109,14 @@ def test_width_scales_the_channels_of_the_resnets():
         assert n_parameters(trunk) < 1_437_078 / 3
 
 
+def test_vgg_repeats_inputs_that_are_too_short_for_its_poolings():
+    trunk = built("vgg_m40").eval()
+    trunk.normalise = nn.Identity()
+    short = noise(1, 40, 51)
+    with torch.no_grad():
+        torch.testing.assert_close(trunk(short), trunk(torch.cat([short, short[..., :12]], 2)))
+
+
 # ---------------------------------------------------------------------------- every trunk
 
 
@@ -142,6 +150,16 @@ class TestEveryTrunk:
         trunk(features_of(trunk, torch.zeros(2, 8000))).square().sum().backward()
         for key, parameter in trunk.named_parameters():
             assert parameter.grad.isfinite().all(), key
+
+    def test_under_autocast_the_embedding_is_nearly_the_same_and_silence_is_finite(self, name):
+        trunk = built(name).eval()
+        features = features_of(trunk, torch.stack([noise(8000), torch.zeros(8000)]))
+        with torch.no_grad():
+            exact = trunk(features)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                rounded = trunk(features).float()
+        assert rounded.isfinite().all()
+        assert F.cosine_similarity(exact[0], rounded[0], dim=0) > 0.99
 
     def test_the_same_seed_builds_the_same_trunk(self, name):
         first, second = built(name).state_dict(), built(name).state_dict()

@@ -1,0 +1,197 @@
+"""What a training step costs, for each trunk, and what was tried to make it cost less.
+
+python benchmarks/trunks.py [threads] prints three tables and writes them to benchmarks/trunks.md.
+All times are medians of single steps on random 2-s crops, features included.
+"""
+
+import argparse
+import contextlib
+import itertools
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from studylib.features import FEATURES, FFT_SIZE, N_BINS, STEP, WINDOW, LogMel, mel_filters
+from studylib.trunk_table import TWO_SECONDS
+from studylib.trunks import TRUNKS
+
+OUT = Path(__file__).with_suffix(".md")
+BATCH_SIZES = {"compact_tdnn": 128}  # of the others: 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("threads", type=int, nargs="?", default=2)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    lines = [
+        "# Cost of a training step",
+        "",
+        f"{processor()}; {options.threads} threads; PyTorch {torch.__version__}; "
+        f"medians of {options.repeats} steps; written by `benchmarks/trunks.py`.",
+        *table_of_trunks(options.repeats),
+        *table_of_features(options.repeats),
+        *table_of_variants(options.threads, options.repeats),
+    ]
+    text = "\n".join(lines) + "\n"
+    OUT.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def processor() -> str:
+    """The processor's name, and what of it matters here."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        facts = dict(line.split(":", 1) for line in lines if ":" in line)
+        facts = {key.strip(): value for key, value in facts.items()}
+        known = [x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in facts["flags"]]
+        return f"{facts['model name'].strip()} ({', '.join(known)})"
+    return platform.processor() or platform.machine()
+
+
+def crops(batch_size: int) -> Tensor:
+    return 0.1 * torch.randn(batch_size, TWO_SECONDS)
+
+
+def milliseconds(job: Callable[[], object], repeats: int) -> float:
+    """The median over single runs, after one to warm up."""
+    job()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        job()
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+# -------------------------------------------------------------------------------- trunks
+
+
+def table_of_trunks(repeats: int) -> list[str]:
+    lines = ["", "## Trunks", ""]
+    lines += ["| trunk | batch | crops/s | features | forward | backward and Adam |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name in TRUNKS:
+        batch_size = BATCH_SIZES.get(name, 16)
+        parts = step_parts(name, batch_size, repeats)
+        speed = 1000 * batch_size / sum(parts)
+        shares = " | ".join(f"{part / sum(parts):.0%}" for part in parts)
+        lines.append(f"| {name} | {batch_size} | {speed:.1f} | {shares} |")
+    return lines
+
+
+def step_parts(name: str, batch_size: int, repeats: int) -> list[float]:
+    """Median milliseconds of features, of the forward pass, and of backward pass and Adam."""
+    trunk = TRUNKS[name]().train()
+    features, waveform = FEATURES[trunk.features](), crops(batch_size)
+    optimiser = torch.optim.Adam(trunk.parameters())
+    steps = []
+    for _ in range(repeats + 1):
+        ticks = [time.perf_counter()]
+        inputs = features(waveform)
+        ticks.append(time.perf_counter())
+        loss = trunk(inputs).square().mean()
+        ticks.append(time.perf_counter())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        ticks.append(time.perf_counter())
+        steps.append([1000 * (b - a) for a, b in itertools.pairwise(ticks)])
+    return [statistics.median(part) for part in zip(*steps[1:], strict=True)]
+
+
+# ------------------------------------------------------------------------------ features
+
+
+def table_of_features(repeats: int) -> list[str]:
+    lines = ["", "## Log-mel of 128 crops, milliseconds a crop", ""]
+    lines += ["| way | ms |", "|---|---|"]
+    waveform = crops(128)
+    for name, way in log_mel_ways().items():
+        lines.append(f"| {name} | {milliseconds(lambda w=way: w(waveform), repeats) / 128:.3f} |")
+    return lines
+
+
+def log_mel_ways() -> dict[str, Callable[[Tensor], Tensor]]:
+    """Log-mel by way: all give the same numbers, up to rounding."""
+    ours, filters = LogMel(), mel_filters(40)
+    window = torch.hamming_window(WINDOW)
+    sample, frequency = torch.arange(WINDOW).unsqueeze(1), torch.arange(N_BINS)
+    angle = 2 * torch.pi * sample * frequency / FFT_SIZE
+    basis = window.unsqueeze(1) * torch.cat([angle.cos(), angle.sin()], dim=1)
+
+    def stft(waveform: Tensor) -> Tensor:
+        spectrum = torch.stft(
+            waveform, FFT_SIZE, STEP, WINDOW, window, return_complex=True, pad_mode="reflect"
+        )
+        return (spectrum.abs().square().transpose(1, 2) @ filters).add(1e-6).log()
+
+    def whole(waveform: Tensor) -> Tensor:
+        padded = F.pad(waveform, (FFT_SIZE // 2, FFT_SIZE // 2), mode="reflect")
+        return ours.mel_power(padded).add(1e-6).log()
+
+    def matrix_product(waveform: Tensor) -> Tensor:
+        padded = F.pad(waveform, (WINDOW // 2, WINDOW // 2), mode="reflect")
+        squares = (padded.unfold(1, WINDOW, STEP) @ basis).square_()
+        return (squares @ filters.repeat(2, 1)).add(1e-6).log()
+
+    return {
+        "torch.stft": stft,
+        "unfold, rfft, whole batch": whole,
+        "unfold, rfft, 8 crops at a time (ours)": ours,
+        "product with a DFT matrix": matrix_product,
+    }
+
+
+# ------------------------------------------------------------------------------ variants
+
+
+def table_of_variants(threads: int, repeats: int) -> list[str]:
+    lines = ["", "## Layouts and number formats, training crops/s, batch 16", ""]
+    formats = ["plain", "channels_last", "bf16 autocast", "both"]
+    lines += ["| trunk | threads | " + " | ".join(formats) + " |", "|---|---|---|---|---|---|"]
+    for name in ("fast_resnet34", "thin_resnet34", "vgg_m40", "ecapa_tdnn", "compact_tdnn"):
+        for count in sorted({1, threads}):
+            torch.set_num_threads(count)
+            speeds = [variant_speed(name, form, repeats) for form in formats]
+            lines.append(f"| {name} | {count} | " + " | ".join(f"{s:.1f}" for s in speeds) + " |")
+    torch.set_num_threads(threads)
+    return lines
+
+
+def variant_speed(name: str, form: str, repeats: int) -> float:
+    """Training crops a second, without features."""
+    trunk = TRUNKS[name]().train()
+    if form in ("channels_last", "both"):
+        in_channels_last(trunk)
+    inputs = FEATURES[trunk.features]()(crops(16))
+    optimiser = torch.optim.Adam(trunk.parameters())
+    reduced = form in ("bf16 autocast", "both")
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+            loss = trunk(inputs).float().square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return 16_000 / milliseconds(step, repeats)
+
+
+def in_channels_last(trunk: nn.Module) -> None:
+    """Weights in channels-last order: each convolution then passes that order on."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+
+
+if __name__ == "__main__":
+    main()
