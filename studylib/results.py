@@ -1,22 +1,25 @@
 """The results of a study's runs, gathered into frames and written as tables."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from studylib.bootstrap import Resamples, bootstrap
 from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.paths import run_folder
+from studylib.statistics import Cells, cells_of
 
 
 def collect_runs(root: Path, params: Params) -> pd.DataFrame:
     """One row a run and seed, baselines included, in the order of params.yaml.
 
-    Columns: run, loss (None for untrained networks and baselines), seed, folder, what metrics.json
-    holds for the first trial list, `eer_<list>` for every list, and how it was trained: trunk,
-    crops, speakers_per_batch, utterances_per_speaker.
+    Index <run>-<seed>. Columns: run, loss (None for untrained networks and baselines), seed,
+    folder, what metrics.json holds for the first trial list, `eer_<list>` for every list, and how
+    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, margin, scale.
 
     Raises
     ------
@@ -29,19 +32,27 @@ def collect_runs(root: Path, params: Params) -> pd.DataFrame:
         for seed in params.study.seeds
     ]
     rows += [_row(root, params, name, 0, {"loss": None}) for name in params.study.baselines]
-    return pd.DataFrame(rows)
+    names = [f"{row['run']}-{row['seed']}" for row in rows]
+    return pd.DataFrame(rows, index=names).astype({"loss": object})
 
 
 def _training_facts(params: Params, run: str) -> dict:
     entry = params.runs[run]
     train = params.train | entry.train
+    numbers = {key: _setting(entry.loss.get(key)) for key in ("margin", "scale")}
+    speakers, utterances = train["speakers_per_batch"], train["utterances_per_speaker"]
     return {
         "loss": entry.loss["name"] if train["crops"] else None,
         "trunk": (params.trunk | entry.trunk)["name"],
         "crops": train["crops"],
-        "speakers_per_batch": train["speakers_per_batch"],
-        "utterances_per_speaker": train["utterances_per_speaker"],
-    }
+        "batch": speakers * utterances,
+        "utterances_per_speaker": utterances,
+    } | numbers
+
+
+def _setting(value: object) -> object:
+    """A loss's number as it stands in a table; a schedule as its two ends."""
+    return f"{value['initial']:g} to {value['final']:g}" if isinstance(value, dict) else value
 
 
 def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
@@ -64,7 +75,7 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
     )
 
 
-def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict]:
+def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The scores of every run on one trial list.
 
     Parameters
@@ -77,28 +88,100 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict]
     Returns
     -------
     DataFrame
-        The list itself: target, first_speaker, second_speaker.
+        The list itself: first, second, target, first_speaker, second_speaker.
     dict
-        (run, seed) -> (T,) scores, in the list's order.
+        Index of `runs` -> (T,) scores, in the list's order.
 
     Raises
     ------
     StudyError
-        If two runs were scored on different lists.
+        If scores are missing, or two runs were scored on different lists.
     """
     columns = ["first", "second", "target", "first_speaker", "second_speaker"]
     common, scores = None, {}
-    for run, seed, folder in runs[["run", "seed", "folder"]].itertuples(index=False):
+    for name, folder in runs["folder"].items():
         path = folder / "scores" / f"{trials}.parquet"
         if not path.exists():
-            raise StudyError(f"{path} does not exist: evaluate the run {run}, seed {seed}, again")
+            raise StudyError(f"{path} does not exist: evaluate the run {name} again (dvc repro)")
         frame = pd.read_parquet(path)
         if common is None:
             common = frame[columns]
         elif not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
             raise StudyError(f"{path} holds other trials than the runs before: evaluate it again")
-        scores[run, int(seed)] = frame["score"].to_numpy()
+        scores[name] = frame["score"].to_numpy()
     return common, scores
+
+
+def resample(runs: pd.DataFrame, trials: str, n_resamples: int) -> Resamples:
+    """All runs on the same resamples of the speakers of one trial list."""
+    common, scores = collect_scores(runs, trials)
+    return bootstrap(
+        scores,
+        common["target"].to_numpy(),
+        common["first_speaker"].to_numpy().astype(str),
+        common["second_speaker"].to_numpy().astype(str),
+        n_resamples=n_resamples,
+    )
+
+
+def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
+    """The seeds of each run as one cell."""
+    members = {run: list(group.index) for run, group in runs.groupby("run", sort=False)}
+    return cells_of(resamples, members)
+
+
+def runs_to_judge(runs: pd.DataFrame) -> pd.DataFrame:
+    """The trained runs as `verdicts` wants them.
+
+    A loss with several settings is represented by the run that bears its name, otherwise by the
+    setting with the lowest mean EER on development speakers.
+    """
+    columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
+    trained = runs[runs["loss"].notna()]
+    judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
+    return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
+
+
+def _chosen(trained: pd.DataFrame) -> set[str]:
+    chosen = set()
+    for loss, rows in trained.groupby("loss"):
+        named = rows["run"] == loss
+        if named.any() or "eer_dev" not in rows:
+            chosen.add(loss)
+        else:
+            chosen.add(rows.groupby("run")["eer_dev"].mean().idxmin())
+    return chosen
+
+
+def study_manifest(root: Path, params: Params, runs: pd.DataFrame) -> dict:
+    """The settings of the study and, for each trained run, where and when it was made.
+
+    What all runs share (machine, packages, source) stands once; a list where runs differ.
+    """
+    common = ("device", "processor", "system", "python", "packages", "source", "started")
+    manifests = {
+        name: json.loads(
+            (run_folder(root, params.study.name, "train", run, seed) / "manifest.json").read_text(
+                encoding="utf-8"
+            )
+        )
+        for name, run, seed in runs[runs["trunk"].notna()][["run", "seed"]].itertuples()
+    }
+    shared = {key: _distinct(manifest[key] for manifest in manifests.values()) for key in common}
+    return {
+        "settings": params.model_dump(mode="json"),
+        "training": shared,
+        "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()},
+        "corpus": next(iter(manifests.values()))["corpus"] if manifests else None,
+    }
+
+
+def _distinct(values: Iterable) -> object:
+    found = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found[0] if len(found) == 1 else found
 
 
 def write_tables(table: pd.DataFrame, folder: Path, name: str) -> None:

@@ -1,5 +1,28 @@
 """Frames -> figures. Nothing is computed here that a table would not show; nothing is saved."""
 
+from studylib.figures.corpus import sessions, spectrograms, voices
+from studylib.figures.embeddings import cosine_histograms, geometry_planes, speaker_maps
+from studylib.figures.results import (
+    det_overlay,
+    difference_matrix,
+    eer_with_intervals,
+    margin_by_scale,
+    verdict_forest,
+)
 from studylib.figures.runs import scores_and_det, training_curve
 
-__all__ = ["scores_and_det", "training_curve"]
+__all__ = [
+    "cosine_histograms",
+    "det_overlay",
+    "difference_matrix",
+    "eer_with_intervals",
+    "geometry_planes",
+    "margin_by_scale",
+    "scores_and_det",
+    "sessions",
+    "speaker_maps",
+    "spectrograms",
+    "training_curve",
+    "verdict_forest",
+    "voices",
+]

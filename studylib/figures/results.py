@@ -143,33 +143,36 @@ def margin_by_scale(table: pd.DataFrame) -> Figure:
     return figure
 
 
+FOREST_LIMITS = (-100, 200)  # per cent
 VERDICT_COLOURS = {"supported": "#117733", "contradicted": "#D55E00", "undecided": "#0072B2"}
 
 
-def verdict_forest(tests: pd.DataFrame) -> Figure:
-    """One row a test of a conclusion: its effect, its interval, the bound it was held against.
+def verdict_forest(conclusions: pd.DataFrame) -> Figure:
+    """One row a conclusion: its decisive effect and interval, and the bound it was held against.
 
-    Columns: id, what, effect, low, high, bound (relative differences of EER), verdict.
+    Columns as `verdicts.verdicts` gives them: id, claim, verdict, effect, low, high, claimed.
     """
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.3 * max(len(tests), 1)), layout="constrained")
-    shown = tests.iloc[::-1].reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=(12, 1.2 + 0.34 * len(conclusions)), layout="constrained")
+    shown = conclusions.iloc[::-1].reset_index(drop=True)
     for height, row in shown.iterrows():
-        verdict = str(row["verdict"]).split(",")[0]
-        line = VERDICT_COLOURS.get(verdict, NO_LOSS)
-        ends = np.clip([100 * row["low"], 100 * row["high"]], -100, 300)
+        line = VERDICT_COLOURS.get(row["verdict"].split(",")[0], NO_LOSS)
+        ends = np.clip([100 * row["low"], 100 * row["high"]], *FOREST_LIMITS)
         axes.plot(ends, [height, height], color=line, linewidth=3, alpha=0.5)
-        axes.plot(np.clip(100 * row["effect"], -100, 300), height, "o", color=line)
-        axes.plot(100 * row["bound"], height, "|", color="black", markersize=12)
-    axes.set_yticks(
-        range(len(shown)), [f"{r['id']}  {r['what']}" for _, r in shown.iterrows()], fontsize=8
-    )
+        axes.plot(np.clip(100 * row["effect"], *FOREST_LIMITS), height, "o", color=line)
+        axes.plot(100 * row["claimed"], height, "|", color="black", markersize=12)
+        axes.annotate(
+            row["verdict"],
+            (1.01, height),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=line,
+        )
+    labels = [f"{row.claim}  {row.id}" for row in shown.itertuples()]
+    axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.axvline(0, color="lightgrey", zorder=0)
-    for verdict, line in VERDICT_COLOURS.items():
-        axes.plot([], [], "o", color=line, label=verdict)
-    axes.plot([], [], "|", color="black", markersize=12, linestyle="", label="the claim's bound")
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axes.set(
-        xlabel="relative difference of EER (%), 95 % interval",
+        xlabel="decisive relative difference of EER (%), 95 % interval; bar: the claim's bound",
         title="The papers' conclusions, tested here",
     )
     return figure
