@@ -120,6 +120,15 @@ def test_a_changed_tree_is_another_corpus(tmp_path):
     assert len(prepare({"root": root}, tmp_path / "out", overwrite=True).utterances) == 3
 
 
+def test_a_folder_of_something_else_is_never_overwritten(tree, tmp_path):
+    for overwrite in (False, True):
+        with pytest.raises(StudyError, match="is there, and is not a corpus"):
+            prepare({"root": tree}, tree, overwrite=overwrite)
+    assert sorted(files_of(tree)) == sorted(PLAIN)
+    (tmp_path / "empty").mkdir()
+    prepare({"root": tree}, tmp_path / "empty")
+
+
 # Manifests.
 
 

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from studylib.corpus.audio import SUFFIXES, is_audio
-from studylib.corpus.preparation import PreparationSettings, prepare_recordings, validated
+from studylib.corpus.preparation import prepare_recordings
 from studylib.corpus.recordings import Recording
 from studylib.corpus.report import Report
+from studylib.corpus.settings import PreparationSettings, validated
 from studylib.corpus.store import SPLITS, Corpus
 from studylib.corpus.tables import read_rows
 from studylib.errors import StudyError
@@ -97,7 +98,7 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
         If there is no such folder or no speaker in it; for a speaker without recordings, unless
         the report keeps going.
     """
-    speakers = [name for name in subfolders(root)]
+    speakers = subfolders(root)
     if not speakers:
         raise StudyError(
             f"{root} has no folders of speakers; expected {root}/<speaker>/[<session>/]<utterance>"
@@ -107,7 +108,7 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
         found = False
         for path in audio_files(root / speaker):
             found = True
-            place = os.path.relpath(path, root).replace(os.sep, "/")
+            place = path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
             yield Recording(place, speaker, place.rpartition("/")[0], None, Path(path))
         if not found:
             where = f"{root / speaker}"

@@ -92,4 +92,4 @@ def lonely_speakers(
 
 
 def _population(corpus: Corpus) -> str:
-    return corpus.description.get("population", f"{corpus.description['source']} {corpus.folder}")
+    return corpus.description.get("population", corpus.description["source"])

@@ -16,9 +16,10 @@ from pydantic import Field
 from studylib.corpus.disk import exclusive
 from studylib.corpus.download import download, unpack
 from studylib.corpus.folder import audio_files, subfolders
-from studylib.corpus.preparation import PreparationSettings, prepare_recordings, validated
+from studylib.corpus.preparation import prepare_recordings
 from studylib.corpus.recordings import Recording
 from studylib.corpus.report import Report
+from studylib.corpus.settings import PreparationSettings, validated
 from studylib.corpus.store import Corpus
 from studylib.errors import StudyError
 

@@ -1,6 +1,7 @@
 """The list of a source's recordings, before any is decoded: checked, split, thinned out."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -96,8 +97,9 @@ def table_of(recordings: Iterable[Recording], pieces: int, own_sessions: bool) -
 
 def place(recording: Recording, root: Path) -> str:
     """Where a recording lies, seen from the root."""
-    path = recording.path
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    # Plain strings: pathlib's own way is ten times slower, and there may be a million files.
+    path, prefix = str(recording.path), f"{root}{os.sep}"
+    return path.removeprefix(prefix).replace(os.sep, "/") if path.startswith(prefix) else path
 
 
 def fingerprint(recordings: Iterable[Recording], root: Path) -> dict[str, int | str]:

@@ -17,9 +17,10 @@ from pydantic import model_validator
 from studylib.corpus.download import download
 from studylib.corpus.folder import audio_files, subfolders
 from studylib.corpus.lists import TrialList
-from studylib.corpus.preparation import PreparationSettings, prepare_recordings, validated
+from studylib.corpus.preparation import prepare_recordings
 from studylib.corpus.recordings import Recording
 from studylib.corpus.report import Report
+from studylib.corpus.settings import PreparationSettings, validated
 from studylib.corpus.store import Corpus
 from studylib.corpus.tables import read_rows
 from studylib.errors import StudyError
