@@ -1,7 +1,7 @@
 """Do 95 % intervals cover 95 %? Simulated studies with known error rates decide between methods.
 
 Run `python -m benchmarks.coverage` in the project's folder; it writes benchmarks/coverage.md. One
-core, about half an hour when the machine is otherwise idle.
+core, about half an hour on a machine that is otherwise idle.
 
 Every simulated study draws new speakers, utterances and scores for two systems that are equally
 good and whose effects are correlated by one half. The true equal error rate is known in closed form
@@ -30,7 +30,7 @@ from studylib.resampling import (
 )
 from studylib.statistics import cells_of, speaker_variance
 
-N_STUDIES, N_SEED_STUDIES, N_RESAMPLES = 1000, 500, 600
+N_STUDIES, N_SEED_STUDIES, N_RESAMPLES = 600, 400, 500
 SHARED = 0.5  # correlation of each effect between the two systems
 
 
@@ -185,11 +185,11 @@ SETUPS = (
 
 
 def resamples_of_trials(scores, trials: Trials, generator) -> np.ndarray:
-    """Both systems' EER when single trials are resampled, as if they were independent: (2, 200)."""
+    """Both systems' EER when single trials are resampled, as if they were independent: (2, 100)."""
     counts = [int(kind.sum()) for kind in (trials.targets, ~trials.targets)]
     unit = np.concatenate([np.arange(count) for count in counts])
     each = TrialSpeakers(trials.targets, unit, np.zeros((counts[1], 2), dtype=int), counts[0])
-    drawn = Weights(*(generator.poisson(1, (count, 200)).astype(float) for count in counts))
+    drawn = Weights(*(generator.poisson(1, (count, 100)).astype(float) for count in counts))
     return np.stack([equal_error_rates(sort_trials(one, each), drawn) for one in scores])
 
 

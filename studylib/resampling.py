@@ -50,7 +50,10 @@ class Weights:
     nontargets: np.ndarray
 
     def __getitem__(self, columns) -> "Weights":
-        return Weights(self.targets[:, columns], self.nontargets[:, columns])
+        # take() keeps the row order in memory that the sparse products read fastest.
+        return Weights(
+            *(np.take(part, columns, axis=1) for part in (self.targets, self.nontargets))
+        )
 
 
 def trial_speakers(targets, first_speaker, second_speaker) -> TrialSpeakers:
@@ -112,7 +115,7 @@ def speaker_resamples(trials: TrialSpeakers, n_resamples: int, seed: int) -> Ite
             counts = generator.multinomial(trials.n_speakers, even, size=missing).T.astype(float)
             drawn = Weights(counts, counts[trials.pairs[:, 0]] * counts[trials.pairs[:, 1]])
             usable = counts[with_targets].any(axis=0) & drawn.nontargets.any(axis=0)
-            kept.append(drawn if usable.all() else drawn[usable])
+            kept.append(drawn if usable.all() else drawn[np.flatnonzero(usable)])
         yield Weights(
             np.concatenate([part.targets for part in kept], axis=1),
             np.concatenate([part.nontargets for part in kept], axis=1),
