@@ -95,7 +95,7 @@ class Study:
             return rows.iloc[:0]
         rows = rows[rows[list(columns)].notna().all(axis=1)]
         rest = [c for c in rows.columns if c not in (*NOT_SETTINGS, *columns)]
-        groups = [group for _, group in rows.groupby(rest, dropna=False, sort=True)]
+        groups = [group for _, group in rows.groupby(rest, dropna=False, sort=False)]
         return max(groups, key=len, default=rows)
 
 
