@@ -7,7 +7,8 @@ paper A, the whole utterance where there is one crop. The mean over the pairs fa
     mean_ij cos(a_i, b_j)   = mean_i(a_i / |a_i|) . mean_j(b_j / |b_j|)
     mean_ij |a_i - b_j|^2   = mean_i |a_i|^2 + mean_j |b_j|^2 - 2 mean_i(a_i) . mean_j(b_j)
 
-so that one mean vector an utterance is enough, whatever the number of crops.
+so that one mean vector an utterance is enough, whatever the number of crops: 0.6 GB for the 145,000
+utterances of VoxCeleb1-E at 512 dimensions, read from a file of 3 GB block by block.
 """
 
 import numpy as np
