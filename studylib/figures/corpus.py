@@ -39,7 +39,9 @@ def spectrograms(sounds: Mapping[str, np.ndarray], seconds: float = 4.0) -> Figu
             extent=extent,
             vmin=-70,
             vmax=0,
-            cmap=plt.get_cmap("magma", 14),  # steps of 5 dB: a notebook half the size
+            # Steps of 5 dB and no blending: a notebook of a quarter of the size.
+            cmap=plt.get_cmap("magma", 14),
+            interpolation="nearest",
         )
         axes.set_title(title, fontsize=9)
         axes.set_ylabel("frequency (kHz)")
@@ -119,9 +121,10 @@ def sessions(utterances: pd.DataFrame) -> Figure:
 
 
 def _decibels(samples: np.ndarray) -> np.ndarray:
-    """Power spectrogram (frames, bins) in dB relative to its highest value."""
+    """Power spectrogram (frames, 128) in dB relative to its highest value; 62.5 Hz a band."""
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), 400)[::160]
-    power = np.abs(np.fft.rfft(frames * np.hamming(400), 512)) ** 2
+    power = np.abs(np.fft.rfft(frames * np.hamming(400), 512))[:, :256] ** 2
+    power = power.reshape(len(power), 128, 2).sum(axis=2)
     return 10 * np.log10(power / max(power.max(), 1e-30) + 1e-12)
 
 

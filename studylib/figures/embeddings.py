@@ -36,14 +36,14 @@ def speaker_maps(maps: pd.DataFrame, table: pd.DataFrame) -> Figure:
         mark = SPEAKER_MARKS[number // len(SPEAKER_COLOURS) % len(SPEAKER_MARKS)]
         for run, axes in panels.items():
             points = maps[(maps["run"] == run) & (maps["speaker"] == speaker)]
-            axes.scatter(
+            axes.plot(
                 points["x"],
                 points["y"],
-                s=14,
-                marker=mark,
-                facecolor="none" if sex == "m" else fill,
-                edgecolor=fill,
-                linewidth=0.9,
+                mark,
+                markersize=4,
+                markerfacecolor="none" if sex == "m" else fill,
+                markeredgecolor=fill,
+                markeredgewidth=0.9,
                 label=f"{speaker} ({sex})" if isinstance(sex, str) else speaker,
             )
     for axes in panels.values():
