@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import multiprocessing
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from processes import start
 from server import serving
 
 from studylib.corpus import download as module
@@ -72,10 +72,7 @@ def _fetch_and_die(url, path):
 
 
 def test_killed_before_the_check_the_next_call_finds_all_bytes_there(server, tmp_path):
-    child = multiprocessing.get_context("fork").Process(
-        target=_fetch_and_die, args=(f"{server.url}/file.bin", tmp_path / "file.bin")
-    )
-    child.start()
+    child = start(_fetch_and_die, f"{server.url}/file.bin", tmp_path / "file.bin")
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert not (tmp_path / "file.bin").exists()
@@ -180,12 +177,13 @@ def test_a_full_disk_keeps_what_has_arrived_for_the_next_call(server, tmp_path, 
     assert server.asked[-1] == ("file.bin", f"bytes={kept}-")
 
 
+def _fetch(url, path):
+    download(url, path, sha256=SHA256, progress=False)
+
+
 def test_two_processes_fetch_a_file_once(server, tmp_path):
     server.before_answer = lambda: time.sleep(0.2)
-    fork = multiprocessing.get_context("fork")
-    children = [fork.Process(target=fetch, args=(server, tmp_path)) for _ in range(2)]
-    for child in children:
-        child.start()
+    children = [start(_fetch, f"{server.url}/file.bin", tmp_path / "file.bin") for _ in range(2)]
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]

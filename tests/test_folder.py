@@ -1,7 +1,6 @@
 """The folder source, and the way of all sources from files to a corpus."""
 
 import errno
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from processes import start
 from trees import PLAIN, SPEAKERS, files_of, voice, write, write_tree
 
 from studylib.corpus import folder, shards
@@ -271,8 +271,6 @@ def test_a_wrong_setting_is_named(tmp_path, settings, told):
 
 # Interrupted, twice at once, and on a full disk.
 
-fork = multiprocessing.get_context("fork")
-
 
 def _slow_decode(shard, decoding, keep_going, plain=shards.Shard.decode):
     time.sleep(0.05)
@@ -304,8 +302,7 @@ def test_killed_at_any_moment_and_run_again_it_writes_the_same_bytes(tree, tmp_p
     ]
     kept = []
     for has_come in moments:  # each run goes on from where the one before was killed
-        child = fork.Process(target=_prepare_slowly, args=(settings, out))
-        child.start()
+        child = start(_prepare_slowly, settings, out)
         while not has_come() and child.is_alive():
             time.sleep(0.0005)
         os.kill(child.pid, signal.SIGKILL)
@@ -355,9 +352,7 @@ def test_a_damaged_shard_is_decoded_again(tmp_path, monkeypatch):
 
 def test_two_processes_that_prepare_one_corpus_do_the_work_once(tree, tmp_path):
     out, settings = tmp_path / "out", {"root": tree} | HALVES
-    children = [fork.Process(target=_prepare_slowly, args=(settings, out)) for _ in range(2)]
-    for child in children:
-        child.start()
+    children = [start(_prepare_slowly, settings, out) for _ in range(2)]
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
