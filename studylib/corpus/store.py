@@ -91,7 +91,7 @@ def write_corpus(
         Only for UtteranceFile: the folder that their paths start from. A relative root counts
         from the corpus folder.
     overwrite : bool
-        Replace what stands in the folder.
+        Replace another corpus that stands in the folder.
 
     Raises
     ------
@@ -106,10 +106,10 @@ def write_corpus(
         raise ValueError(f"description lacks {', '.join(missing)}")
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-    if folder.exists() and not overwrite:
-        return _open_same(folder, description)
-    if folder.exists() and not (folder / "corpus.json").is_file():
+    if folder.exists() and overwrite and not (folder / "corpus.json").is_file():
         raise StudyError(f"{folder} is not a corpus (no corpus.json), so it is not overwritten.")
+    if folder.exists() and not (overwrite and _differs(open_corpus(folder), description)):
+        return _open_same(folder, description)
     with _partial_folder(folder) as partial:
         table = _write_utterances(partial, utterances)
         _check_utterances(table)
@@ -199,13 +199,20 @@ def _write_description(partial: Path, description: dict, table: pd.DataFrame) ->
 
 def _open_same(folder: Path, description: dict) -> Corpus:
     corpus = open_corpus(folder)
+    if key := _differs(corpus, description):
+        raise StudyError(
+            f"{folder} holds another corpus: its {key} is {corpus.description.get(key)}, "
+            f"wanted is {description[key]}. Choose another folder, or ask to overwrite it."
+        )
+    return corpus
+
+
+def _differs(corpus: Corpus, description: dict) -> str | None:
+    """The first key in which a corpus is not what the description asks for."""
     for key, value in description.items():
         if corpus.description.get(key) != value:
-            raise StudyError(
-                f"{folder} holds another corpus: its {key} is {corpus.description.get(key)}, "
-                f"wanted is {value}. Choose another folder, or ask to overwrite it."
-            )
-    return corpus
+            return key
+    return None
 
 
 @contextmanager
