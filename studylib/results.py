@@ -153,6 +153,17 @@ def _chosen(trained: pd.DataFrame) -> set[str]:
     return chosen
 
 
+def settings_grid(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean EER of every margin and scale of the losses that were run with several of both.
+
+    Columns: loss, margin, scale (as text), eer.
+    """
+    trained = runs[runs["margin"].notna() & runs["scale"].notna() & runs["loss"].notna()]
+    several = trained.groupby("loss")[["margin", "scale"]].transform("nunique").gt(1).all(axis=1)
+    cells = trained[several].astype({"margin": str})
+    return cells.groupby(["loss", "margin", "scale"], as_index=False, sort=True)["eer"].mean()
+
+
 def study_manifest(root: Path, params: Params, runs: pd.DataFrame) -> dict:
     """The settings of the study and, for each trained run, where and when it was made.
 

@@ -1,0 +1,127 @@
+"""From folders of metrics and scores to frames, tables and the runs that are judged."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from studylib.config import Params
+from studylib.errors import StudyError
+from studylib.results import (
+    cells_by_run,
+    collect_runs,
+    collect_scores,
+    markdown,
+    resample,
+    runs_to_judge,
+    settings_grid,
+    write_tables,
+)
+
+RUNS = {
+    f"am_m{margin}_s{scale}": {"loss": {"name": "am_softmax", "margin": margin, "scale": scale}}
+    for margin in (0.1, 0.2)
+    for scale in (15, 30)
+} | {
+    "triplet": {"loss": {"name": "triplet", "margin": 0.3, "hard_fraction": 1.0}},
+    "untrained": {"loss": {"name": "softmax"}, "train": {"crops": 0}},
+}
+
+
+@pytest.fixture
+def params():
+    return Params(
+        study={"name": "s", "runs": list(RUNS), "seeds": [0, 1], "baselines": ["logmel_whitened"]},
+        corpus={"name": "c", "source": "embedded"},
+        trunk={"name": "compact_tdnn"},
+        train={"crops": 100, "speakers_per_batch": 4, "utterances_per_speaker": 2},
+        evaluate={"trials": ["test", "dev"]},
+        runs=RUNS,
+    )
+
+
+@pytest.fixture
+def root(tmp_path, params):
+    """Made-up results: 6 speakers x 4 utterances, all pairs, random scores."""
+    rng = np.random.default_rng(0)
+    first, second = np.triu_indices(24, 1)
+    trials = pd.DataFrame(
+        {
+            "first": first,
+            "second": second,
+            "target": first // 4 == second // 4,
+            "first_speaker": (first // 4).astype(str),
+            "second_speaker": (second // 4).astype(str),
+        }
+    )
+    named = [(run, seed) for run in RUNS for seed in (0, 1)] + [("logmel_whitened", 0)]
+    for index, (run, seed) in enumerate(named):
+        folder = tmp_path / "results" / "s" / "evaluate" / f"{run}-{seed}"
+        (folder / "scores").mkdir(parents=True)
+        scores = trials.assign(score=trials["target"] + rng.normal(size=len(trials)))
+        scores.to_parquet(folder / "scores" / "test.parquet")
+        eer = 0.01 * (index + 1)
+        lists = {"test": {"eer": eer}, "dev": {"eer": 1 - eer}}
+        metrics = {"eer": eer, "eer_interval": [0.0, 0.5], "trials": "test", "lists": lists}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    return tmp_path
+
+
+def test_every_run_and_seed_is_one_row_with_what_it_was_trained_by(root, params):
+    runs = collect_runs(root, params)
+    assert len(runs) == 2 * len(RUNS) + 1
+    assert runs.loc["am_m0.2_s15-1", ["loss", "seed", "batch", "margin", "scale"]].tolist() == [
+        "am_softmax", 1, 8, 0.2, 15,
+    ]  # fmt: skip
+    assert runs.loc[["untrained-0", "logmel_whitened-0"], "loss"].isna().all()
+
+
+def test_a_run_that_was_not_evaluated_is_named(root, params):
+    (root / "results" / "s" / "evaluate" / "triplet-1" / "metrics.json").unlink()
+    with pytest.raises(StudyError, match="evaluate the run triplet, seed 1, first"):
+        collect_runs(root, params)
+
+
+def test_scores_of_other_trials_are_refused(root, params):
+    runs = collect_runs(root, params)
+    path = root / "results" / "s" / "evaluate" / "triplet-0" / "scores" / "test.parquet"
+    pd.read_parquet(path).iloc[::-1].to_parquet(path)
+    with pytest.raises(StudyError, match=r"triplet-0.* other trials"):
+        collect_scores(runs, "test")
+
+
+def test_a_cell_is_the_mean_over_the_seeds_of_a_run(root, params):
+    runs = collect_runs(root, params)
+    resamples = resample(runs, "test", 20)
+    cells = cells_by_run(runs, resamples)
+    rates = dict(zip(resamples.runs, resamples.estimates, strict=True))
+    expected = (rates["triplet-0"] + rates["triplet-1"]) / 2
+    assert np.exp(cells.estimates[cells.names.index("triplet")]) == pytest.approx(expected)
+
+
+def test_a_loss_is_represented_by_its_best_setting_on_development_speakers(root, params):
+    judged = runs_to_judge(collect_runs(root, params))
+    chosen = judged[judged["chosen"]]
+    assert set(chosen["cell"]) == {"triplet", "am_m0.2_s30"}  # the made-up dev EERs fall by row
+    assert "untrained" not in set(judged["cell"])
+
+
+def test_the_grid_holds_the_losses_run_with_several_margins_and_scales(root, params):
+    grid = settings_grid(collect_runs(root, params))
+    assert set(grid["loss"]) == {"am_softmax"}
+    assert len(grid) == 4
+    assert grid.loc[0, "eer"] == pytest.approx((0.01 + 0.02) / 2)
+
+
+def test_tables_are_written_in_three_forms(tmp_path):
+    table = pd.DataFrame({"run": ["a_b"], "eer": [0.12345], "seeds": [3], "none": [None]})
+    assert markdown(table) == "| run | eer | seeds | none |\n| --- | --- | --- | --- |\n" + (
+        "| a_b | 0.123 | 3 |  |\n"
+    )
+    write_tables(table, tmp_path / "out", "eer")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "out" / "eer.csv")[["run", "eer", "seeds"]],
+        table[["run", "eer", "seeds"]],
+    )
+    assert r"a\_b & 0.123 & 3" in (tmp_path / "out" / "eer.tex").read_text()
