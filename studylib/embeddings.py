@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
-from studylib.config import Params
+from studylib.config import Params, RunEntry
 from studylib.errors import StudyError
 from studylib.geometry import cosine_histogram, geometry, pair_cosines
 from studylib.paths import run_folder
@@ -26,7 +27,7 @@ class RunEmbeddings:
     loss : str or None
         None for untrained networks and baselines.
     eer : float
-        Of its headline trial list, a fraction.
+        Of the trial list named as the split, else of the headline list; a fraction.
     vectors : (U, D) float64
         The mean of each utterance's crops (each crop scaled to length 1), scaled to length 1.
     """
@@ -69,13 +70,10 @@ def read_embeddings(
     """
     common, found = None, {}
     for run in runs:
-        trained = run in params.runs
+        trained = _entry(params, run) is not None
         folder = run_folder(root, params.study.name, "evaluate", run, seed if trained else 0)
         if not (folder / "metrics.json").exists():
-            raise StudyError(
-                f"{folder} has no evaluated run: train and evaluate {run} with seed {seed} "
-                f"(uv run dvc repro), or leave it out of the runs to be compared"
-            )
+            raise StudyError(_missing(params, run, seed, folder, trained))
         utterances = pd.read_parquet(folder / "utterances.parquet").reset_index(drop=True)
         if common is None:
             common, chosen = utterances, choose(utterances, split, most_speakers, most_utterances)
@@ -87,7 +85,11 @@ def read_embeddings(
         crops = np.load(folder / "embeddings.npy", mmap_mode="r")
         vectors = mean_unit_embeddings(crops[chosen])
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        found[run] = RunEmbeddings(_loss(params, run) if trained else None, metrics["eer"], vectors)
+        found[run] = RunEmbeddings(
+            loss=_loss(params, run),
+            eer=metrics["lists"].get(split, metrics)["eer"],
+            vectors=vectors,
+        )
     if common is None:
         raise StudyError("no runs to compare: expected at least one name in `runs`")
     return common.iloc[chosen].reset_index(drop=True), found
@@ -112,6 +114,7 @@ def choose(
     return np.sort(shuffled.groupby("speaker").head(n_utterances).index.to_numpy())
 
 
+@threadpool_limits.wrap(limits=1)  # matrices this small take 100 times longer on busy cores
 def geometry_table(runs: Mapping[str, RunEmbeddings], speakers: np.ndarray) -> pd.DataFrame:
     """One row a run: run, loss, eer, and the measures of `studylib.geometry`."""
     rows = [
@@ -130,6 +133,7 @@ def histograms(runs: Mapping[str, RunEmbeddings], speakers: np.ndarray) -> pd.Da
     return pd.concat(parts, ignore_index=True)
 
 
+@threadpool_limits.wrap(limits=1)
 def speaker_maps(
     runs: Mapping[str, RunEmbeddings], utterances: pd.DataFrame, rows: np.ndarray
 ) -> pd.DataFrame:
@@ -158,6 +162,25 @@ def save(folder: Path, table: pd.DataFrame, figures: Mapping) -> None:
     partial.rename(folder)
 
 
+def _entry(params: Params, run: str) -> RunEntry | None:
+    """The entry of a run or of its variant (run+key=value); None for a baseline."""
+    return params.runs.get(run.partition("+")[0])
+
+
 def _loss(params: Params, run: str) -> str | None:
-    entry = params.runs[run]
-    return entry.loss["name"] if (params.train | entry.train)["crops"] else None
+    entry = _entry(params, run)
+    if entry is None or not (params.train | entry.train)["crops"]:
+        return None
+    return entry.loss["name"]
+
+
+def _missing(params: Params, run: str, seed: int, folder: Path, trained: bool) -> str:
+    if trained:
+        return (
+            f"{folder} has no evaluated run: train and evaluate {run} with seed {seed} "
+            "(uv run dvc repro), or leave it out of the runs to be compared"
+        )
+    return (
+        f"{folder} does not exist: expected {run} to be an evaluated baseline, or a run of "
+        f"params.yaml ({', '.join(params.runs)})"
+    )

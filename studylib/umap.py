@@ -23,7 +23,7 @@ LONGEST_STEP = 4.0
 MOST_POINTS = 3_000  # memory and time grow with the square
 
 
-def umap(vectors: np.ndarray, *, n_neighbors: int = 15, epochs: int = 500) -> np.ndarray:
+def umap(vectors: np.ndarray, *, n_neighbors: int = 15, epochs: int = 300) -> np.ndarray:
     """Lay out vectors in the plane by their cosines; the same input gives the same map.
 
     Parameters

@@ -38,7 +38,9 @@ def write_run(folder, utterances, seed):
     crops = rng.normal(size=(len(utterances), 3, 8)).astype(np.float32)
     np.save(folder / "embeddings.npy", crops)
     utterances.to_parquet(folder / "utterances.parquet")
-    (folder / "metrics.json").write_text(json.dumps({"eer": 0.1 * (seed + 1)}))
+    eer = 0.1 * (seed + 1)
+    metrics = {"eer": eer, "lists": {"official": {"eer": eer}, "dev": {"eer": eer / 2}}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     return crops
 
 
@@ -73,10 +75,30 @@ def test_runs_and_baselines_stand_side_by_side_in_the_order_asked_for(study):
     assert list(table["eer"]) == pytest.approx([0.3, 0.1, 0.2])
 
 
+def test_the_error_rate_is_that_of_the_split_where_a_list_has_its_name(study):
+    root, params, _ = study
+    for split, expected in (("test", 0.1), ("dev", 0.05)):
+        _, runs = read_embeddings(root, params, ["softmax"], seed=1, split=split)
+        assert runs["softmax"].eer == pytest.approx(expected)
+
+
 def test_a_run_that_was_not_evaluated_is_named_with_what_to_do(study):
     root, params, _ = study
     with pytest.raises(StudyError, match=r"softmax-0 .* train and evaluate softmax with seed 0"):
         read_embeddings(root, params, ["softmax"], seed=0)
+
+
+def test_a_name_of_nothing_is_told_from_a_run_not_yet_evaluated(study):
+    root, params, _ = study
+    with pytest.raises(StudyError, match=r"softmaxx-0 does not exist: .*\(softmax, untrained\)"):
+        read_embeddings(root, params, ["softmaxx"], seed=1)
+
+
+def test_a_variant_of_a_run_has_the_loss_and_the_seeds_of_its_run(study):
+    root, params, _ = study
+    write_run(root / "results/small/evaluate/softmax+scale=9-1", utterance_table(), 5)
+    _, runs = read_embeddings(root, params, ["softmax+scale=9"], seed=1)
+    assert runs["softmax+scale=9"].loss == "softmax"
 
 
 def test_runs_of_different_utterances_are_not_compared(study):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from studylib.figures.style import NONTARGET, TARGET, colour
 
@@ -114,7 +114,8 @@ def geometry_planes(table: pd.DataFrame) -> Figure:
         yscale="log",
     )
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    right.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_minor_locator(NullLocator())
     fills = [colour(loss) for loss in table["loss"]]
     for axes, x, y in (
         (left, "uniformity", "alignment"),
