@@ -47,7 +47,7 @@ def plan() -> None:
 def corpus() -> None:
     """Make the corpus of params.yaml under data/, unless it is there already."""
     from studylib.config import read_params
-    from studylib.corpus import SOURCES
+    from studylib.corpus.sources import SOURCES
 
     root = project_root()
     settings = read_params(root / "params.yaml").corpus

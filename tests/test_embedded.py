@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studylib.corpus import SOURCES, synthesis
 from studylib.corpus.embedded import (
     SIZES,
     EmbeddedSettings,
@@ -21,6 +20,7 @@ from studylib.corpus.embedded import (
 )
 from studylib.corpus.reader import SAMPLE_RATE
 from studylib.corpus.session import Session
+from studylib.corpus.sources import SOURCES, synthesis
 from studylib.corpus.store import SPLITS, open_corpus
 from studylib.errors import StudyError
 from tests.conftest import TINY
