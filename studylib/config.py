@@ -26,6 +26,17 @@ Value = bool | int | float | Schedule | str
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]
 Positive = Annotated[int, Field(gt=0)]
 
+# What a notebook or a command may change of one run, which makes a variant of it.
+VARIANT_KEYS = (
+    "margin",
+    "scale",
+    "trunk",
+    "crops",
+    "speakers_per_batch",
+    "utterances_per_speaker",
+    "learning_rate",
+)
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

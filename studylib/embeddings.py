@@ -15,7 +15,8 @@ from studylib.errors import StudyError
 from studylib.geometry import cosine_histogram, geometry, pair_cosines
 from studylib.paths import run_folder
 from studylib.scoring import mean_unit_embeddings
-from studylib.umap import turned_onto, umap
+
+FEWEST_ON_A_MAP = 10
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,36 @@ def speaker_maps(
     """
     parts, first = [], None
     for name, run in runs.items():
-        points = umap(run.vectors[rows])
+        points = speaker_map(run.vectors[rows])
         points = points if first is None else turned_onto(points, first)
         first = points if first is None else first
         parts.append(utterances.iloc[rows].assign(run=name, x=points[:, 0], y=points[:, 1]))
     return pd.concat(parts, ignore_index=True)
+
+
+def speaker_map(vectors: np.ndarray) -> np.ndarray:
+    """UMAP of vectors (U, D) by their cosines, (U, 2); the same vectors give the same map."""
+    from umap import UMAP  # late: it compiles itself, which takes many seconds
+
+    if len(vectors) < FEWEST_ON_A_MAP:
+        raise StudyError(
+            f"a map of {len(vectors)} utterances: expected at least {FEWEST_ON_A_MAP}; choose more "
+            f"speakers or utterances"
+        )
+    neighbours = min(15, len(vectors) - 1)
+    layout = UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1)
+    return layout.fit_transform(vectors)
+
+
+def turned_onto(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Points (U, 2) turned, and mirrored if need be, to lie as near to a reference as they can.
+
+    A map has no up and no left; this lets the same points be found in another map (orthogonal
+    Procrustes problem, Schönemann 1966). Distances stay what they are.
+    """
+    centred = points - points.mean(axis=0)
+    left, _, right = np.linalg.svd(centred.T @ (reference - reference.mean(axis=0)))
+    return centred @ (left @ right)
 
 
 def save(folder: Path, table: pd.DataFrame, figures: Mapping) -> None:

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from studylib.config import read_params
-from studylib.embeddings import choose, geometry_table, read_embeddings, save, speaker_maps
+from studylib.embeddings import (
+    choose,
+    geometry_table,
+    read_embeddings,
+    save,
+    speaker_map,
+    speaker_maps,
+    turned_onto,
+)
 from studylib.errors import StudyError
 
 PARAMS = """
@@ -147,3 +155,18 @@ def test_all_maps_show_the_same_utterances_and_results_replace_older_ones(study)
     stored = pd.read_csv(folder / "geometry.csv", keep_default_na=False)
     assert list(stored["run"]) == ["softmax", "untrained"]
     np.testing.assert_allclose(stored["d_prime"], table["d_prime"], rtol=1e-12)
+
+
+def test_a_turned_and_mirrored_map_is_turned_back():
+    rng = np.random.default_rng(2)
+    reference = rng.normal(size=(30, 2))
+    angle = 1.1
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    moved = (reference * (1, -1)) @ turn + (5.0, -3.0)
+    centred = reference - reference.mean(axis=0)
+    np.testing.assert_allclose(turned_onto(moved, reference), centred, atol=1e-12)
+
+
+def test_a_map_of_too_few_utterances_is_refused():
+    with pytest.raises(StudyError, match="a map of 5 utterances: expected at least 10"):
+        speaker_map(np.ones((5, 2)))
