@@ -136,6 +136,37 @@ def notebook(
 
 
 @app.command()
+def trunks(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    seconds: Annotated[float, typer.Option(help="Spent on each speed; 0 leaves them out.")] = 2.0,
+) -> None:
+    """Sizes, costs and speeds of the trunks beside the papers' figures."""
+    from studylib.trunk_table import trunk_table
+
+    table = trunk_table(seconds=seconds)
+    print(table.to_json(orient="index", indent=2) if as_json else table.to_string())
+
+
+@app.command("import")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of voxceleb_trainer.")],
+    out: Annotated[Path, typer.Argument(help="The model to write, for train.initial_weights.")],
+    trunk: Annotated[str, typer.Option(help="fast_resnet34 or vgg_m40.")] = "fast_resnet34",
+    pooling: Annotated[str, typer.Option(help="sap, asp or tap, as in the checkpoint.")] = "sap",
+    embedding_dim: Annotated[int, typer.Option(help="As in the checkpoint.")] = 512,
+) -> None:
+    """Turn paper B's released weights into a model of ours, and report every key."""
+    from studylib.config import NamedParameters
+    from studylib.models import Embedder, save_model
+    from studylib.voxceleb_trainer import load_voxceleb_trainer
+
+    parameters = {"embedding_dim": embedding_dim, "pooling": pooling}
+    model = Embedder(NamedParameters(name=trunk, parameters=parameters))
+    print(load_voxceleb_trainer(file, model.trunk))
+    save_model(model, out, scoring="cosine")
+
+
+@app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
 ) -> None:

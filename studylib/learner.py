@@ -1,7 +1,6 @@
 """What a run learns with: model, loss and optimizer, and how far they have come."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from studylib.config import RunSettings, TrainSettings
 from studylib.losses import LOSSES
 from studylib.models import Embedder, load_model
+from studylib.paths import project_root
 from studylib.schedules import value_at
 
 
@@ -64,7 +64,7 @@ def build_learner(
         embedding_dim = settings.trunk.parameters.get("embedding_dim", 512)
         criterion = LOSSES[settings.loss.name](embedding_dim, n_speakers, **numbers)
     if settings.train.initial_weights:
-        pretrained, _ = load_model(Path(settings.train.initial_weights))
+        pretrained, _ = load_model(project_root() / settings.train.initial_weights)
         model.trunk.load_state_dict(pretrained.trunk.state_dict())
     model, criterion = model.to(device).train(), criterion.to(device).train()
     parameters = [*model.parameters(), *criterion.parameters()]

@@ -1,5 +1,6 @@
 """Executing the study's notebooks with papermill: folders made, mistakes told in one sentence."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
     if not notebook.exists():
         raise StudyError(f"{notebook} does not exist: expected a notebook")
     output.parent.mkdir(parents=True, exist_ok=True)
+    # It warns of an unknown parameter and goes on; the notebook's own check stops, and says more.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
             notebook,
