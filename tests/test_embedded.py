@@ -20,7 +20,8 @@ from studylib.corpus.embedded import (
 )
 from studylib.corpus.reader import SAMPLE_RATE
 from studylib.corpus.session import Session
-from studylib.corpus.sources import SOURCES, synthesis
+from studylib.corpus import synthesis
+from studylib.corpus.sources import SOURCES
 from studylib.corpus.store import SPLITS, open_corpus
 from studylib.errors import StudyError
 from tests.conftest import TINY
