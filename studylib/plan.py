@@ -18,7 +18,7 @@ from studylib.errors import StudyError
 from studylib.provenance import imported_files, write_json
 
 # Where text is part of the result: their executed copies are the study's report.
-REPORTS = ("corpus", "losses", "embeddings")
+REPORTS = ("corpus", "losses", "embeddings", "robustness")
 
 
 def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> None:

@@ -9,6 +9,7 @@ from studylib.figures.results import (
     margin_by_scale,
     verdict_forest,
 )
+from studylib.figures.robustness import from_easy_to_hard, trial_kinds
 from studylib.figures.runs import scores_and_det, training_curve
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "det_overlay",
     "difference_matrix",
     "eer_with_intervals",
+    "from_easy_to_hard",
     "geometry_planes",
     "margin_by_scale",
     "scores_and_det",
@@ -23,6 +25,7 @@ __all__ = [
     "speaker_maps",
     "spectrograms",
     "training_curve",
+    "trial_kinds",
     "verdict_forest",
     "voices",
 ]

@@ -1,0 +1,221 @@
+"""Which losses survive: error rates by condition and by kind of trial, and what they cost.
+
+Within one question all runs and all levels are read on the same resamples of the test speakers:
+what a level costs a run, and whether it costs that run more than the others, are paired
+comparisons, made on the logarithm of the error rate as everywhere (see statistics.py).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from studylib.bootstrap import bootstrap
+from studylib.comparisons import holm
+from studylib.robustness import Condition, Questions
+from studylib.scoring import trial_scores
+from studylib.statistics import Cells, cells_of, interval_of
+
+FEWEST_SPEAKERS = 5  # a kind of trial with fewer has no interval worth showing
+
+
+def condition_rates(
+    embeddings: Mapping[Condition, Mapping[str, np.ndarray]],
+    questions: Questions,
+    scorings: Mapping[str, str],
+    losses: Mapping[str, str | None],
+    speakers: np.ndarray,
+    n_resamples: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Error rates at every level of every question, and what the hardest level costs.
+
+    Parameters
+    ----------
+    embeddings : condition -> run -> (U, D)
+        From `embed_degraded`.
+    scorings, losses : run -> how its trials are scored, its loss (None if untrained)
+    speakers : (U,) str
+        All pairs of the U utterances are trials.
+
+    Returns
+    -------
+    DataFrame
+        run, loss, question, level, eer, low, high: fractions, with 95 % intervals over speakers.
+    DataFrame
+        See `costs`.
+    """
+    first, second = np.triu_indices(len(speakers), k=1)
+    targets = speakers[first] == speakers[second]
+    rates, prices = [], []
+    for question, levels in questions.items():
+        if len(levels) < 2:
+            continue
+        scores = {
+            (run, level): trial_scores(
+                vectors[:, None], first, second, scoring=scorings[run], block=1024
+            )
+            for level, condition in levels.items()
+            for run, vectors in embeddings[condition].items()
+        }
+        cells = _cells(scores, targets, speakers[first], speakers[second], n_resamples)
+        rates.append(_rows(cells, scores, losses, question))
+        prices.append(costs(cells, losses, question, *_ends(levels)))
+    return pd.concat(rates, ignore_index=True), pd.concat(prices, ignore_index=True)
+
+
+def costs(
+    cells: Cells, losses: Mapping[str, str | None], question: str, reference: str, hardest: str
+) -> pd.DataFrame:
+    """How many times each run's error rate grows from the reference to the hardest level.
+
+    Parameters
+    ----------
+    cells : Cells
+        Named (run, level) as `_name` writes it.
+
+    Returns
+    -------
+    DataFrame
+        run, loss, question, reference, hardest, ratio, low, high (95 % interval over speakers),
+        relative (the ratio divided by the trained runs' geometric mean, minus 1) and p_holm (the
+        hypothesis that relative is 0, corrected over the trained runs). The last two are nan for
+        untrained runs and where fewer than two runs are trained.
+    """
+    trained = [run for run, loss in losses.items() if loss is not None]
+    rows = []
+    for run, loss in losses.items():
+        own = {_name(run, hardest): 1.0, _name(run, reference): -1.0}
+        growth = cells.contrast(own)
+        low, high = np.exp(growth.interval())
+        row = {"run": run, "loss": loss, "question": question}
+        row |= {"reference": reference, "hardest": hardest}
+        row |= {"ratio": float(np.exp(growth.value)), "low": float(low), "high": float(high)}
+        row |= {"relative": np.nan, "p_holm": np.nan}
+        if loss is not None and len(trained) > 1:
+            against = cells.contrast(_against_mean(own, trained, reference, hardest))
+            row |= {"relative": float(np.expm1(against.value)), "p_holm": against.p_value()}
+        rows.append(row)
+    table = pd.DataFrame(rows).astype({"loss": object})
+    tested = table["p_holm"].notna()
+    if tested.any():
+        table.loc[tested, "p_holm"] = holm(table.loc[tested, "p_holm"])
+    return table
+
+
+def _against_mean(
+    own: Mapping[str, float], trained: list[str], reference: str, hardest: str
+) -> dict[str, float]:
+    """Weights of a run's growth minus the mean growth of all trained runs."""
+    weights = dict(own)
+    for run in trained:
+        for level, sign in ((hardest, -1.0), (reference, 1.0)):
+            name = _name(run, level)
+            weights[name] = weights.get(name, 0.0) + sign / len(trained)
+    return weights
+
+
+def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    """The kinds of trial the corpus can tell apart: (name, mask (T,) bool).
+
+    Sex and accent restrict non-targets to speakers who share them; a session restricts targets to
+    pairs within one, or across two. What a corpus does not know is left out, and so is a kind that
+    leaves fewer than five speakers.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        first, second (index values of `utterances`), target, first_speaker, second_speaker.
+    utterances : DataFrame
+        Columns session, and sex and accent where they are known.
+    """
+    target = trials["target"].to_numpy()
+
+    def sides(column: str) -> list[np.ndarray]:
+        values = utterances[column]
+        return [values.loc[trials[side]].to_numpy() for side in ("first", "second")]
+
+    kinds = {"all": np.ones(len(trials), dtype=bool)}
+    if "sex" in utterances:
+        first, second = sides("sex")
+        kinds["same sex"] = first == second
+        kinds |= {
+            name: (first == sex) & (second == sex) for name, sex in (("women", "f"), ("men", "m"))
+        }
+    if "accent" in utterances:
+        first, second = sides("accent")
+        kinds["same accent"] = first == second
+    first, second = sides("session")
+    if (within := target & (first == second)).any():
+        kinds["within a session"] = within | ~target
+        kinds["across sessions"] = ~within
+    for name, mask in kinds.items():
+        found = trials.loc[mask & target, "first_speaker"].nunique()
+        if found >= FEWEST_SPEAKERS and (mask & ~target).any():
+            yield name, mask
+
+
+def trial_rates(
+    scores: Mapping[str, np.ndarray],
+    trials: pd.DataFrame,
+    utterances: pd.DataFrame,
+    losses: Mapping[str, str | None],
+    n_resamples: int,
+) -> pd.DataFrame:
+    """Error rates of each kind of trial, from scores (T,) of one list that exist already.
+
+    Returns
+    -------
+    DataFrame
+        run, loss, question ("kind of trial"), level, eer, low, high.
+    """
+    parts = []
+    for level, mask in trial_kinds(trials, utterances):
+        part = trials[mask]
+        of_level = {(run, level): of_run[mask] for run, of_run in scores.items()}
+        first, second = (part[f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
+        cells = _cells(of_level, part["target"].to_numpy(), first, second, n_resamples)
+        parts.append(_rows(cells, of_level, losses, "kind of trial"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _cells(scores: Mapping, targets, first, second, n_resamples: int) -> Cells:
+    named = {_name(*key): values for key, values in scores.items()}
+    resamples = bootstrap(named, targets, first, second, n_resamples=n_resamples)
+    return cells_of(resamples, {name: [name] for name in named})
+
+
+def _rows(cells: Cells, keys: Iterable, losses: Mapping, question: str) -> pd.DataFrame:
+    rows = []
+    for run, level in keys:
+        interval = interval_of(cells, _name(run, level))
+        rate = {"eer": interval.estimate, "low": interval.low, "high": interval.high}
+        rows.append({"run": run, "loss": losses[run], "question": question, "level": level} | rate)
+    return pd.DataFrame(rows).astype({"loss": object})
+
+
+def _name(run: str, level: str) -> str:
+    return f"{run}, {level}"
+
+
+def _ends(levels: Mapping[str, Condition]) -> tuple[str, str]:
+    names = list(levels)
+    return names[0], names[-1]
+
+
+def summary(rates: pd.DataFrame) -> pd.DataFrame:
+    """One row a question and level: best run, its EER, and whether the order of runs is kept.
+
+    `median_eer` is over the trained runs; `rank_correlation` is Spearman's, of the trained runs'
+    EERs with those at the question's first level.
+    """
+    trained = rates[rates["loss"].notna()]
+    rows = []
+    for (question, level), cell in trained.groupby(["question", "level"], sort=False):
+        eers = cell.set_index("run")["eer"]
+        of_question = trained[trained["question"] == question]
+        first = of_question[of_question["level"] == of_question["level"].iloc[0]]
+        ranks = pd.DataFrame({"here": eers, "first": first.set_index("run")["eer"]}).rank()
+        row = {"question": question, "level": level, "best_run": eers.idxmin()}
+        row |= {"best_eer": eers.min(), "median_eer": eers.median()}
+        rows.append(row | {"rank_correlation": ranks["here"].corr(ranks["first"])})
+    return pd.DataFrame(rows)
