@@ -1,4 +1,4 @@
-"""Trial recipes against closed-form counts and plain loops; list files against their mistakes."""
+"""Trial recipes against closed-form counts and plain loops."""
 
 from itertools import combinations
 from math import comb
@@ -11,7 +11,6 @@ from studylib.corpus.trials import (
     all_pairs,
     cross_session,
     per_speaker,
-    read_voxceleb_list,
     same_sex,
 )
 from studylib.errors import StudyError
@@ -123,38 +122,3 @@ def test_per_speaker_is_balanced_and_even_on_a_larger_corpus():
 def test_an_empty_split_is_named(table):
     with pytest.raises(StudyError, match="'dev'"):
         all_pairs(table, "dev")
-
-
-GOOD = "1 id1/v/1.wav id1/w/2.wav\n0 id1/v/1.wav id2/v/1.wav\n\n"
-IDS = pd.Index(["id2/v/1.wav", "id1/v/1.wav", "id1/w/2.wav"])
-
-
-def test_a_voxceleb_list_is_read_line_by_line(tmp_path):
-    (tmp_path / "list.txt").write_text(GOOD)
-    trials = read_voxceleb_list(tmp_path / "list.txt", IDS)
-    assert trials.astype({"first": str, "second": str}).values.tolist() == [
-        ["id1/v/1.wav", "id1/w/2.wav", True],
-        ["id1/v/1.wav", "id2/v/1.wav", False],
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (GOOD + "1 id1/v/1.wav\n", r"list\.txt, line 4: expected '<0 or 1>"),
-        ("2 id1/v/1.wav id2/v/1.wav\n", r"list\.txt, line 1: expected"),
-        (GOOD + "1 id1/v/1.wav id9/v/1.wav\n", r"line 4: the utterance 'id9/v/1.wav' is not"),
-        (GOOD + "1 id8/v/1.wav id1/v/1.wav\n", r"line 4: the utterance 'id8/v/1.wav' is not"),
-        ("\n\n", r"list\.txt is empty"),
-    ],
-    ids=["two fields", "target 2", "unknown second", "unknown first", "empty"],
-)
-def test_a_mistake_in_a_list_is_told_with_its_line(tmp_path, text, message):
-    (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(StudyError, match=message):
-        read_voxceleb_list(tmp_path / "list.txt", IDS)
-
-
-def test_a_missing_list_is_told(tmp_path):
-    with pytest.raises(StudyError, match=r"none\.txt cannot be read"):
-        read_voxceleb_list(tmp_path / "none.txt", IDS)

@@ -5,8 +5,6 @@ is needed) and returns a frame of trials: first, second (utterance ids, categori
 (True if both are of one speaker). A pair occurs once, and never an utterance with itself.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -78,49 +76,6 @@ def per_speaker(
 
     first, second = order[np.concatenate([targets, nontargets], axis=1)]
     return _as_trials(part, np.minimum(first, second), np.maximum(first, second))
-
-
-def read_voxceleb_list(path: Path, ids: pd.Series | pd.Index) -> pd.DataFrame:
-    """Read a list of lines `1 id10270/x6uYqmx31kE/00001.wav id10270/8jEAjG6SegY/00008.wav`.
-
-    Parameters
-    ----------
-    path : Path
-        1 stands for the same speaker, 0 for two speakers; empty lines are skipped.
-    ids : Series or Index of str
-        The ids of the corpus, written as in the list.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing or empty, a line is not of this form, or it names an utterance that
-        is not among the ids.
-    """
-    path = Path(path)
-    try:
-        lines = pd.Series(path.read_text(encoding="utf-8").splitlines(), dtype=str)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"The trial list {path} cannot be read: {error}.") from None
-    lines = lines[lines.str.strip() != ""]
-    if lines.empty:
-        raise StudyError(f"The trial list {path} is empty.")
-    fields = lines.str.extract(r"^\s*([01])\s+(\S+)\s+(\S+)\s*$")
-    if (malformed := fields.index[fields[0].isna()]).size:
-        raise StudyError(
-            f"{path}, line {malformed[0] + 1}: expected '<0 or 1> <utterance> <utterance>', "
-            f"found {lines[malformed[0]]!r}."
-        )
-    known = pd.Index(ids)
-    rows = [known.get_indexer(fields[side]) for side in (1, 2)]
-    if (unknown := np.flatnonzero(np.minimum(*rows) < 0)).size:
-        at = unknown[0]
-        name = fields.iloc[at, 1 if rows[0][at] < 0 else 2]
-        raise StudyError(
-            f"{path}, line {fields.index[at] + 1}: the utterance {name!r} is not in the corpus."
-        )
-    first, second = (pd.Categorical.from_codes(side, known) for side in rows)
-    target = fields[0].to_numpy() == "1"
-    return pd.DataFrame({"first": first, "second": second, "target": target})
 
 
 def _of_split(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
