@@ -5,8 +5,9 @@ Off by default, as in paper B. Paper A adds background noise at 10-20 dB SNR to 
 effects of `studylib.corpus.session` are.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from studylib.corpus.folder import audio_files
 from studylib.corpus.reader import SAMPLE_RATE
 from studylib.corpus.session import EQUALISER_HZ, MODULATION_HZ
 from studylib.errors import StudyError
+from studylib.paths import project_root
 
 LONGEST_ROOM = SAMPLE_RATE  # samples; 1 s
 REVERBERATION = (0.1, 0.8)  # s until the echo has fallen by 60 dB
@@ -145,6 +147,21 @@ class Augmentation:
         power = noise.square().mean(dim=1, keepdim=True).clamp(min=1e-12)
         chosen = _chosen(self.settings.noise_chance, batch, generator, speech)
         return noise * torch.where(chosen, (wanted / power).sqrt(), 0.0)
+
+
+def open_augmentation(
+    settings: Mapping[str, Any] | None, device: torch.device | str
+) -> Augmentation | None:
+    """The augmentation that parameters ask for; their folders count from the project's root."""
+    if settings is None:
+        return None
+    checked = AugmentationSettings.model_validate(settings)
+    folders = {
+        key: project_root() / folder
+        for key in ("noise_folder", "room_folder")
+        if (folder := getattr(checked, key)) is not None
+    }
+    return Augmentation(checked.model_copy(update=folders), device)
 
 
 class _Recordings:

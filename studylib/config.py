@@ -224,6 +224,11 @@ def _check_components(settings: RunSettings) -> None:
         if named.name not in known:
             raise StudyError(_unknown(f"{where} is named", named.name, known))
         _check_keywords(known[named.name], named.parameters, where)
+    if settings.train.augmentation is not None:
+        from studylib.augmentation import AugmentationSettings
+
+        where = f"run {settings.name}: train.augmentation"
+        _validated(AugmentationSettings, settings.train.augmentation, where)
     least = LOSSES[settings.loss.name].min_utterances_per_speaker
     if settings.train.utterances_per_speaker < least:
         raise StudyError(
@@ -273,7 +278,7 @@ def notebook_parameters(namespace: Mapping[str, Any], known: Iterable[str]) -> d
     return {name: namespace[name] for name in known}
 
 
-def _validated(model: type[Section], document: Any, where: str) -> Any:
+def _validated(model: type[BaseModel], document: Any, where: str) -> Any:
     try:
         return model.model_validate(document)
     except ValidationError as error:

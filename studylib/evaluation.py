@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from studylib.config import EvaluateSettings
-from studylib.corpus.store import Corpus
+from studylib.corpus.hygiene import known_to_model, refuse_known_speakers
+from studylib.corpus.reader import Corpus
 from studylib.errors import StudyError
 from studylib.metrics import equal_error_rate, equal_error_threshold, minimum_detection_cost
 from studylib.provenance import start_manifest, write_json
@@ -46,7 +47,8 @@ def evaluate(
     Raises
     ------
     StudyError
-        A missing model or trial list, or a device that is not there.
+        A missing model or trial list, a list of speakers that the model knows, or a device that
+        is not there.
     """
     from studylib.models import choose_device, embed, load_model
 
@@ -54,6 +56,7 @@ def evaluate(
     manifest = start_manifest(settings.model_dump(mode="json"), None, device.type, __file__)
     model, scoring = load_model(model_file)
     trials = {name: corpus.trials(name) for name in settings.trials}
+    _refuse_known_speakers(model_file, corpus, settings, report)
     rows = evaluated_rows(trials)
     report(f"embedding {len(rows):,} utterances, {settings.crops} crops each")
     embeddings = embed(
@@ -67,6 +70,17 @@ def evaluate(
     return write_evaluation(
         embeddings, corpus, rows, trials, settings, out, scoring=scoring, manifest=manifest
     )
+
+
+def _refuse_known_speakers(
+    model_file: Path, corpus: Corpus, settings: EvaluateSettings, report: Callable[[str], None]
+) -> None:
+    known = known_to_model(model_file)
+    if known is None:
+        report(f"whom {model_file} knows is not told: unseen speakers are taken on trust")
+    for each in known or []:
+        for name in settings.trials:
+            refuse_known_speakers(each, corpus, name)
 
 
 def evaluated_rows(trials: dict[str, pd.DataFrame]) -> np.ndarray:

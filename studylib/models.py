@@ -37,9 +37,12 @@ class Embedder(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples are int16, or floats in [-1, 1]."""
-        if not samples.is_floating_point():
-            samples = samples.float() / INT16_RANGE
-        return self.trunk(self.features(samples))
+        return self.trunk(self.features(as_waveforms(samples)))
+
+
+def as_waveforms(samples: Tensor) -> Tensor:
+    """Samples, int16 or already floats in [-1, 1], as floats in [-1, 1]."""
+    return samples if samples.is_floating_point() else samples.float() / INT16_RANGE
 
 
 def available_cores() -> int:

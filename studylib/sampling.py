@@ -14,7 +14,7 @@ import numpy as np
 from studylib.errors import StudyError
 
 # Streams of random numbers, so that no two uses of one seed ever share a draw.
-_EPOCH_STREAM, _CROP_STREAM = 1, 2
+_EPOCH_STREAM, _CROP_STREAM, _AUGMENTATION_STREAM = 1, 2, 3
 
 
 class BatchSampler:
@@ -124,3 +124,8 @@ def crop_starts(lengths: np.ndarray, crop: int, *, seed: int, step: int) -> np.n
     """
     rng = np.random.default_rng([_CROP_STREAM, seed, step])
     return rng.integers(0, np.maximum(lengths - crop, 0) + 1)
+
+
+def augmentation_seed(*, seed: int, step: int) -> int:
+    """The seed of what a step's augmentation draws; a pure function of (seed, step) as well."""
+    return int(np.random.default_rng([_AUGMENTATION_STREAM, seed, step]).integers(2**63))

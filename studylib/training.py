@@ -18,15 +18,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from studylib.augmentation import open_augmentation
 from studylib.config import RunSettings
-from studylib.corpus.store import Corpus
+from studylib.corpus.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
+from studylib.corpus.reader import Corpus
 from studylib.errors import StudyError
 from studylib.learner import Learner, build_learner
 from studylib.loading import TrainingData, crop_batches, prefetch, training_data
 from studylib.metrics import equal_error_rate
-from studylib.models import Embedder, choose_device, embed, save_model
+from studylib.models import Embedder, as_waveforms, choose_device, embed, save_model
+from studylib.paths import project_root
 from studylib.provenance import start_manifest, write_json
-from studylib.sampling import BatchSampler
+from studylib.sampling import BatchSampler, augmentation_seed
 from studylib.schedules import Schedule, value_at
 from studylib.scoring import trial_scores
 
@@ -43,7 +46,7 @@ def train(
     checkpoints: Path,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train one run and write `out`: model.safetensors, curve.csv and manifest.json.
+    """Train one run and write `out`: the model, whom it knows, its curve.csv and manifest.json.
 
     An unfinished run leaves its checkpoint under `checkpoints`, in a folder named by all that
     decides its outcome; the same call goes on from there.
@@ -100,7 +103,7 @@ def train(
         "unplaced_share": sampler.unplaced_share,
         "corpus": corpus.description,
     }
-    _write_result(out, learner, manifest)
+    _write_result(out, learner, _known_speakers(settings, corpus, learner.step), manifest)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -129,6 +132,7 @@ class _Loop:
             for key, value in settings.loss.parameters.items()
             if isinstance(value, Schedule)
         }
+        self.augmentation = open_augmentation(self.train.augmentation, device)
         self.unchecked: list[Tensor] = []  # losses of the steps since the last look
 
     def run(self) -> None:
@@ -164,6 +168,8 @@ class _Loop:
             group["lr"] = value_at(self.train.learning_rate, progress)
         for name, schedule in self.schedules.items():
             setattr(learner.criterion, name, schedule.at(progress))
+        if self.augmentation is not None:
+            samples = self._augmented(samples)
         half = self.train.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             embeddings = learner.model(samples)
@@ -173,6 +179,12 @@ class _Loop:
         loss.backward()
         learner.optimizer.step()
         self.unchecked.append(loss.detach())
+
+    def _augmented(self, samples: Tensor) -> Tensor:
+        """Crops (N * M, S) int16 -> float32, with what this step of this run draws."""
+        seed = augmentation_seed(seed=self.sampler.seed, step=self.learner.step)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return self.augmentation(as_waveforms(samples), generator)
 
     def _is_due(self, times: int) -> bool:
         """Whether this step is one of `times` steps spread evenly over the run."""
@@ -256,13 +268,21 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _write_result(out: Path, learner: Learner, manifest: dict[str, Any]) -> None:
+def _known_speakers(settings: RunSettings, corpus: Corpus, steps: int) -> list[dict]:
+    """Whom the model knows: this corpus's speakers if it was trained, and its initial weights'."""
+    start = settings.train.initial_weights
+    before = known_to_model(project_root() / start) if start else None
+    return (before or []) + ([known_speakers(corpus)] if steps else [])
+
+
+def _write_result(out: Path, learner: Learner, known: list[dict], manifest: dict[str, Any]) -> None:
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_model(learner.model, partial / "model.safetensors", scoring=learner.criterion.scoring)
     columns = None if learner.curve else ["crops", "step", "epoch", "loss", "learning_rate"]
     pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
+    write_json(partial / KNOWN_SPEAKERS, known)
     write_json(partial / "manifest.json", manifest)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)

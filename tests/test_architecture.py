@@ -28,8 +28,8 @@ ALLOWED = {
     "questions": {"statistics"},
     "verdicts": {"errors", "statistics", "bootstrap", "comparisons", "questions"},
     "corpus": {"errors"},
-    "augmentation": {"errors", "corpus"},
-    "config": {"errors", "schedules", "losses", "trunks"},
+    "augmentation": {"errors", "corpus", "paths"},
+    "config": {"errors", "schedules", "losses", "trunks", "augmentation"},
     "loading": {"errors", "corpus", "sampling"},
     "figures": {"metrics", "errors"},
 }

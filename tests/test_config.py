@@ -62,6 +62,12 @@ def test_a_run_takes_shared_keys_then_its_own_then_overrides(write):
         ("name: am_softmax", "name: am_sofmax", "loss is named 'am_sofmax'; did you mean"),
         ("embedding_dim: 32", "embedding_dims: 32", "trunk: unknown key 'embedding_dims'"),
         ("runs: [am, triplet]", "runs: [am, triplets]", "names the run 'triplets'; did you mean"),
+        (
+            "crops: 100,",
+            "crops: 100, augmentation: {nosie_chance: 1},",
+            "run am: train.augmentation: unknown key 'nosie_chance'; did you mean 'noise_chance'",
+        ),
+        ("crops: 100,", "crops: 100, augmentation: {snr: [20, 10]},", "snr is .lowest, highest"),
         ("  am:\n", "  am\n", "line 9: not valid YAML"),
     ],
 )

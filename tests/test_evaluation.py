@@ -9,6 +9,7 @@ import torch
 
 from studylib.baselines import evaluate_baseline, mean_and_deviation, whitening
 from studylib.config import EvaluateSettings, NamedParameters
+from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.evaluation import evaluate
 from studylib.features import LogMel
@@ -100,6 +101,27 @@ def test_a_missing_trial_list_or_model_leaves_nothing_behind(tiny_corpus, model_
     with pytest.raises(StudyError, match="not a readable safetensors"):
         evaluate(tmp_path / "text.safetensors", tiny_corpus, SETTINGS, out)
     assert not out.exists()
+
+
+def test_trials_of_speakers_that_the_model_knows_are_refused_and_nothing_is_written(
+    tiny_corpus, model_file, tmp_path
+):
+    known = known_speakers(tiny_corpus)
+    beside = tmp_path / "known_speakers.json"
+    evaluated = SETTINGS.model_copy(update={"trials": ["test", "dev"]})
+    beside.write_text(json.dumps([known]))
+    evaluate(model_file, tiny_corpus, evaluated, tmp_path / "out", report=lambda line: None)
+    # A second corpus of the same people, in which a test speaker is one to train on.
+    speaker = tiny_corpus.utterances.query("split == 'test'")["speaker"].iloc[0]
+    beside.write_text(json.dumps([known, known | {"train": [speaker]}]))
+    with pytest.raises(StudyError, match=rf"knows 1 of the 8 speakers .*'test' \({speaker}\)"):
+        evaluate(model_file, tiny_corpus, evaluated, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    beside.write_text(json.dumps([known | {"population": "others", "train": [speaker]}]))
+    evaluate(model_file, tiny_corpus, evaluated, tmp_path / "out", report=lambda line: None)
+    beside.write_text("{}[")
+    with pytest.raises(StudyError, match=r"known_speakers\.json is damaged"):
+        evaluate(model_file, tiny_corpus, evaluated, tmp_path / "refused")
 
 
 def test_whitening_makes_the_within_speaker_covariance_the_identity():

@@ -24,7 +24,7 @@ UTTERANCES = pd.DataFrame(
 )
 
 
-def written(folder, population, split_of):
+def written(folder, population, split_of, tested="test"):
     utterances = [
         Utterance(row.id, row.speaker, row.session, split_of(row.speaker), voice(row.id, 0.1))
         for row in UTTERANCES.itertuples()
@@ -32,7 +32,7 @@ def written(folder, population, split_of):
     return write_corpus(
         folder,
         utterances,
-        trials={"list": lambda table: all_pairs(table, "test")},
+        trials={"list": lambda table: all_pairs(table, tested)},
         description={
             "source": "s", "version": "1", "settings": {}, "licence": "", "population": population,
         },
@@ -55,6 +55,18 @@ def test_a_model_is_not_tested_on_speakers_it_has_met(tmp_path):
         trained_on("q", lambda name: "test" if name == "carl" else "train"), test, "list"
     )
     refuse_known_speakers(known_speakers(test), test, "list")
+
+
+def test_development_speakers_may_choose_a_model_unless_it_has_learned_them(tmp_path):
+    def learning(speaker):
+        return written(
+            tmp_path / speaker, "p", lambda name: "train" if name == speaker else "dev", "dev"
+        )
+
+    development = learning("carl")
+    refuse_known_speakers(known_speakers(development), development, "list")
+    with pytest.raises(StudyError, match=r"knows 1 of the 2 speakers of .*'list' \(bert\)"):
+        refuse_known_speakers(known_speakers(learning("bert")), development, "list")
 
 
 def test_targets_of_one_session_are_told_from_others(tmp_path):

@@ -1,5 +1,6 @@
 """The training loop: the same bits whatever happens on the way, and a clear end when it fails."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from trees import voice, write
 
 from studylib.config import RunSettings, read_params
+from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.loading import prefetch
 from studylib.losses import LOSSES
@@ -32,6 +35,7 @@ def settings_of(loss: dict, **train_keys) -> RunSettings:
     )
 
 
+AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5, "equaliser": 3.0}
 TRIPLET = {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}
 
 
@@ -82,8 +86,13 @@ training.train(settings, open_corpus(Path(sys.argv[2])), 0, folder / "out",
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
-def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpus, tmp_path):
-    settings = settings_of(TRIPLET, crops=120, checkpoint_seconds=1e-6, measurements=2)
+@pytest.mark.parametrize("augmentation", [None, AUGMENTATION], ids=["plain", "augmented"])
+def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(
+    tiny_corpus, tmp_path, augmentation
+):
+    settings = settings_of(
+        TRIPLET, crops=120, checkpoint_seconds=1e-6, measurements=2, augmentation=augmentation
+    )
     undisturbed = run(settings, tiny_corpus, tmp_path / "whole")
     command = [sys.executable, "-c", KILLED, settings.model_dump_json()]
     killed = subprocess.run([*command, tiny_corpus.folder, tmp_path / "cut"], check=False)
@@ -95,6 +104,48 @@ def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpu
     columns = ["crops", "loss", "dev_eer"]
     pd.testing.assert_frame_equal(curves[0][columns], curves[1][columns])
     assert not list((tmp_path / "cut" / "checkpoints").iterdir())
+
+
+def test_augmentation_repeats_and_changes_the_run_unless_it_does_nothing(tiny_corpus, tmp_path):
+    def trained(name, augmentation):
+        settings = settings_of(TRIPLET, crops=60, augmentation=augmentation)
+        return run(settings, tiny_corpus, tmp_path / name)
+
+    plain, augmented = trained("plain", None), trained("a", AUGMENTATION)
+    assert_same(augmented, trained("b", AUGMENTATION))
+    assert not torch.equal(plain["fc.weight"], augmented["fc.weight"])
+    assert_same(plain, trained("c", {"noise_chance": 0.0, "room_chance": 0.0, "equaliser": 0.0}))
+
+
+def test_noise_is_read_from_a_folder_of_the_project(tiny_corpus, tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    write(tmp_path / "noise" / "hum.wav", voice("hum"))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    settings = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "noise"})
+    run(settings, tiny_corpus, tmp_path)
+    missing = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "nosie"})
+    with pytest.raises(StudyError, match="nosie has no recordings"):
+        run(missing, tiny_corpus, tmp_path)
+
+
+def test_a_model_keeps_whom_it_knows_and_whom_its_initial_weights_knew(
+    tiny_corpus, tmp_path, monkeypatch
+):
+    def known(name):
+        return json.loads((tmp_path / name / "out" / "known_speakers.json").read_text())
+
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    run(settings_of(TRIPLET, crops=12), tiny_corpus, tmp_path / "first")
+    assert known("first") == [known_speakers(tiny_corpus)]
+    tuned = settings_of(TRIPLET, crops=12, initial_weights="first/out/model.safetensors")
+    run(tuned, tiny_corpus, tmp_path / "tuned")
+    assert known("tuned") == 2 * [known_speakers(tiny_corpus)]
+    run(settings_of(TRIPLET, crops=0), tiny_corpus, tmp_path / "untrained")
+    assert known("untrained") == []
 
 
 def test_a_loss_that_is_not_finite_names_itself_the_step_and_the_rate(tiny_corpus, tmp_path):

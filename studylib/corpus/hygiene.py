@@ -1,5 +1,8 @@
 """What keeps an open-set test honest: unseen speakers, and sessions that can be told apart."""
 
+import json
+from pathlib import Path
+
 import pandas as pd
 
 from studylib.corpus.lists import TrialList
@@ -7,49 +10,73 @@ from studylib.corpus.reader import Corpus
 from studylib.corpus.report import Report
 from studylib.errors import StudyError
 
+KNOWN_SPEAKERS = "known_speakers.json"
+
 
 def known_speakers(corpus: Corpus) -> dict:
     """Whom a model trained on this corpus knows; plain values, to be kept with the model.
 
-    Speakers of the development split count too: a model may be chosen by them.
-
     Returns
     -------
-    {"population": str, "speakers": list of str}
-        Speakers of one name are the same person only within one population (`voxceleb` for
-        VoxCeleb 1 and 2, `librispeech`, one for each folder corpus).
+    {"population": str, "train": list of str, "dev": list of str}
+        Those it learned, and those by whom it may have been chosen. Speakers of one name are the
+        same person only within one population (`voxceleb` for VoxCeleb 1 and 2, `librispeech`, one
+        for each folder corpus).
     """
     table = corpus.utterances
-    speakers = table.loc[table["split"] != "test", "speaker"].unique()
-    return {"population": _population(corpus), "speakers": sorted(speakers)}
+    speakers = {
+        split: sorted(table.loc[table["split"] == split, "speaker"].unique())
+        for split in ("train", "dev")
+    }
+    return {"population": _population(corpus)} | speakers
 
 
 def refuse_known_speakers(known: dict, corpus: Corpus, trial_list: str) -> None:
-    """Raise StudyError if a model knows speakers of the trial list it is to be tested on.
+    """Raise StudyError if a model knows speakers of the trial list it is to be measured on.
 
     So the lists VoxCeleb1-E and -H, which draw on VoxCeleb1's development speakers, are refused
-    for a model trained on these.
+    for a model trained on these. A list of development speakers may serve to choose models more
+    than once, but not to test one; nobody may be learned and then tested, whatever the list.
 
     Parameters
     ----------
     known : dict
         What `known_speakers` gave for the corpus the model was trained on.
     corpus : Corpus
-        Of the test.
+        Of the trial list.
     trial_list : str
     """
     if known["population"] != _population(corpus):
         return
     trials = corpus.trials(trial_list)
     rows = pd.unique(trials[["first", "second"]].to_numpy().ravel())
-    tested = set(corpus.utterances["speaker"].to_numpy()[rows])
-    shared = sorted(tested & set(known["speakers"]))
+    compared = corpus.utterances.iloc[rows].drop_duplicates("speaker")
+    for_choosing = set(compared.loc[compared["split"] == "dev", "speaker"])
+    compared = set(compared["speaker"])
+    shared = compared & set(known["train"]) | (compared - for_choosing) & set(known["dev"])
     if shared:
+        shown = ", ".join(sorted(shared)[:3]) + " ..." * (len(shared) > 3)
         raise StudyError(
-            f"The model knows {len(shared)} of the {len(tested)} speakers of the trial list "
-            f"{trial_list!r} ({', '.join(shared[:3])}{' ...' if len(shared) > 3 else ''}): "
-            "it must be tested on speakers that it has never met."
+            f"The model knows {len(shared)} of the {len(compared)} speakers of the trial list "
+            f"{trial_list!r} ({shown}): it must be tested on speakers that it has never met."
         )
+
+
+def known_to_model(model_file: Path) -> list[dict] | None:
+    """What `known_speakers` gave for each corpus a model was trained on; None if nobody tells.
+
+    Training writes it beside the model, as known_speakers.json.
+    """
+    path = model_file.with_name(KNOWN_SPEAKERS)
+    if not path.is_file():
+        return None
+    try:
+        return [
+            {"population": each["population"], "train": each["train"], "dev": each["dev"]}
+            for each in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(f"{path} is damaged: expected what training writes.") from None
 
 
 def same_session(corpus: Corpus, trials: pd.DataFrame) -> pd.Series:
