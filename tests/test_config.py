@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from studylib.config import notebook_parameters, read_params, run_settings
+from studylib.corpus.sources import check_settings
 from studylib.errors import StudyError
 from studylib.schedules import Schedule
 
@@ -100,7 +101,17 @@ def test_a_parameter_that_the_notebook_does_not_have_is_refused():
 @pytest.mark.parametrize(
     "path", [ROOT / "params.yaml", *sorted((ROOT / "studies").glob("*.yaml"))], ids=lambda p: p.stem
 )
-def test_every_study_of_the_project_is_valid(path):
+def test_every_study_of_the_project_is_valid_down_to_the_keys_of_its_source(path):
     params = read_params(path)
-    for name in params.study.runs:
+    for name in params.runs:
         run_settings(params, name)
+    check_settings(params.corpus.source, params.corpus.settings)
+
+
+def test_paper_b_s_learning_rate_falls_by_a_twentieth_every_10_of_500_epochs():
+    train = read_params(ROOT / "studies" / "voxceleb.yaml").train
+    assert train["crops"] == 500 * 100 * 5_994
+    schedule = Schedule(**train["learning_rate"])
+    for epoch in (0, 9.99, 10, 250, 255, 499.99):
+        expected = 0.001 * 0.95 ** (epoch // 10)
+        assert schedule.at(epoch / 500) == pytest.approx(expected, rel=1e-9)
