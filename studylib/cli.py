@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,20 +44,38 @@ def plan() -> None:
 
 
 @app.command()
-def corpus() -> None:
-    """Make the corpus of params.yaml under data/, unless it is there already."""
+def corpus(
+    source: Annotated[
+        str | None, typer.Argument(help="embedded, folder, librispeech or voxceleb.")
+    ] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="The recordings: a folder, or a manifest.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Instead of data/<source>.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the source's settings.")
+    ] = None,
+    keep_going: Annotated[bool, typer.Option(help="Skip bad recordings, and list them.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
+) -> None:
+    """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
     from studylib.config import read_params
-    from studylib.corpus.sources import SOURCES
+    from studylib.corpus.sources import prepare_corpus, settings_at
 
-    root = project_root()
-    settings = read_params(root / "params.yaml").corpus
-    if settings.source not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise StudyError(
-            f"params.yaml: corpus.source is {settings.source!r}; expected one of {known}"
-        )
-    prepare = SOURCES[settings.source]
-    print(prepare(settings.settings, corpus_folder(root, settings.name), overwrite=True))
+    if source is None:
+        if path or out or changes:
+            raise StudyError("--out and --set need a SOURCE; without one, params.yaml decides")
+        root = project_root()
+        wanted = read_params(root / "params.yaml").corpus
+        source, settings, overwrite = wanted.source, wanted.settings, True
+        out = corpus_folder(root, wanted.name)
+    else:
+        settings = settings_at(source, path, _nested(_pairs("--set", changes)))
+        out = out or corpus_folder(project_root(), source)
+    print(prepare_corpus(source, settings, out, keep_going=keep_going, overwrite=overwrite))
+    skipped = out.with_name(f"{out.name}.skipped.csv")
+    if skipped.exists():
+        print(f"what was left out, and why: {skipped}")
 
 
 @app.command()
@@ -123,15 +141,9 @@ def notebook(
     ] = None,
 ) -> None:
     """Execute a notebook with papermill; folders are made, mistakes told in one sentence."""
-    import yaml
-
     from studylib.notebooks import run_notebook
 
-    pairs = [text.partition("=") for text in parameter or []]
-    for key, equals, _ in pairs:
-        if not equals:
-            raise StudyError(f"-p {key}: expected key=value")
-    parameters = {key: yaml.safe_load(value) for key, _, value in pairs}
+    parameters = _pairs("-p", parameter)
     run_notebook(project_root() / "notebooks" / f"{name}.ipynb", output, parameters)
 
 
@@ -169,11 +181,21 @@ def import_checkpoint(
 @app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
+    crops_per_second: Annotated[
+        float | None, typer.Option(help="Of training, if you know it; otherwise it is measured.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Measured for each trunk; 0 leaves it out.")] = 3.0,
 ) -> None:
-    """Make a parameter file the active study: check it, then copy it to params.yaml."""
+    """Make a parameter file the active study: check it, then copy it to params.yaml.
+
+    How many crops it trains on is told, and about how many hours that takes on this machine.
+    """
     from studylib.config import read_params, run_settings
+    from studylib.corpus.sources import check_settings
+    from studylib.estimate import estimate
 
     params = read_params(file)
+    check_settings(params.corpus.source, params.corpus.settings)
     for run in params.study.runs:
         run_settings(params, run)
     target = project_root() / "params.yaml"
@@ -181,6 +203,30 @@ def study(
     partial.write_bytes(file.read_bytes())
     partial.replace(target)
     print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
+    print(estimate(params, crops_per_second=crops_per_second, seconds=seconds))
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
+    """key=value texts -> values as YAML reads them."""
+    import yaml
+
+    pairs = [text.partition("=") for text in texts or []]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise StudyError(f"{option} {key}: expected key=value")
+    return {key: yaml.safe_load(value) for key, _, value in pairs}
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"splits.test": 0.2} -> {"splits": {"test": 0.2}}."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, last = key.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return nested
 
 
 def _eer_line(metrics: dict) -> str:

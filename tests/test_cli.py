@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from trees import PLAIN, write_tree
+
+from studylib.corpus.reader import open_corpus
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +66,32 @@ def test_a_study_is_checked_before_it_becomes_the_active_one(project):
     wrong.write_text(before.decode().replace("name: am_softmax, margin", "name: am_softmax, magin"))
     assert_one_sentence(studylib(project, "study", "wrong.yaml"), "unknown key 'magin'")
     assert (project / "params.yaml").read_bytes() == before
+
+
+def test_a_study_tells_its_crops_and_the_hours_at_a_given_speed(project):
+    done = studylib(project, "study", "params.yaml", "--crops-per-second", "100")
+    assert done.returncode == 0, done.stderr
+    # 11 losses of 16,000 crops in batches of 128, one seed: 176,000 crops, 1,760 s.
+    assert "176,000 training crops in all, about 0.5 hours" in done.stdout
+
+
+def test_a_folder_becomes_a_corpus_without_params_and_what_is_skipped_is_told(project):
+    write_tree(project / "in", PLAIN)
+    (project / "in" / "anna" / "monday" / "9.wav").write_text("no audio")
+    words = ["corpus", "folder", "in", "--set", "splits.test=2", "--out", "out/mine"]
+    assert_one_sentence(studylib(project, *words), "9.wav")
+    done = studylib(project, *words, "--keep-going")
+    assert done.returncode == 0, done.stderr
+    assert "mine.skipped.csv" in done.stdout
+    corpus = open_corpus(project / "out" / "mine")
+    assert len(corpus.utterances) == len(PLAIN)
+    assert corpus.utterances.query("split == 'test'")["speaker"].nunique() == 2
+
+
+def test_a_source_that_does_not_exist_or_a_key_it_lacks_is_one_sentence(project):
+    assert_one_sentence(studylib(project, "corpus", "flder", "in"), "one of embedded, folder")
+    wrong = studylib(project, "corpus", "folder", "in", "--set", "spilts.test=2")
+    assert_one_sentence(wrong, "unknown key 'spilts'")
 
 
 def test_trunks_are_listed_as_json_with_the_papers_sizes(project):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from studylib.corpus import synthesis
 from studylib.corpus.embedded import (
     SIZES,
     EmbeddedSettings,
@@ -20,7 +21,6 @@ from studylib.corpus.embedded import (
 )
 from studylib.corpus.reader import SAMPLE_RATE
 from studylib.corpus.session import Session
-from studylib.corpus import synthesis
 from studylib.corpus.sources import SOURCES
 from studylib.corpus.store import SPLITS, open_corpus
 from studylib.errors import StudyError

@@ -1,0 +1,113 @@
+"""What a study costs before it starts: crops in all, and hours by the speed of this machine."""
+
+import math
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+
+from studylib.augmentation import open_augmentation
+from studylib.config import Params, RunSettings, run_settings
+from studylib.corpus.reader import SAMPLE_RATE
+from studylib.learner import build_learner
+from studylib.models import as_waveforms, choose_device
+
+SPEAKERS = 1000  # of the loss that is timed; the corpus need not be there yet
+LARGEST_ON_CPU = 64  # crops a timed batch; the speed hardly depends on it there, the memory does
+
+
+def estimate(params: Params, *, crops_per_second: float | None, seconds: float) -> str:
+    """A table of a study's training, one row a trunk, and what its hours leave out.
+
+    Parameters
+    ----------
+    params : Params
+    crops_per_second : float or None
+        The training speed, if it is known; otherwise it is measured on this machine.
+    seconds : float
+        Spent on measuring each trunk, after one step to warm up; 0 gives crops without hours.
+    """
+    table = study_crops(params)
+    total = table["crops"].sum()
+    if crops_per_second is None and not seconds:
+        return f"{table.to_string()}\n{total:,} training crops in all"
+    source = "the speed given"
+    if crops_per_second is None:
+        speeds, source = [], f"{seconds:g} s of training steps on this machine, a trunk"
+        for run in table["timed"]:
+            speeds.append(measure_speed(run_settings(params, run), seconds))
+    else:
+        speeds = crops_per_second
+    table["crops_per_second"] = speeds
+    table["hours"] = table["crops"] / table["crops_per_second"] / 3600
+    shown = table.to_string(
+        formatters={"hours": "{:.2f}".format, "crops": "{:,}".format}, index=False
+    )
+    return (
+        f"{shown}\n{total:,} training crops in all, about {_hours(table['hours'].sum())} one after "
+        f"another by {source}; reading the corpus (if it is slower), measuring on the way, "
+        f"evaluation and starting each stage come on top"
+    )
+
+
+def study_crops(params: Params) -> pd.DataFrame:
+    """Trunk, runs (seeds counted), crops of all of them, and the run to time: the longest batch."""
+    rows = []
+    for name in params.study.runs:
+        settings = run_settings(params, name)
+        batch = settings.train.speakers_per_batch * settings.train.utterances_per_speaker
+        crops = math.ceil(settings.train.crops / batch) * batch
+        if crops:
+            rows.append((settings.trunk.name, crops, batch, name))
+    table = pd.DataFrame(rows, columns=["trunk", "crops", "batch", "timed"])
+    seeds = len(params.study.seeds)
+    by_trunk = table.sort_values("batch", kind="stable").groupby("trunk", sort=False)
+    return pd.DataFrame(
+        {
+            "runs": by_trunk.size() * seeds,
+            "crops": by_trunk["crops"].sum() * seeds,
+            "timed": by_trunk["timed"].last(),
+        }
+    ).reset_index()
+
+
+def measure_speed(settings: RunSettings, seconds: float) -> float:
+    """Training crops a second: noise through the run's trunk, loss and optimizer."""
+    train = settings.train
+    device = choose_device(train.device, train.threads)
+    per_speaker, n_speakers = train.utterances_per_speaker, train.speakers_per_batch
+    if device.type == "cpu":
+        n_speakers = min(n_speakers, max(2, LARGEST_ON_CPU // per_speaker))
+    without_start = {"train": train.model_copy(update={"initial_weights": None})}
+    known = max(SPEAKERS, n_speakers)
+    learner = build_learner(settings.model_copy(update=without_start), known, 0, device)
+    augmentation = open_augmentation(train.augmentation, device)
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (n_speakers * per_speaker, round(train.crop_seconds * SAMPLE_RATE))
+    noise = np.random.default_rng(0).integers(-3000, 3000, shape, dtype=np.int16)
+    samples, labels = torch.from_numpy(noise).to(device), torch.arange(n_speakers, device=device)
+    half = train.precision == "bfloat16"
+
+    def step() -> None:
+        batch = as_waveforms(samples)
+        if augmentation is not None:
+            batch = augmentation(batch, generator)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            embeddings = learner.model(batch)
+        loss = learner.criterion(embeddings.unflatten(0, (n_speakers, -1)), labels)
+        learner.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        learner.optimizer.step()
+        loss.item()  # waits for the device
+
+    step()
+    steps, started = 0, time.monotonic()
+    while time.monotonic() - started < seconds:
+        step()
+        steps += 1
+    return steps * shape[0] / (time.monotonic() - started)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f} hours" if hours >= 10 else f"{hours:.1f} hours"
