@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from studylib.augmentation import open_augmentation
 from studylib.config import RunSettings
 from studylib.corpus.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
 from studylib.corpus.reader import Corpus
@@ -132,7 +131,12 @@ class _Loop:
             for key, value in settings.loss.parameters.items()
             if isinstance(value, Schedule)
         }
-        self.augmentation = open_augmentation(self.train.augmentation, device)
+        self.augmentation = None
+        if self.train.augmentation is not None:
+            # Late, because it brings the sources of audio, which other runs need not load.
+            from studylib.augmentation import open_augmentation
+
+            self.augmentation = open_augmentation(self.train.augmentation, device)
         self.unchecked: list[Tensor] = []  # losses of the steps since the last look
 
     def run(self) -> None:
