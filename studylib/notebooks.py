@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,29 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
     # It warns of an unknown parameter and goes on; the notebook's own check stops, and says more.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        papermill.execute_notebook(
-            notebook,
-            output,
-            parameters,
-            progress_bar=False,
-            log_output=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            config=kernel_config(),
-        )
+        with tempfile.TemporaryDirectory() as sockets:
+            papermill.execute_notebook(
+                notebook,
+                output,
+                parameters,
+                progress_bar=False,
+                log_output=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                config=kernel_config(sockets),
+            )
     except PapermillExecutionError as error:
         if error.ename == "StudyError":
             raise StudyError(error.evalue) from None
         raise
 
 
-def kernel_config() -> Config:
-    """Talk to the kernel through sockets of this user alone, where the system has them."""
-    transport = "tcp" if sys.platform == "win32" else "ipc"
-    return Config({"KernelManager": {"transport": transport}})
+def kernel_config(sockets: str) -> Config:
+    """Talk to the kernel through sockets of this user alone, where the system has them.
+
+    Each kernel's sockets lie in a folder of their own: two that start in one working folder at the
+    same moment would otherwise take each other's.
+    """
+    if sys.platform == "win32":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
