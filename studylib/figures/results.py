@@ -23,6 +23,7 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
         Columns run, eer: one row a run and seed.
     """
     table = table.sort_values("rate", ascending=False)
+    many_seeds = seeds["run"].duplicated().any()
     figure, axes = plt.subplots(figsize=(8, 0.8 + 0.33 * len(table)), layout="constrained")
     for height, (run, row) in enumerate(table.iterrows()):
         line = colour(row["loss"])
@@ -48,10 +49,10 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
     axes.set_yticks(range(len(table)), table.index)
     percent_axis(axes)
     axes.set(
-        xlabel=f"EER (%) on the list {list_name!r}, logarithmic; 95 % interval over speakers"
-        + (" and seeds; dots: single seeds" if seeds["run"].duplicated().any() else ""),
-        title="Equal error rate",
+        xlabel=f"EER (%) on the trials {list_name!r}, with 95 % interval",
+        title="Equal error rate" + ("; dots: single seeds" if many_seeds else ""),
     )
+    axes.set_xlim(right=1.25 * axes.get_xlim()[1])  # room for the figures
     axes.grid(axis="x", alpha=0.3)
     return figure
 
@@ -171,6 +172,7 @@ def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     labels = [f"{row.claim}  {row.id}" for row in shown.itertuples()]
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.axvline(0, color="lightgrey", zorder=0)
+    axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.set(
         xlabel="decisive relative difference of EER (%), 95 % interval; bar: the claim's bound",
         title="The papers' conclusions, tested here",
