@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,9 @@ def speaker_maps(
 
 def speaker_map(vectors: np.ndarray) -> np.ndarray:
     """UMAP of vectors (U, D) by their cosines, (U, 2); the same vectors give the same map."""
-    from umap import UMAP  # late: it compiles itself, which takes many seconds
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets wanted
+        from umap import UMAP  # late: it compiles itself, which takes many seconds
 
     if len(vectors) < FEWEST_ON_A_MAP:
         raise StudyError(

@@ -1,6 +1,7 @@
 """Executing the study's notebooks with papermill: folders made, mistakes told in one sentence."""
 
 import logging
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +31,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
     try:
         with tempfile.TemporaryDirectory() as sockets:
             papermill.execute_notebook(
-                notebook,
+                os.path.relpath(notebook),  # it is recorded in the copy, which may be published
                 output,
                 parameters,
                 progress_bar=False,
