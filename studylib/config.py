@@ -9,7 +9,6 @@ of `runs` names a loss with its numbers, and may override any shared key: ::
         train: {utterances_per_speaker: 2}
 """
 
-import difflib
 import inspect
 import types
 from collections.abc import Iterable, Mapping
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from studylib.errors import StudyError
 from studylib.schedules import Schedule
+from studylib.validation import unknown, validated
 
 Value = bool | int | float | Schedule | str
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]
@@ -162,10 +162,10 @@ def read_params(path: Path) -> Params:
         raise StudyError(f"{path}{line}: not valid YAML: {problem}") from None
     if not isinstance(document, dict):
         raise StudyError(f"{path}: expected sections such as study, corpus, train and runs")
-    params = _validated(Params, document, where=str(path))
+    params = validated(Params, document, where=str(path))
     for name in params.study.runs:
         if name not in params.runs:
-            raise StudyError(_unknown(f"{path}: study.runs names the run", name, params.runs))
+            raise StudyError(unknown(f"{path}: study.runs names the run", name, params.runs))
     return params
 
 
@@ -187,7 +187,7 @@ def run_settings(params: Params, name: str, overrides: Mapping[str, Value] = {})
         Unknown run, unknown key, or a value the loss or the trunk does not take.
     """
     if name not in params.runs:
-        raise StudyError(_unknown("no run is named", name, params.runs))
+        raise StudyError(unknown("no run is named", name, params.runs))
     entry = params.runs[name]
     loss, trunk, train = dict(entry.loss), params.trunk | entry.trunk, params.train | entry.train
     for key, value in overrides.items():
@@ -206,7 +206,7 @@ def run_settings(params: Params, name: str, overrides: Mapping[str, Value] = {})
         "trunk": trunk,
         "train": train,
     }
-    settings = _validated(RunSettings, document, where=f"run {name}")
+    settings = validated(RunSettings, document, where=f"run {name}")
     _check_components(settings)
     return settings
 
@@ -222,13 +222,13 @@ def _check_components(settings: RunSettings) -> None:
     ):
         where = f"run {settings.name}: {kind}"
         if named.name not in known:
-            raise StudyError(_unknown(f"{where} is named", named.name, known))
+            raise StudyError(unknown(f"{where} is named", named.name, known))
         _check_keywords(known[named.name], named.parameters, where)
     if settings.train.augmentation is not None:
         from studylib.augmentation import AugmentationSettings
 
         where = f"run {settings.name}: train.augmentation"
-        _validated(AugmentationSettings, settings.train.augmentation, where)
+        validated(AugmentationSettings, settings.train.augmentation, where)
     least = LOSSES[settings.loss.name].min_utterances_per_speaker
     if settings.train.utterances_per_speaker < least:
         raise StudyError(
@@ -246,7 +246,7 @@ def _check_keywords(component: type, given: Mapping[str, Any], where: str) -> No
     known = {p.name: p for p in parameters if p.name not in not_studied}
     for key in given:
         if key not in known:
-            raise StudyError(_unknown(f"{where}: unknown key", key, known))
+            raise StudyError(unknown(f"{where}: unknown key", key, known))
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
             raise StudyError(f"{where}: the key {key!r} is missing")
@@ -274,48 +274,5 @@ def notebook_parameters(namespace: Mapping[str, Any], known: Iterable[str]) -> d
         if is_name_of_ipython or name in known or isinstance(value, types.ModuleType):
             continue
         if value is None or isinstance(value, bool | int | float | str | list | dict):
-            raise StudyError(_unknown("unknown parameter", name, known))
+            raise StudyError(unknown("unknown parameter", name, known))
     return {name: namespace[name] for name in known}
-
-
-def _validated(model: type[BaseModel], document: Any, where: str) -> Any:
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise StudyError(f"{where}: {_first_problem(error, model)}") from None
-
-
-def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    # A misspelt key is also a missing one: the misspelling is the better news.
-    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    # A location inside a union also names the member type tried; keys are what the user wrote.
-    member_types = ("Schedule", "float", "int", "bool", "str")
-    key = ".".join(str(part) for part in problem["loc"] if part not in member_types)
-    if problem["type"] == "extra_forbidden":
-        return _unknown("unknown key", key, _keys_at(model, problem["loc"][:-1]))
-    if problem["type"] == "missing":
-        return f"the key {key!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem["input"]
-    shown = f" (given: {given!r})" if isinstance(given, bool | int | float | str) else ""
-    return f"{key}: {message}{shown}" if key else message
-
-
-def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """The keys a section knows; for a section deeper than a plain model, none."""
-    for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return list(Schedule.model_fields) if part == "Schedule" else []
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
-        elif "Schedule" not in location:
-            return []
-    return list(model.model_fields)
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name.split(".")[-1], known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{what} {name!r}{hint}" + (f" (known: {', '.join(known)})" if known else "")

@@ -29,7 +29,8 @@ ALLOWED = {
     "verdicts": {"errors", "statistics", "bootstrap", "comparisons", "questions"},
     "corpus": {"errors"},
     "augmentation": {"errors", "corpus", "paths"},
-    "config": {"errors", "schedules", "losses", "trunks", "augmentation"},
+    "validation": {"errors", "schedules"},
+    "config": {"errors", "schedules", "validation", "losses", "trunks", "augmentation"},
     "loading": {"errors", "corpus", "sampling"},
     "figures": {"metrics", "errors"},
 }
