@@ -137,7 +137,8 @@ def embed(
         shares = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
         starts = np.floor(np.maximum(lengths[part] - crop, 0)[:, None] * shares).astype(np.int64)
         samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
-        embeddings = model(torch.from_numpy(samples).to(device)).float()
+        # Not through the call: a compiled model would be compiled anew for each shape.
+        embeddings = model.forward(torch.from_numpy(samples).to(device)).float()
         parts.append(embeddings.cpu().numpy().reshape(-1, crops, embeddings.shape[-1]))
     model.train(was_training)
     return np.concatenate(parts)

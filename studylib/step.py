@@ -14,6 +14,7 @@ from studylib.distributed import (
 from studylib.errors import StudyError
 from studylib.large_batch import backward_in_chunks, in_chunks
 from studylib.learner import Learner
+from studylib.loading import UnreadCrops
 from studylib.models import as_waveforms
 from studylib.sampling import augmentation_seed
 from studylib.schedules import Schedule, value_at
@@ -80,16 +81,20 @@ class TrainingStep:
         parts = [shared_out(chunk) for chunk in chunks]
         self.sizes = [len(part) for part in parts]
         self.shares = [len(chunk) / self.total for chunk in chunks]
-        self.rows = torch.tensor([row for part in parts for row in part])
-        self.reads = self.rows if k > 1 and self.augmentation is None else None
+        rows = torch.tensor([row for part in parts for row in part])
+        self.rows = rows.to(self.device)  # here, because in a step the host would wait for it
+        self.reads = rows if k > 1 and self.augmentation is None else None
 
-    def __call__(self, samples: Tensor, labels: Tensor, step: int, progress: float) -> Tensor:
+    def __call__(
+        self, samples: Tensor | UnreadCrops, labels: Tensor, step: int, progress: float
+    ) -> Tensor:
         """Take one step.
 
         Parameters
         ----------
         samples : (b, S) or (N * M, S) int16
-            The crops that `reads` names, on any device: chunks are brought to the run's one by one.
+            The crops that `reads` names, on any device: chunks are brought to the run's one by one;
+            or such crops unread.
         labels : (N,) int64
             The speakers of the whole batch.
         step : int
@@ -120,23 +125,22 @@ class TrainingStep:
         seed = augmentation_seed(seed=self.seed, step=step)
         generator = torch.Generator(self.device).manual_seed(seed)
         augmented = self.augmentation(as_waveforms(samples.to(self.device)), generator)
-        return augmented[self.rows.to(self.device)] if world_size() > 1 else augmented
+        return augmented[self.rows] if world_size() > 1 else augmented
 
-    def _backward(self, samples: Tensor, labels: Tensor) -> Tensor:
+    def _backward(self, samples: Tensor | UnreadCrops, labels: Tensor) -> Tensor:
         def loss_of(embeddings: Tensor) -> Tensor:
             return self.learner.criterion(embeddings.unflatten(0, (len(labels), -1)), labels)
 
-        rows = self.rows.to(self.device)
         if len(self.sizes) > 1:
             chunks = samples.split(self.sizes)
             return backward_in_chunks(
-                self.model, self._embed, chunks, self.shares, rows, self.total, loss_of
+                self.model, self._embed, chunks, self.shares, self.rows, self.total, loss_of
             )
-        loss = loss_of(gather(self._embed(samples), rows, self.total))
+        loss = loss_of(gather(self._embed(samples), self.rows, self.total))
         loss.backward()
         return loss.detach()
 
-    def _embed(self, samples: Tensor) -> Tensor:
+    def _embed(self, samples: Tensor | UnreadCrops) -> Tensor:
         half = self.train.precision == "bfloat16"
         samples = samples.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):

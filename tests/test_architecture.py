@@ -31,6 +31,7 @@ ALLOWED = {
     "augmentation": {"errors", "corpus", "paths"},
     "validation": {"errors", "schedules"},
     "config": {"errors", "schedules", "validation", "losses", "trunks", "augmentation"},
+    "acceleration": {"config"},
     "loading": {"errors", "corpus", "sampling"},
     "figures": {"metrics", "errors"},
 }
