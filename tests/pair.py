@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import save_file
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from studylib.config import RunSettings
 from studylib.distributed import SynchronisedBatchNorm, process_group, rank
 from studylib.errors import StudyError
-from studylib.learner import build_learner
+from studylib.learner import Learner, build_learner
 from studylib.step import TrainingStep
 
 CPU = torch.device("cpu")
@@ -31,12 +32,24 @@ def settings_of(loss: dict, trunk: dict | None = None, **train) -> RunSettings:
     )
 
 
-def one_step(settings: RunSettings, *, frozen: bool = False) -> dict[str, Tensor]:
-    """The loss, all gradients and all running statistics of a step on a batch of noise."""
+def one_step(settings: RunSettings, *, frozen: bool = False, wide: bool = False) -> dict:
+    """The loss, all gradients and all running statistics of a step on a batch of noise.
+
+    In float64 if `wide`: in float32 a unit near zero may be on for one process and off for two.
+    """
     learner = build_learner(settings, SPEAKERS, 0, CPU)
-    step = TrainingStep(settings, learner, 0, CPU)
     if frozen:
         learner.model.eval()
+    if not wide:
+        return _one_step(settings, learner)
+    learner.model.double()
+    learner.criterion.double()
+    with patch.object(Tensor, "float", Tensor.double):  # the trunks' way out of half precision
+        return _one_step(settings, learner)
+
+
+def _one_step(settings: RunSettings, learner: Learner) -> dict[str, Tensor]:
+    step = TrainingStep(settings, learner, 0, CPU)
     generator = torch.Generator().manual_seed(1)
     samples = torch.randint(-3000, 3000, (N * M, 8000), generator=generator).short()
     samples = samples if step.reads is None else samples[step.reads]
@@ -65,6 +78,10 @@ def normalised(norm: nn.Module, rows: slice) -> dict[str, Tensor]:
     return {"y": y.detach(), "x": x.grad, "mean": norm.running_mean, "var": norm.running_var}
 
 
+def is_wide(settings: RunSettings) -> bool:
+    return settings.train.precision == "float32" and settings.train.augmentation is None
+
+
 def as_a_process(number: int, port: int, folder: Path, cases: Sequence[str]) -> None:
     """Process 0 or 1: every case's step; then process 1 dies, and process 0 writes what it hears.
 
@@ -84,7 +101,8 @@ def as_a_process(number: int, port: int, folder: Path, cases: Sequence[str]) -> 
         with process_group(CPU, threads=1):
             torch.set_num_threads(1)
             for index, case in enumerate(cases):
-                found = one_step(RunSettings.model_validate_json(case))
+                settings = RunSettings.model_validate_json(case)
+                found = one_step(settings, wide=is_wide(settings))
                 save_file(found, folder / f"{number}-{index}.safetensors")
             norm = SynchronisedBatchNorm(nn.BatchNorm1d(4))
             rows = slice(0, 3) if number == 0 else slice(3, 5)
