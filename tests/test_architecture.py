@@ -30,7 +30,16 @@ ALLOWED = {
     "corpus": {"errors"},
     "augmentation": {"errors", "corpus", "paths"},
     "validation": {"errors", "schedules"},
-    "config": {"errors", "schedules", "validation", "losses", "trunks", "augmentation"},
+    "sections": set(),
+    "config": {
+        "errors",
+        "schedules",
+        "sections",
+        "validation",
+        "losses",
+        "trunks",
+        "augmentation",
+    },
     "loading": {"errors", "corpus", "sampling"},
     "figures": {"metrics", "errors"},
 }
