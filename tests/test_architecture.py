@@ -44,6 +44,9 @@ ALLOWED = {
         "augmentation",
     },
     "loading": {"errors", "corpus", "sampling"},
+    "distributed": {"errors"},
+    "large_batch": {"distributed"},
+    "training_files": {"config", "corpus", "learner", "models", "paths", "provenance"},
     "figures": {"metrics", "errors"},
 }
 
