@@ -98,21 +98,22 @@ def test_on_a_gpu_a_deterministic_run_repeats_its_bits(tiny_corpus, tmp_path, tr
 
 
 @pytest.mark.parametrize("name", ["fast_resnet34", "vgg_m40"])
-def test_channels_last_gives_the_same_embeddings_and_gradients_in_double_precision(name):
+def test_channels_last_gives_the_same_embeddings_and_gradients_up_to_rounding(name):
     torch.manual_seed(0)
-    plain = Embedder(NamedParameters(name=name)).trunk.double()
+    plain = Embedder(NamedParameters(name=name)).trunk.eval()
     other = copy.deepcopy(plain)
     in_channels_last(other)
-    features = torch.randn(2, 40, 70, dtype=torch.float64)
-    for trunk in (plain, other):
-        trunk(features).square().sum().backward()
+    convolution = next(m for m in other.modules() if isinstance(m, nn.Conv2d))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    features = torch.randn(2, 40, 70)
+    embeddings = [trunk(features) for trunk in (plain, other)]
+    torch.testing.assert_close(*embeddings, rtol=1e-4, atol=1e-4 * embeddings[0].abs().max().item())
+    for each in embeddings:
+        each.square().sum().backward()
     theirs = dict(other.named_parameters())
     for key, parameter in plain.named_parameters():
         scale = parameter.grad.abs().max().clamp_min(1e-9)
-        difference = (parameter.grad - theirs[key].grad).abs().max() / scale
-        assert difference < 1e-7, key
-    convolution = next(m for m in other.modules() if isinstance(m, nn.Conv2d))
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+        assert (parameter.grad - theirs[key].grad).abs().max() / scale < 1e-3, key
 
 
 def test_a_saved_model_has_no_layout(tmp_path):
