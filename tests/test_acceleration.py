@@ -170,9 +170,22 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
+def put_on_fake_gpu(module: nn.Module) -> None:
+    """Replace, inside a fake mode, all weights and buffers; `to` would try to swap them."""
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            part._parameters[name] = nn.Parameter(torch.empty(weight.shape, device="cuda"))
+        for name, buffer in part.named_buffers(recurse=False):
+            part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cuda")
+
+
 def fake_step(settings: RunSettings) -> None:
+    learner = build_learner(settings, 9, 0, CPU)
     with FakeTensorMode():
-        learner = build_learner(settings, 9, 0, CUDA)
+        for module in (learner.model, learner.criterion):
+            put_on_fake_gpu(module)
+        parameters = [*learner.model.parameters(), *learner.criterion.parameters()]
+        learner.optimizer = torch.optim.Adam(parameters, fused=True)
         step = TrainingStep(settings, learner, 0, CUDA)
         samples = torch.empty(12, 8000, dtype=torch.int16, device="cuda")
         labels = torch.empty(6, dtype=torch.int64, device="cuda")
