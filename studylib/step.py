@@ -34,7 +34,8 @@ class TrainingStep:
     Attributes
     ----------
     rows : (b,) int64
-        Places in the batch of the crops that this process embeds; all, if it is alone.
+        Places in the batch of the crops that this process embeds, on the device; all of them, if
+        it is alone.
     reads : (b,) int64 or None
         Places of the crops to call it with; None for the whole batch. Augmentation draws for a
         whole batch at once, so with it every process reads and augments all crops.
@@ -60,8 +61,8 @@ class TrainingStep:
             from studylib.augmentation import open_augmentation
 
             self.augmentation = open_augmentation(self.train.augmentation, device)
-        self.model = parallel(learner.model, device)
         self._share_out()
+        self.model = parallel(learner.model, device)
 
     def _share_out(self) -> None:
         """Cut the batch into chunks, and each chunk into one part for each process."""
@@ -80,8 +81,9 @@ class TrainingStep:
         parts = [shared_out(chunk) for chunk in chunks]
         self.sizes = [len(part) for part in parts]
         self.shares = [len(chunk) / self.total for chunk in chunks]
-        self.rows = torch.tensor([row for part in parts for row in part])
-        self.reads = self.rows if k > 1 and self.augmentation is None else None
+        rows = torch.tensor([row for part in parts for row in part])
+        self.reads = rows if k > 1 and self.augmentation is None else None
+        self.rows = rows.to(self.device)
 
     def __call__(self, samples: Tensor, labels: Tensor, step: int, progress: float) -> Tensor:
         """Take one step.
@@ -120,19 +122,18 @@ class TrainingStep:
         seed = augmentation_seed(seed=self.seed, step=step)
         generator = torch.Generator(self.device).manual_seed(seed)
         augmented = self.augmentation(as_waveforms(samples.to(self.device)), generator)
-        return augmented[self.rows.to(self.device)] if world_size() > 1 else augmented
+        return augmented[self.rows] if world_size() > 1 else augmented
 
     def _backward(self, samples: Tensor, labels: Tensor) -> Tensor:
         def loss_of(embeddings: Tensor) -> Tensor:
             return self.learner.criterion(embeddings.unflatten(0, (len(labels), -1)), labels)
 
-        rows = self.rows.to(self.device)
         if len(self.sizes) > 1:
             chunks = samples.split(self.sizes)
             return backward_in_chunks(
-                self.model, self._embed, chunks, self.shares, rows, self.total, loss_of
+                self.model, self._embed, chunks, self.shares, self.rows, self.total, loss_of
             )
-        loss = loss_of(gather(self._embed(samples), rows, self.total))
+        loss = loss_of(gather(self._embed(samples), self.rows, self.total))
         loss.backward()
         return loss.detach()
 
