@@ -31,6 +31,8 @@ ALLOWED = {
     "augmentation": {"errors", "corpus", "paths"},
     "validation": {"errors", "schedules"},
     "config": {"errors", "schedules", "validation", "losses", "trunks", "augmentation"},
+    "reports": {"errors", "config", "validation"},
+    "batch_size": {"comparisons", "config", "paths", "reports", "results", "statistics"},
     "loading": {"errors", "corpus", "sampling"},
     "figures": {"metrics", "errors"},
 }
