@@ -43,7 +43,7 @@ def named_runs(root: Path, params: Params, compared: BatchSizeRuns) -> pd.DataFr
         key: [manifest[key] for manifest in manifests]
         for key in ("steps", "crops", "training_speakers")
     }
-    return runs.assign(**seen)
+    return runs.assign(**seen).astype({"batch": int})  # baselines, which have none, are gone
 
 
 def size_tables(

@@ -53,7 +53,12 @@ def study(report=None, changes=(), seeds=(0, 1)):
     for run, section, value in changes:
         runs[run] = runs[run] | {section: runs[run].get(section, {}) | value}
     return Params(
-        study={"name": "s", "runs": list(RUNS), "seeds": list(seeds)},
+        study={
+            "name": "s",
+            "runs": list(RUNS),
+            "seeds": list(seeds),
+            "baselines": ["logmel_whitened"],
+        },
         corpus={"name": "c", "source": "embedded"},
         trunk={"name": "compact_tdnn"},
         train=TRAIN,
@@ -77,7 +82,7 @@ def root(tmp_path_factory):
             "second_speaker": (second // 4).astype(str),
         }
     )
-    for run, (_, train, distance) in RUNS.items():
+    for run, (_, train, distance) in (RUNS | {"logmel_whitened": (None, {}, 0.5)}).items():
         settings = TRAIN | train
         batch = settings["speakers_per_batch"] * settings["utterances_per_speaker"]
         steps = math.ceil(settings["crops"] / batch)
