@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from trees import voice, write
 
-from studylib.config import RunSettings, read_params
+from studylib.config import RunSettings, read_params, run_settings
 from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.loading import prefetch
 from studylib.losses import LOSSES
 from studylib.training import train
+from studylib.trunks import TRUNKS
 
 ROOT = Path(__file__).parent.parent
 QUICK = {"speakers_per_batch": 6, "utterances_per_speaker": 2, "threads": 1}
@@ -217,3 +218,17 @@ def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tin
     for name, entry in runs.items():
         weights = run(settings_of(entry.loss, crops=36), tiny_corpus, tmp_path / name)
         assert all(value.isfinite().all() for value in weights.values()), name
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_trains_on_the_embedded_corpus_by_its_name_alone(tiny_corpus, tmp_path, name):
+    params = read_params(ROOT / "params.yaml")
+    quick = {"crops": 12, "crop_seconds": 0.5, **QUICK, "learning_rate": 0.01}
+    params = params.model_copy(update={"trunk": {"embedding_dim": 16}})
+    settings = run_settings(params, "angular_prototypical", {"trunk": name, **quick})
+    trained = run(settings, tiny_corpus, tmp_path)
+    torch.manual_seed(0)
+    start = TRUNKS[name](embedding_dim=16).state_dict()
+    weights = [key for key in start if key.endswith(("weight", "original1"))]
+    assert all(trained[key].isfinite().all() for key in weights)
+    assert not any(torch.equal(trained[key], start[key]) for key in weights)
