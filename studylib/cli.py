@@ -99,7 +99,7 @@ def train(run: RunName, seed: Seed = 0) -> None:
 @app.command()
 def evaluate(run: RunName, seed: Seed = 0) -> None:
     """Evaluate one trained run, without its notebook."""
-    from studylib.config import read_params
+    from studylib.config import evaluate_settings, read_params
     from studylib.corpus.store import open_corpus
     from studylib.evaluation import evaluate as evaluate_run
 
@@ -108,7 +108,7 @@ def evaluate(run: RunName, seed: Seed = 0) -> None:
     metrics = evaluate_run(
         run_folder(root, params.study.name, "train", run, seed) / "model.safetensors",
         open_corpus(corpus_folder(root, params.corpus.name)),
-        params.evaluate,
+        evaluate_settings(params, run),
         run_folder(root, params.study.name, "evaluate", run, seed),
     )
     print(_eer_line(metrics))

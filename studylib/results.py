@@ -63,6 +63,8 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
             f"{path} does not exist: evaluate the run {run}, seed {seed}, first (uv run dvc repro)"
         )
     metrics = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("calibration", "further_backends"):  # told by `backend_table`
+        metrics.pop(key, None)
     lists = metrics.pop("lists")
     low, high = metrics.pop("eer_interval")
     eers = {f"eer_{name}": values["eer"] for name, values in lists.items()}
@@ -110,6 +112,24 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
             raise StudyError(f"{path} holds other trials than the runs before: evaluate it again")
         scores[name] = frame["score"].to_numpy()
     return common, scores
+
+
+def backend_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of what each back-end makes of the same embeddings, first trial list.
+
+    Index run. Columns: eer_<backend> for every back-end, a fraction; cllr and min_cllr of the
+    headline, bits, where its scores were calibrated on development trials.
+    """
+    rows = []
+    for run, folder in zip(runs["run"], runs["folder"], strict=True):
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        row = {"run": run, f"eer_{metrics.get('backend', 'cosine')}": metrics["eer"]}
+        for backend, told in metrics.get("further_backends", {}).items():
+            row[f"eer_{backend}"] = told["lists"][metrics["trials"]]["eer"]
+        rows.append(row | {key: metrics[key] for key in ("cllr", "min_cllr") if key in metrics})
+    table = pd.DataFrame(rows).groupby("run", sort=False).mean()
+    last = [name for name in ("cllr", "min_cllr") if name in table]
+    return table[[*table.columns.difference(last, sort=False), *last]]
 
 
 def resample(runs: pd.DataFrame, trials: str, n_resamples: int) -> Resamples:
