@@ -158,7 +158,8 @@ def runs_to_judge(runs: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
     trained = runs[runs["loss"].notna()]
-    judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
+    columns += [name for name in ("margin", "scale", "backend") if name in trained]
+    judged = trained[columns].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
 
 

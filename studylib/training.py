@@ -272,21 +272,29 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _known_speakers(settings: RunSettings, corpus: Corpus, steps: int) -> list[dict]:
-    """Whom the model knows: this corpus's speakers if it was trained, and its initial weights'."""
+def _known_speakers(settings: RunSettings, corpus: Corpus, steps: int) -> list[dict] | None:
+    """Whom the model knows: this corpus's speakers if it was trained, and its initial weights'.
+
+    None where that is not known: imported weights that were trained no further.
+    """
     start = settings.train.initial_weights
-    before = known_to_model(project_root() / start) if start else None
-    return (before or []) + ([known_speakers(corpus)] if steps else [])
+    before = known_to_model(project_root() / start) if start else []
+    if not steps:
+        return before
+    return [*(before or []), known_speakers(corpus)]
 
 
-def _write_result(out: Path, learner: Learner, known: list[dict], manifest: dict[str, Any]) -> None:
+def _write_result(
+    out: Path, learner: Learner, known: list[dict] | None, manifest: dict[str, Any]
+) -> None:
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_model(learner.model, partial / "model.safetensors", scoring=learner.criterion.scoring)
     columns = None if learner.curve else ["crops", "step", "epoch", "loss", "learning_rate"]
     pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
-    write_json(partial / KNOWN_SPEAKERS, known)
+    if known is not None:
+        write_json(partial / KNOWN_SPEAKERS, known)
     write_json(partial / "manifest.json", manifest)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)

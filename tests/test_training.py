@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from trees import voice, write
 
-from studylib.config import RunSettings, read_params, run_settings
+from studylib.config import NamedParameters, RunSettings, read_params, run_settings
 from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.loading import prefetch
@@ -147,6 +147,19 @@ def test_a_model_keeps_whom_it_knows_and_whom_its_initial_weights_knew(
     assert known("tuned") == 2 * [known_speakers(tiny_corpus)]
     run(settings_of(TRIPLET, crops=0), tiny_corpus, tmp_path / "untrained")
     assert known("untrained") == []
+
+
+def test_initial_weights_of_another_trunk_are_one_sentence(tiny_corpus, tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    run(settings_of(TRIPLET, crops=0), tiny_corpus, tmp_path / "first")
+    start = "first/out/model.safetensors"
+    wider = settings_of(TRIPLET, crops=12, initial_weights=start).model_copy(
+        update={"trunk": NamedParameters(name="compact_tdnn", parameters={"channels": 16})}
+    )
+    with pytest.raises(StudyError, match=r"initial_weights: .* holds the trunk compact_tdnn with"):
+        run(wider, tiny_corpus, tmp_path / "wider")
 
 
 def test_a_loss_that_is_not_finite_names_itself_the_step_and_the_rate(tiny_corpus, tmp_path):
