@@ -236,7 +236,7 @@ def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tin
 @pytest.mark.parametrize("name", TRUNKS)
 def test_every_trunk_trains_on_the_embedded_corpus_by_its_name_alone(tiny_corpus, tmp_path, name):
     params = read_params(ROOT / "params.yaml")
-    quick = {"crops": 12, "crop_seconds": 0.5, **QUICK, "learning_rate": 0.01}
+    quick = {"crops": 24, "crop_seconds": 0.5, "measurements": 0, "learning_rate": 0.01, **QUICK}
     params = params.model_copy(update={"trunk": {"embedding_dim": 16}})
     settings = run_settings(params, "angular_prototypical", {"trunk": name, **quick})
     trained = run(settings, tiny_corpus, tmp_path)
