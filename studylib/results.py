@@ -1,7 +1,7 @@
 """The results of a study's runs, gathered into frames and written as tables."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ def collect_runs(root: Path, params: Params) -> pd.DataFrame:
 
     Index <run>-<seed>. Columns: run, loss (None for untrained networks and baselines), seed,
     folder, what metrics.json holds for the first trial list, `eer_<list>` for every list, and how
-    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, margin, scale.
+    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, training_speakers (None:
+    all), margin, scale.
 
     Raises
     ------
@@ -43,11 +44,19 @@ def _training_facts(params: Params, run: str) -> dict:
     speakers, utterances = train["speakers_per_batch"], train["utterances_per_speaker"]
     return {
         "loss": entry.loss["name"] if train["crops"] else None,
-        "trunk": (params.trunk | entry.trunk)["name"],
+        "trunk": _trunk_label(params.trunk, entry.trunk),
         "crops": train["crops"],
         "batch": speakers * utterances,
         "utterances_per_speaker": utterances,
+        "training_speakers": train.get("training_speakers"),
     } | numbers
+
+
+def _trunk_label(shared: dict, own: dict) -> str:
+    """The trunk's name, and the numbers by which a run's differs: another width, another trunk."""
+    name = own.get("name", shared["name"])
+    numbers = {key: value for key, value in own.items() if value != shared.get(key)}
+    return name + "".join(f" {key}={value}" for key, value in numbers.items() if key != "name")
 
 
 def _setting(value: object) -> object:
@@ -150,14 +159,15 @@ def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
     return cells_of(resamples, members)
 
 
-def runs_to_judge(runs: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs as `verdicts` wants them.
+def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
+    """The trained runs as `verdicts` wants them, but for those named in `without`.
 
     A loss with several settings is represented by the run that bears its name, otherwise by the
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    trained = runs[runs["loss"].notna()]
+    columns.append("training_speakers")
+    trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
     columns += [name for name in ("margin", "scale", "backend") if name in trained]
     judged = trained[columns].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
