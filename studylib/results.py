@@ -44,12 +44,19 @@ def _training_facts(params: Params, run: str) -> dict:
     speakers, utterances = train["speakers_per_batch"], train["utterances_per_speaker"]
     return {
         "loss": entry.loss["name"] if train["crops"] else None,
-        "trunk": (params.trunk | entry.trunk)["name"],
+        "trunk": _trunk_label(params.trunk, entry.trunk),
         "crops": train["crops"],
         "batch": speakers * utterances,
         "utterances_per_speaker": utterances,
         "training_speakers": train.get("training_speakers"),
     } | numbers
+
+
+def _trunk_label(shared: dict, own: dict) -> str:
+    """The trunk's name, and the numbers by which a run's differs: another width, another trunk."""
+    name = own.get("name", shared["name"])
+    numbers = {key: value for key, value in own.items() if value != shared.get(key)}
+    return name + "".join(f" {key}={value}" for key, value in numbers.items() if key != "name")
 
 
 def _setting(value: object) -> object:
@@ -161,7 +168,8 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
     columns.append("training_speakers")
     trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
-    judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
+    columns += [name for name in ("margin", "scale", "backend") if name in trained]
+    judged = trained[columns].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
 
 
