@@ -10,9 +10,10 @@ import soundfile
 from safetensors.numpy import load_file
 from trees import write
 
-from studylib.config import EvaluateSettings, RunSettings
+from studylib.config import RunSettings
 from studylib.corpus.sources import prepare_corpus
 from studylib.evaluation import evaluate
+from studylib.sections import EvaluateSettings
 from studylib.training import train
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "librispeech-samples" / "LibriSpeech"

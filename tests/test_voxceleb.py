@@ -10,12 +10,13 @@ import pytest
 from server import serving
 from trees import files_of, voice, write
 
-from studylib.config import EvaluateSettings, RunSettings
+from studylib.config import RunSettings
 from studylib.corpus import voxceleb
 from studylib.corpus.report import Report
 from studylib.corpus.voxceleb import OFFICIAL_LISTS, VOX1_TEST, VOX1_X, VoxCelebSettings, read_meta
 from studylib.errors import StudyError
 from studylib.evaluation import evaluate
+from studylib.sections import EvaluateSettings
 from studylib.training import train
 
 VOX1_META = (
