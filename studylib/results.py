@@ -10,6 +10,7 @@ import pandas as pd
 from studylib.bootstrap import Resamples, bootstrap
 from studylib.config import Params
 from studylib.errors import StudyError
+from studylib.parquet import read_parquet
 from studylib.paths import run_folder
 from studylib.statistics import Cells, cells_of
 
@@ -114,7 +115,7 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
         path = folder / "scores" / f"{trials}.parquet"
         if not path.exists():
             raise StudyError(f"{path} does not exist: evaluate the run {name} again (dvc repro)")
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
         if common is None:
             common = frame[columns]
         elif not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
