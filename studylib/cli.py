@@ -193,11 +193,13 @@ def study(
     from studylib.config import read_params, run_settings
     from studylib.corpus.sources import check_settings
     from studylib.estimate import estimate
+    from studylib.reports import batch_size_runs
 
     params = read_params(file)
     check_settings(params.corpus.source, params.corpus.settings)
     for run in params.study.runs:
         run_settings(params, run)
+    batch_size_runs(params)
     target = project_root() / "params.yaml"
     partial = target.with_name("params.yaml.partial")
     partial.write_bytes(file.read_bytes())

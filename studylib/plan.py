@@ -16,9 +16,10 @@ import nbformat
 from studylib.config import Params, evaluate_settings, run_settings
 from studylib.errors import StudyError
 from studylib.provenance import imported_files, write_json
+from studylib.reports import batch_size_runs
 
 # Where text is part of the result: their executed copies are the study's report.
-REPORTS = ("corpus", "losses", "embeddings", "robustness")
+REPORTS = ("corpus", "losses", "embeddings", "robustness", "batch_size")
 
 
 def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> None:
@@ -35,8 +36,9 @@ def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> Non
     Raises
     ------
     StudyError
-        If any run's settings are not valid; nothing is written then.
+        If any run's settings or a report's runs are not valid; nothing is written then.
     """
+    batch_size_runs(params)
     runs = {name: run_ingredients(params, name, package) for name in params.study.runs}
     measured = {name: evaluate_settings(params, name) for name in params.study.runs}
     sources = {path.stem: notebook_source(path) for path in sorted(notebooks.glob("*.ipynb"))}

@@ -1,7 +1,7 @@
 """The results of a study's runs, gathered into frames and written as tables."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ def collect_runs(root: Path, params: Params) -> pd.DataFrame:
 
     Index <run>-<seed>. Columns: run, loss (None for untrained networks and baselines), seed,
     folder, what metrics.json holds for the first trial list, `eer_<list>` for every list, and how
-    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, margin, scale.
+    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, training_speakers (None:
+    all), margin, scale.
 
     Raises
     ------
@@ -47,6 +48,7 @@ def _training_facts(params: Params, run: str) -> dict:
         "crops": train["crops"],
         "batch": speakers * utterances,
         "utterances_per_speaker": utterances,
+        "training_speakers": train.get("training_speakers"),
     } | numbers
 
 
@@ -150,14 +152,15 @@ def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
     return cells_of(resamples, members)
 
 
-def runs_to_judge(runs: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs as `verdicts` wants them.
+def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
+    """The trained runs as `verdicts` wants them, but for those named in `without`.
 
     A loss with several settings is represented by the run that bears its name, otherwise by the
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    trained = runs[runs["loss"].notna()]
+    columns.append("training_speakers")
+    trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
     judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
 

@@ -88,8 +88,26 @@ class RobustnessSettings(Section):
     n_resamples: Annotated[int, Field(ge=2)] = 300
 
 
+class BatchSizeRuns(Section):
+    """Names of runs that batch_size.ipynb compares, by what they have in common."""
+
+    equal_crops: list[str] = []
+    equal_steps: list[str] = []
+    training_speakers: list[str] = []
+
+    @property
+    def names(self) -> set[str]:
+        return {*self.equal_crops, *self.equal_steps, *self.training_speakers}
+
+    @property
+    def at_other_budgets(self) -> set[str]:
+        """Runs that saw another number of crops than others, which no other report may compare."""
+        return set(self.equal_steps) - set(self.equal_crops) - set(self.training_speakers)
+
+
 class ReportSettings(Section):
     """What the reports on all runs show, one section a notebook."""
 
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     robustness: RobustnessSettings = RobustnessSettings()
+    batch_size: BatchSizeRuns = BatchSizeRuns()

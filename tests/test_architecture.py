@@ -43,6 +43,8 @@ ALLOWED = {
         "trunks",
         "augmentation",
     },
+    "reports": {"errors", "config", "sections", "validation"},
+    "batch_size": {"comparisons", "config", "paths", "results", "sections", "statistics"},
     "loading": {"errors", "corpus", "sampling"},
     "figures": {"metrics", "errors"},
 }
