@@ -64,7 +64,7 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
         raise StudyError(
             f"{path} does not exist: evaluate the run {run}, seed {seed}, first (uv run dvc repro)"
         )
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = {"backend": "cosine"} | json.loads(path.read_text(encoding="utf-8"))
     for key in ("calibration", "further_backends"):  # told by `backend_table`
         metrics.pop(key, None)
     lists = metrics.pop("lists")
@@ -159,7 +159,7 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    columns.append("training_speakers")
+    columns += ["training_speakers", "backend"]
     trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
     judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
