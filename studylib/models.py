@@ -136,8 +136,9 @@ def embed(
     for part, starts, crop in even_crops(lengths, crops, crop_seconds, batch_seconds):
         samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
         most = max(1, int(batch_seconds * SAMPLE_RATE / crop))  # fewer than the windows of a speech
+        # Not through the call: a compiled model would be compiled anew for each shape.
         pieces = torch.from_numpy(samples).split(most)
-        embeddings = torch.cat([model(piece.to(device)).float().cpu() for piece in pieces])
+        embeddings = torch.cat([model.forward(piece.to(device)).float().cpu() for piece in pieces])
         parts.append(embeddings.numpy().reshape(-1, crops, embeddings.shape[-1]))
     model.train(was_training)
     return np.concatenate(parts)

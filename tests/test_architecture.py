@@ -34,7 +34,7 @@ ALLOWED = {
     "corpus": {"errors", "parquet"},
     "augmentation": {"errors", "corpus", "paths"},
     "validation": {"errors", "schedules"},
-    "sections": set(),
+    "sections": {"schedules"},
     "config": {
         "errors",
         "schedules",
@@ -46,6 +46,7 @@ ALLOWED = {
     },
     "reports": {"errors", "config", "sections", "validation"},
     "batch_size": {"comparisons", "config", "paths", "results", "sections", "statistics"},
+    "acceleration": {"config"},
     "loading": {"errors", "corpus", "sampling"},
     "distributed": {"errors"},
     "large_batch": {"distributed"},
