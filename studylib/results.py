@@ -169,7 +169,7 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
     columns += ["training_speakers", "backend"]
     trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
-    columns += [name for name in ("margin", "scale", "backend") if name in trained]
+    columns += [name for name in ("margin", "scale") if name in trained]
     judged = trained[columns].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
 
