@@ -70,7 +70,9 @@ def choose_device(wanted: str, threads: int) -> torch.device:
 
 def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
     """Write the trunk's weights, with what is needed to build it again and to score with it."""
-    metadata = {"trunk": model.description.model_dump_json(), "scoring": scoring}
+    description = {"trunk": model.description.model_dump(mode="json"), "scoring": scoring}
+    # One entry: the library writes several in another order each time, and bytes are compared.
+    metadata = {"model": json.dumps(description)}
     weights = {name: value.contiguous().cpu() for name, value in model.trunk.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     save_file(weights, partial, metadata)
@@ -93,11 +95,12 @@ def load_model(path: Path) -> tuple[Embedder, str]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise StudyError(f"{path} is not a readable safetensors file: {error}") from None
-    if "trunk" not in metadata:
+    if "model" not in metadata:
         raise StudyError(f"{path} does not say which trunk it holds: expected one of our models")
-    model = Embedder(NamedParameters(**json.loads(metadata["trunk"])))
+    description = json.loads(metadata["model"])
+    model = Embedder(NamedParameters(**description["trunk"]))
     model.trunk.load_state_dict(weights)
-    return model.eval(), metadata["scoring"]
+    return model.eval(), description["scoring"]
 
 
 @torch.inference_mode()

@@ -312,7 +312,7 @@ def test_their_model_is_imported_evaluated_and_stands_in_the_table(project, tiny
     trials = tiny_corpus.trials("test")
     expected = their_scores(state, tiny_corpus, trials)
     ours = pd.read_parquet(runs.loc["released-0", "folder"] / "scores" / "test.parquet")
-    np.testing.assert_allclose(ours["score"], expected, atol=0.01 * expected.std())
+    np.testing.assert_allclose(ours["score"], expected, atol=0.01 * expected.std() + 4e-7)
     eer = equal_error_rate(expected, trials["target"].to_numpy())
     assert table.loc["released", "rate"] == pytest.approx(eer, abs=0.01)
     assert table.loc["untrained", "rate"] != table.loc["released", "rate"]
