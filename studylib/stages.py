@@ -80,26 +80,24 @@ def reserve(root: Path, tasks: list[Task]) -> Iterator[None]:
 
 def commit(root: Path, restored: list[str], done: list[Task]) -> list[str]:
     """Record the results with DVC; a sentence for each task whose inputs changed while it ran."""
-    moved: dict[str, str] = {}
-    if done:
-        with _repository(root) as repo:
-            now = {s.name: _inputs(s, set()) for s in repo.index.stages if _is_run(s)}
-        for task in done:
-            for path, value in task.inputs.items():
-                if now.get(task.name, {}).get(path) != value:
-                    moved[task.name] = (
-                        f"{task.name} is not committed, as {path} changed while it ran "
-                        f"(if that decides nothing: dvc commit --force {task.name})"
-                    )
-    names = [*restored, *(task.name for task in done if task.name not in moved)]
+    tasks = {task.name: task for task in done}
+    moved = []
     try:
         with _repository(root) as repo:
-            for name in names:
-                repo.commit(name, force=True)
+            for stage in filter(_is_run, repo.index.stages):
+                if stage.name not in tasks and stage.name not in restored:
+                    continue
+                if changed := _changed_input(stage, tasks.get(stage.name)):
+                    moved.append(
+                        f"{stage.name} is not committed, as {changed} changed while it ran "
+                        f"(if that decides nothing: dvc commit --force {stage.name})"
+                    )
+                else:
+                    repo.commit(stage.name, force=True)
     except StudyError as error:
-        words = f"dvc commit --force {' '.join(names)}"
-        raise StudyError(f"the results are not recorded yet, as {error}; say: {words}") from None
-    return list(moved.values())
+        words = f"dvc commit --force {' '.join([*restored, *tasks])}"
+        raise StudyError(f"the results are not recorded, as {error}; say: {words}") from None
+    return moved
 
 
 def _is_run(stage: Stage) -> bool:
@@ -115,6 +113,13 @@ def _inputs(stage: Stage, made: set[str]) -> dict[str, str]:
     }
 
 
+def _changed_input(stage: Stage, task: Task | None) -> str | None:
+    """The first of a task's inputs that is not what it was when the grid began."""
+    before = task.inputs if task else {}
+    now = _inputs(stage, set()) if before else {}
+    return next((path for path, value in before.items() if now.get(path) != value), None)
+
+
 def _restored(repo: Repo, stage: Stage) -> bool:
     """Whether DVC's run cache holds this stage's results, which are then put in place."""
     try:
@@ -126,8 +131,13 @@ def _restored(repo: Repo, stage: Stage) -> bool:
 
 @contextlib.contextmanager
 def _repository(root: Path) -> Iterator[Repo]:
-    """DVC's view of the project, under DVC's lock."""
-    with _told(), Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
+    """DVC's view of the project, under DVC's lock; DVC looks for targets in the present folder."""
+    with (
+        _told(),
+        contextlib.chdir(root),
+        Repo(str(root), _wait_for_lock=True) as repo,
+        lock_repo(repo),
+    ):
         yield repo
 
 
@@ -137,4 +147,5 @@ def _told() -> Iterator[None]:
     try:
         yield
     except DvcException as error:
-        raise StudyError(f"DVC says: {' '.join(str(error).split())}") from None
+        words = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise StudyError(f"DVC says: {' '.join(words.split())}") from None
