@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 
 from studylib.config import EvaluateSettings
-from studylib.corpus.store import SAMPLE_RATE, Corpus
+from studylib.corpus.store import Corpus
 from studylib.evaluation import evaluated_rows, write_evaluation
 from studylib.features import LogMel
 from studylib.loading import training_data
-from studylib.models import INT16_RANGE, available_cores
+from studylib.models import INT16_RANGE, available_cores, even_crops
 from studylib.provenance import start_manifest
 
 MOST_TRAINING_UTTERANCES = 10_000  # enough for 80 x 80 covariances
@@ -37,42 +37,34 @@ def evaluate_baseline(
     torch.set_num_threads(settings.threads or available_cores())
     manifest = start_manifest(settings.model_dump(mode="json"), None, "cpu", __file__)
     trials = {each: corpus.trials(each) for each in settings.trials}
-    rows = evaluated_rows(trials)
-    report(f"{name}: {len(rows):,} utterances, {settings.crops} crops each")
+    report(f"{name}: {len(evaluated_rows(trials)):,} utterances, protocol {settings.protocol}")
     data = training_data(corpus)
     few = np.linspace(0, len(data.rows) - 1, min(len(data.rows), MOST_TRAINING_UTTERANCES))
     few = np.unique(few.astype(np.int64))
     training = mean_and_deviation(corpus, data.rows[few], 1, settings.crop_seconds)[:, 0]
-    embeddings = mean_and_deviation(corpus, rows, settings.crops, settings.crop_seconds)
-    centre = training.mean(axis=0)
-    embeddings = embeddings - centre
+    centre, projection = training.mean(axis=0), np.eye(training.shape[1])
     if name == "logmel_whitened":
-        embeddings = embeddings @ whitening(training, data.speakers[few])
+        projection = whitening(training - centre, data.speakers[few])
+
+    def embed_crops(rows, crops, crop_seconds):
+        vectors = mean_and_deviation(corpus, rows, crops, crop_seconds) - centre
+        return (vectors @ projection).astype(np.float32)
+
+    manifest |= {"scoring": "cosine"}
     return write_evaluation(
-        embeddings.astype(np.float32),
-        corpus,
-        rows,
-        trials,
-        settings,
-        out,
-        scoring="cosine",
-        manifest=manifest,
+        embed_crops, corpus, trials, settings, out, scoring="cosine", manifest=manifest
     )
 
 
 def mean_and_deviation(
-    corpus: Corpus, rows: np.ndarray, crops: int, crop_seconds: float
+    corpus: Corpus, rows: np.ndarray, crops: int, crop_seconds: float | None
 ) -> np.ndarray:
     """Mean and standard deviation over time of 40 log-mel bands: (U, crops, 80) float64."""
     features = LogMel()
-    crop = round(crop_seconds * SAMPLE_RATE)
     lengths = corpus.utterances["length"].to_numpy()[rows]
-    shares = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
-    starts = np.floor(np.maximum(lengths - crop, 0)[:, None] * shares).astype(np.int64)
     parts = []
-    for first in range(0, len(rows), 32):
-        part = slice(first, first + 32)
-        samples = corpus.crops(np.repeat(rows[part], crops), starts[part].ravel(), crop)
+    for part, starts, crop in even_crops(lengths, crops, crop_seconds):
+        samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
         frames = features(torch.from_numpy(samples).float() / INT16_RANGE).double()
         moments = torch.cat([frames.mean(2), frames.std(2, correction=0)], 1)
         parts.append(moments.numpy().reshape(-1, crops, moments.shape[1]))

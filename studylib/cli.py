@@ -99,7 +99,7 @@ def train(run: RunName, seed: Seed = 0) -> None:
 @app.command()
 def evaluate(run: RunName, seed: Seed = 0) -> None:
     """Evaluate one trained run, without its notebook."""
-    from studylib.config import read_params
+    from studylib.config import evaluate_settings, read_params
     from studylib.corpus.store import open_corpus
     from studylib.evaluation import evaluate as evaluate_run
 
@@ -108,7 +108,7 @@ def evaluate(run: RunName, seed: Seed = 0) -> None:
     metrics = evaluate_run(
         run_folder(root, params.study.name, "train", run, seed) / "model.safetensors",
         open_corpus(corpus_folder(root, params.corpus.name)),
-        params.evaluate,
+        evaluate_settings(params, run),
         run_folder(root, params.study.name, "evaluate", run, seed),
     )
     print(_eer_line(metrics))
@@ -193,11 +193,13 @@ def study(
     from studylib.config import read_params, run_settings
     from studylib.corpus.sources import check_settings
     from studylib.estimate import estimate
+    from studylib.reports import batch_size_runs
 
     params = read_params(file)
     check_settings(params.corpus.source, params.corpus.settings)
     for run in params.study.runs:
         run_settings(params, run)
+    batch_size_runs(params)
     target = project_root() / "params.yaml"
     partial = target.with_name("params.yaml.partial")
     partial.write_bytes(file.read_bytes())

@@ -1,12 +1,13 @@
 """params.yaml and notebook parameters -> validated settings. An unknown key is an error.
 
-A study is one parameter file. Its sections `trunk` and `train` hold what all runs share; each entry
-of `runs` names a loss with its numbers, and may override any shared key: ::
+A study is one parameter file. Its sections `trunk`, `train` and `evaluate` hold what all runs
+share; each entry of `runs` names a loss with its numbers, and may override any shared key: ::
 
     runs:
       angular_prototypical:
         loss: {name: angular_prototypical}
         train: {utterances_per_speaker: 2}
+        evaluate: {backends: [plda]}
 """
 
 import inspect
@@ -16,15 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from studylib.errors import StudyError
 from studylib.schedules import Schedule
+from studylib.sections import EvaluateSettings, Positive, ReportSettings, Section
 from studylib.validation import unknown, validated
 
 Value = bool | int | float | Schedule | str
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]
-Positive = Annotated[int, Field(gt=0)]
 
 # What a notebook or a command may change of one run, which makes a variant of it.
 VARIANT_KEYS = (
@@ -38,17 +39,13 @@ VARIANT_KEYS = (
 )
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class StudySettings(Section):
     """Which runs and seeds make the study; its results are results/<name>/."""
 
     name: Name
     runs: list[Name] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
-    baselines: list[Literal["logmel_mean_std", "logmel_whitened"]] = []
+    baselines: list[Literal["logmel_mean_std", "logmel_whitened"]] = Field(default=[])
 
 
 class CorpusSettings(Section):
@@ -56,14 +53,14 @@ class CorpusSettings(Section):
 
     name: Name
     source: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default={})
 
 
 class NamedParameters(Section):
     """A loss or a trunk by its name, and the keywords its constructor is given."""
 
     name: str
-    parameters: dict[str, Value] = {}
+    parameters: dict[str, Value] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
@@ -82,6 +79,7 @@ class TrainSettings(Section):
     speakers_per_batch: Positive
     utterances_per_speaker: Positive
     max_utterances_per_speaker: Positive = 100
+    training_speakers: Positive | None = None  # the corpus's first so many; null: all
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float | Schedule = 0.001
     momentum: float = 0.0
@@ -102,21 +100,11 @@ class TrainSettings(Section):
         return self
 
 
-class EvaluateSettings(Section):
-    """How a trained run is measured: paper B's protocol unless said otherwise."""
-
-    trials: list[str] = Field(default=["test"], min_length=1)
-    crops: Positive = 10
-    crop_seconds: Annotated[float, Field(ge=0.5)] = 4.0
-    resamples: Positive = 1000
-    device: str = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
-
-
 class RunEntry(Section):
     loss: dict[str, Any]
-    trunk: dict[str, Any] = {}
-    train: dict[str, Any] = {}
+    trunk: dict[str, Any] = Field(default={})
+    train: dict[str, Any] = Field(default={})
+    evaluate: dict[str, Any] = Field(default={})
 
 
 class Params(Section):
@@ -127,7 +115,7 @@ class Params(Section):
     trunk: dict[str, Any]
     train: dict[str, Any]
     evaluate: EvaluateSettings
-    report: dict[str, Any] = {}
+    report: ReportSettings = ReportSettings()
     runs: dict[Name, RunEntry]
 
 
@@ -211,6 +199,32 @@ def run_settings(params: Params, name: str, overrides: Mapping[str, Value] = {})
     return settings
 
 
+def evaluate_settings(params: Params, name: str) -> EvaluateSettings:
+    """How one run is measured: the section `evaluate`, then the run's own keys.
+
+    Parameters
+    ----------
+    name : str
+        A key of `runs`, or of an ad hoc variant of one: run+key=value.
+
+    Raises
+    ------
+    StudyError
+        Unknown run, unknown key, or another list of trials: all runs are compared on the same.
+    """
+    base = name if name in params.runs else name.partition("+")[0]
+    if base not in params.runs:
+        raise StudyError(unknown("no run is named", base, params.runs))
+    own = params.runs[base].evaluate
+    if "trials" in own:
+        raise StudyError(
+            f"run {base}: evaluate.trials is set for this run alone, but all runs are compared on "
+            f"the same trials: expected it in the section evaluate of the study"
+        )
+    document = params.evaluate.model_dump(exclude_unset=True) | own
+    return validated(EvaluateSettings, document, where=f"run {base}: evaluate")
+
+
 def _check_components(settings: RunSettings) -> None:
     """The loss and the trunk exist and take the parameters given; M suits the loss."""
     from studylib.losses import LOSSES
@@ -250,6 +264,12 @@ def _check_keywords(component: type, given: Mapping[str, Any], where: str) -> No
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
             raise StudyError(f"{where}: the key {key!r} is missing")
+
+
+def overridden(section: Section, given: Mapping[str, Any], where: str) -> Section:
+    """A section with the values given in its place, checked; None keeps what the section says."""
+    kept = {key: value for key, value in given.items() if value is not None}
+    return validated(type(section), section.model_dump() | kept, where=where)
 
 
 def notebook_parameters(namespace: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from studylib.config import EvaluateSettings
-from studylib.corpus.hygiene import known_to_model, refuse_known_speakers
+from studylib.corpus.hygiene import known_speakers, known_to_model, refuse_known_speakers
 from studylib.corpus.reader import Corpus
 from studylib.errors import StudyError
-from studylib.metrics import equal_error_rate, equal_error_threshold, minimum_detection_cost
+from studylib.measures import TrialSides, measure_lists
+from studylib.protocols import EmbedCrops, embed_training, embed_utterances
 from studylib.provenance import start_manifest, write_json
-from studylib.scoring import trial_scores
-from studylib.statistics import eer_interval
+from studylib.scorers import scorer
 
 
 def evaluate(
@@ -34,21 +34,24 @@ def evaluate(
         A run's model.safetensors.
     corpus : Corpus
     settings : EvaluateSettings
-        The first list of `trials` gives the headline; all of them are in the metrics.
+        The first list of `trials` and the first back-end give the headline; all are in the metrics.
     out : Path
         Replaced by: embeddings.npy (U, crops, D) float32; utterances.parquet, its U rows;
-        scores/<list>.parquet; metrics.json; manifest.json.
+        scores/<list>.parquet (score; score_<name> for each further back-end); metrics.json;
+        manifest.json.
 
     Returns
     -------
     dict
-        What metrics.json holds.
+        What metrics.json holds: the headline; `trials` and `backend`, what it is of; `calibration`
+        and `lists` of that back-end (see `measures.measure_lists`); `further_backends`, the same of
+        each other one.
 
     Raises
     ------
     StudyError
-        A missing model or trial list, a list of speakers that the model knows, or a device that
-        is not there.
+        A missing model or trial list, a list of speakers that the model (or the training set of
+        a back-end) knows, or a device that is not there.
     """
     from studylib.models import choose_device, embed, load_model
 
@@ -57,18 +60,14 @@ def evaluate(
     model, scoring = load_model(model_file)
     trials = {name: corpus.trials(name) for name in settings.trials}
     _refuse_known_speakers(model_file, corpus, settings, report)
-    rows = evaluated_rows(trials)
-    report(f"embedding {len(rows):,} utterances, {settings.crops} crops each")
-    embeddings = embed(
-        model,
-        corpus,
-        rows,
-        crops=settings.crops,
-        crop_seconds=settings.crop_seconds,
-        device=device,
-    )
+    report(f"embedding {len(evaluated_rows(trials)):,} utterances, protocol {settings.protocol}")
+
+    def embed_crops(rows, crops, crop_seconds):
+        return embed(model, corpus, rows, crops=crops, crop_seconds=crop_seconds, device=device)
+
+    manifest |= {"scoring": scoring}
     return write_evaluation(
-        embeddings, corpus, rows, trials, settings, out, scoring=scoring, manifest=manifest
+        embed_crops, corpus, trials, settings, out, scoring=scoring, manifest=manifest
     )
 
 
@@ -83,15 +82,9 @@ def _refuse_known_speakers(
             refuse_known_speakers(each, corpus, name)
 
 
-def evaluated_rows(trials: dict[str, pd.DataFrame]) -> np.ndarray:
-    """The rows of all utterances that occur in any trial list, ascending."""
-    return np.unique(np.concatenate([t[["first", "second"]].to_numpy() for t in trials.values()]))
-
-
 def write_evaluation(
-    embeddings: np.ndarray,
+    embed_crops: EmbedCrops,
     corpus: Corpus,
-    rows: np.ndarray,
     trials: dict[str, pd.DataFrame],
     settings: EvaluateSettings,
     out: Path,
@@ -99,61 +92,80 @@ def write_evaluation(
     scoring: str,
     manifest: dict[str, Any],
 ) -> dict[str, Any]:
-    """Score all lists and write the folder `out`, whole or not at all (see `evaluate`)."""
+    """Embed, score and measure; write the folder `out`, whole or not at all (see `evaluate`)."""
+    rows = evaluated_rows(trials)
+    embeddings = embed_utterances(embed_crops, corpus, rows, settings)
     if not np.isfinite(embeddings).all():
         raise StudyError(f"{out}: the model gives embeddings that are not finite numbers")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "scores").mkdir(parents=True)
-    utterances = corpus.utterances.iloc[rows]
-    lists = {}
-    for name, trial_list in trials.items():
-        scores = score_list(embeddings, rows, trial_list, scoring=scoring)
-        lists[name] = measure(scores, trial_list, corpus, settings)
-        _scored(trial_list, corpus, scores).to_parquet(partial / "scores" / f"{name}.parquet")
-    metrics = lists[settings.trials[0]] | {"trials": settings.trials[0], "lists": lists}
-    np.save(partial / "embeddings.npy", embeddings)
-    utterances.to_parquet(partial / "utterances.parquet")
-    write_json(partial / "metrics.json", metrics)
-    write_json(partial / "manifest.json", manifest | {"scoring": scoring})
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    if (training := embed_training(embed_crops, corpus, settings)) is not None:
+        for name in trials:
+            refuse_known_speakers(known_speakers(corpus), corpus, name)
+    lists = {name: _with_speakers(trial_list, corpus) for name, trial_list in trials.items()}
+    told = {}
+    for backend in settings.backends:
+        score = scorer(backend, embeddings, training, settings, scoring=scoring)
+        column = "score" if backend == settings.backends[0] else f"score_{backend}"
+        for frame in lists.values():
+            sides = (np.searchsorted(rows, frame[side].to_numpy()) for side in ("first", "second"))
+            frame[column] = score(*sides)
+        told[backend] = measure_lists(
+            {name: frame[column].to_numpy() for name, frame in lists.items()},
+            {name: _sides(frame) for name, frame in lists.items()},
+            settings.resamples,
+        )
+    metrics = _headline(told, settings)
+    _write(out, embeddings, corpus.utterances.iloc[rows], lists, metrics, manifest)
     return metrics
 
 
-def score_list(
-    embeddings: np.ndarray, rows: np.ndarray, trials: pd.DataFrame, *, scoring: str
-) -> np.ndarray:
-    """Scores (T,) of a trial list, given the embeddings (U, crops, D) of the corpus rows (U,)."""
-    first, second = (np.searchsorted(rows, trials[side].to_numpy()) for side in ("first", "second"))
-    return trial_scores(embeddings, first, second, scoring=scoring)
+def evaluated_rows(trials: dict[str, pd.DataFrame]) -> np.ndarray:
+    """The rows of all utterances that occur in any trial list, ascending."""
+    return np.unique(np.concatenate([t[["first", "second"]].to_numpy() for t in trials.values()]))
 
 
-def measure(
-    scores: np.ndarray, trials: pd.DataFrame, corpus: Corpus, settings: EvaluateSettings
-) -> dict[str, Any]:
-    """Error rates of one list: fractions, with a 95 % interval over speakers for the EER."""
-    targets = trials["target"].to_numpy()
-    speakers = corpus.utterances["speaker"].to_numpy()
-    first, second = (speakers[trials[side].to_numpy()] for side in ("first", "second"))
-    interval = eer_interval(scores, targets, first, second, n_resamples=settings.resamples, seed=0)
-    return {
-        "eer": equal_error_rate(scores, targets),
-        "eer_interval": [interval.low, interval.high],
-        "eer_threshold": equal_error_threshold(scores, targets),
-        "min_dcf_0.01": minimum_detection_cost(scores, targets, target_prior=0.01),
-        "min_dcf_0.05": minimum_detection_cost(scores, targets, target_prior=0.05),
-        "n_target": int(targets.sum()),
-        "n_nontarget": int((~targets).sum()),
-        "n_speakers": len(np.unique(np.concatenate([first, second]).astype(str))),
-    }
-
-
-def _scored(trials: pd.DataFrame, corpus: Corpus, scores: np.ndarray) -> pd.DataFrame:
-    """The list with its scores and the speaker of each side, rows of the corpus as in `trials`."""
+def _with_speakers(trials: pd.DataFrame, corpus: Corpus) -> pd.DataFrame:
+    """The list with the speaker of each side, rows of the corpus as in `trials`."""
     speakers = corpus.utterances["speaker"].astype("category")
     sides = {
         f"{side}_speaker": speakers.iloc[trials[side].to_numpy()].to_numpy()
         for side in ("first", "second")
     }
-    return trials.assign(**sides, score=scores)
+    return trials.assign(**sides)
+
+
+def _sides(frame: pd.DataFrame) -> TrialSides:
+    first, second = (frame[f"{side}_speaker"].to_numpy() for side in ("first", "second"))
+    return TrialSides(frame["target"].to_numpy(), first, second)
+
+
+def _headline(told: dict[str, dict], settings: EvaluateSettings) -> dict[str, Any]:
+    """metrics.json: the first list by the first back-end on top, everything else below."""
+    main, *further = settings.backends
+    headline = told[main]["lists"][settings.trials[0]]
+    return (
+        headline
+        | {"trials": settings.trials[0], "backend": main}
+        | told[main]
+        | {"further_backends": {backend: told[backend] for backend in further}}
+    )
+
+
+def _write(
+    out: Path,
+    embeddings: np.ndarray,
+    utterances: pd.DataFrame,
+    lists: dict[str, pd.DataFrame],
+    metrics: dict[str, Any],
+    manifest: dict[str, Any],
+) -> None:
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "scores").mkdir(parents=True)
+    for name, frame in lists.items():
+        frame.to_parquet(partial / "scores" / f"{name}.parquet")
+    np.save(partial / "embeddings.npy", embeddings)
+    utterances.to_parquet(partial / "utterances.parquet")
+    write_json(partial / "metrics.json", metrics)
+    write_json(partial / "manifest.json", manifest)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)

@@ -136,9 +136,7 @@ def embed(
     model.eval().to(device)
     lengths = corpus.utterances["length"].to_numpy()[rows]
     parts = []
-    for part, crop in _chunks(lengths, crops, crop_seconds, batch_seconds):
-        shares = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
-        starts = np.floor(np.maximum(lengths[part] - crop, 0)[:, None] * shares).astype(np.int64)
+    for part, starts, crop in even_crops(lengths, crops, crop_seconds, batch_seconds):
         samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
         embeddings = model(torch.from_numpy(samples).to(device)).float()
         parts.append(embeddings.cpu().numpy().reshape(-1, crops, embeddings.shape[-1]))
@@ -146,7 +144,27 @@ def embed(
     return np.concatenate(parts)
 
 
-def _chunks(
+def even_crops(
+    lengths: np.ndarray, crops: int, crop_seconds: float | None, batch_seconds: float = 800.0
+) -> Iterator[tuple[slice, np.ndarray, int]]:
+    """Utterances that are embedded together: which, where their crops start, a crop's samples.
+
+    Parameters
+    ----------
+    lengths : (U,) int
+        In samples.
+
+    Yields
+    ------
+    slice of the U utterances, (u, crops) int64, int
+    """
+    shares = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
+    for part, crop in _parts(lengths, crops, crop_seconds, batch_seconds):
+        room = np.maximum(lengths[part] - crop, 0)
+        yield part, np.floor(room[:, None] * shares).astype(np.int64), crop
+
+
+def _parts(
     lengths: np.ndarray, crops: int, crop_seconds: float | None, batch_seconds: float
 ) -> Iterator[tuple[slice, int]]:
     """Parts of the utterances that are embedded together, and the crop length in samples."""

@@ -13,16 +13,17 @@ from typing import Any
 
 import nbformat
 
-from studylib.config import Params, run_settings
+from studylib.config import Params, evaluate_settings, run_settings
 from studylib.errors import StudyError
 from studylib.provenance import imported_files, write_json
+from studylib.reports import batch_size_runs
 
 # Where text is part of the result: their executed copies are the study's report.
-REPORTS = ("corpus", "losses", "embeddings", "robustness")
+REPORTS = ("corpus", "losses", "embeddings", "robustness", "batch_size")
 
 
 def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> None:
-    """Write `out`: train/<run>.json and notebooks/<name>.json.
+    """Write `out`: train/<run>.json, evaluate/<run>.json and notebooks/<name>.json.
 
     Parameters
     ----------
@@ -35,16 +36,21 @@ def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> Non
     Raises
     ------
     StudyError
-        If any run's settings are not valid; nothing is written then.
+        If any run's settings or a report's runs are not valid; nothing is written then.
     """
+    batch_size_runs(params)
     runs = {name: run_ingredients(params, name, package) for name in params.study.runs}
+    measured = {name: evaluate_settings(params, name) for name in params.study.runs}
     sources = {path.stem: notebook_source(path) for path in sorted(notebooks.glob("*.ipynb"))}
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "train").mkdir(parents=True)
-    (partial / "notebooks").mkdir()
+    for kind in ("train", "evaluate", "notebooks"):
+        (partial / kind).mkdir(parents=True)
     for name, ingredients in runs.items():
         write_json(partial / "train" / f"{name}.json", ingredients)
+    for name, settings in measured.items():
+        document = settings.model_dump(mode="json", exclude_defaults=True)
+        write_json(partial / "evaluate" / f"{name}.json", document)
     for name, source in sources.items():
         write_json(partial / "notebooks" / f"{name}.json", source)
     shutil.rmtree(out, ignore_errors=True)

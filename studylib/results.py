@@ -1,7 +1,7 @@
 """The results of a study's runs, gathered into frames and written as tables."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ def collect_runs(root: Path, params: Params) -> pd.DataFrame:
 
     Index <run>-<seed>. Columns: run, loss (None for untrained networks and baselines), seed,
     folder, what metrics.json holds for the first trial list, `eer_<list>` for every list, and how
-    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, margin, scale.
+    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, training_speakers (None:
+    all), margin, scale.
 
     Raises
     ------
@@ -47,6 +48,7 @@ def _training_facts(params: Params, run: str) -> dict:
         "crops": train["crops"],
         "batch": speakers * utterances,
         "utterances_per_speaker": utterances,
+        "training_speakers": train.get("training_speakers"),
     } | numbers
 
 
@@ -63,6 +65,8 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
             f"{path} does not exist: evaluate the run {run}, seed {seed}, first (uv run dvc repro)"
         )
     metrics = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("calibration", "further_backends"):  # told by `backend_table`
+        metrics.pop(key, None)
     lists = metrics.pop("lists")
     low, high = metrics.pop("eer_interval")
     eers = {f"eer_{name}": values["eer"] for name, values in lists.items()}
@@ -112,6 +116,24 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
     return common, scores
 
 
+def backend_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of what each back-end makes of the same embeddings, first trial list.
+
+    Index run. Columns: eer_<backend> for every back-end, a fraction; cllr and min_cllr of the
+    headline, bits, where its scores were calibrated on development trials.
+    """
+    rows = []
+    for run, folder in zip(runs["run"], runs["folder"], strict=True):
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        row = {"run": run, f"eer_{metrics.get('backend', 'cosine')}": metrics["eer"]}
+        for backend, told in metrics.get("further_backends", {}).items():
+            row[f"eer_{backend}"] = told["lists"][metrics["trials"]]["eer"]
+        rows.append(row | {key: metrics[key] for key in ("cllr", "min_cllr") if key in metrics})
+    table = pd.DataFrame(rows).groupby("run", sort=False).mean()
+    last = [name for name in ("cllr", "min_cllr") if name in table]
+    return table[[*table.columns.difference(last, sort=False), *last]]
+
+
 def resample(runs: pd.DataFrame, trials: str, n_resamples: int) -> Resamples:
     """All runs on the same resamples of the speakers of one trial list."""
     common, scores = collect_scores(runs, trials)
@@ -130,14 +152,15 @@ def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
     return cells_of(resamples, members)
 
 
-def runs_to_judge(runs: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs as `verdicts` wants them.
+def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
+    """The trained runs as `verdicts` wants them, but for those named in `without`.
 
     A loss with several settings is represented by the run that bears its name, otherwise by the
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    trained = runs[runs["loss"].notna()]
+    columns.append("training_speakers")
+    trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
     judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
 

@@ -61,13 +61,13 @@ def questions_of(
     snrs, reverberations : iterable of float
         dB and s; each of these crops is `seconds` long.
     """
-    clean = Condition(seconds)
+    untouched = Condition(seconds)
     noisy = {f"{snr:g} dB": Condition(seconds, snr=snr) for snr in sorted(snrs, reverse=True)}
     echoing = {f"{t:g} s": Condition(seconds, reverberation=t) for t in sorted(reverberations)}
     return {
         "crop length": {f"{s:g} s": Condition(s) for s in sorted(lengths, reverse=True)},
-        "added noise": {"clean": clean} | noisy,
-        "added reverberation": {"none": clean} | echoing,
+        "added noise": {"as recorded": untouched} | noisy,
+        "added reverberation": {"as recorded": untouched} | echoing,
     }
 
 

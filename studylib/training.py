@@ -73,7 +73,7 @@ def train(
     manifest = start_manifest(
         settings.model_dump(mode="json"), seed, _device_name(device), __file__
     )
-    data = training_data(corpus)
+    data = training_data(corpus, train_settings.training_speakers)
     sampler = BatchSampler(
         data.speakers,
         speakers_per_batch=train_settings.speakers_per_batch,
@@ -102,7 +102,8 @@ def train(
         "unplaced_share": sampler.unplaced_share,
         "corpus": corpus.description,
     }
-    _write_result(out, learner, _known_speakers(settings, corpus, learner.step), manifest)
+    learned = known_speakers(corpus, data.names) if learner.step else None
+    _write_result(out, learner, _known_speakers(settings, learned), manifest)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -272,11 +273,11 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _known_speakers(settings: RunSettings, corpus: Corpus, steps: int) -> list[dict]:
-    """Whom the model knows: this corpus's speakers if it was trained, and its initial weights'."""
+def _known_speakers(settings: RunSettings, learned: dict | None) -> list[dict]:
+    """Whom the model knows: those it learned, if any, and those of its initial weights."""
     start = settings.train.initial_weights
     before = known_to_model(project_root() / start) if start else None
-    return (before or []) + ([known_speakers(corpus)] if steps else [])
+    return (before or []) + ([learned] if learned else [])
 
 
 def _write_result(out: Path, learner: Learner, known: list[dict], manifest: dict[str, Any]) -> None:

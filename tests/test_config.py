@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studylib.config import notebook_parameters, read_params, run_settings
+from studylib.config import (
+    evaluate_settings,
+    notebook_parameters,
+    overridden,
+    read_params,
+    run_settings,
+)
 from studylib.corpus.sources import check_settings
 from studylib.errors import StudyError
+from studylib.reports import batch_size_runs
 from studylib.schedules import Schedule
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +112,7 @@ def test_every_study_of_the_project_is_valid_down_to_the_keys_of_its_source(path
     params = read_params(path)
     for name in params.runs:
         run_settings(params, name)
+    batch_size_runs(params)
     check_settings(params.corpus.source, params.corpus.settings)
 
 
@@ -115,3 +123,38 @@ def test_paper_b_s_learning_rate_falls_by_a_twentieth_every_10_of_500_epochs():
     for epoch in (0, 9.99, 10, 250, 255, 499.99):
         expected = 0.001 * 0.95 ** (epoch // 10)
         assert schedule.at(epoch / 500) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_run_may_be_measured_in_its_own_way(write):
+    path = write("scale: 30}", "scale: 30}\n    evaluate: {backends: [plda], crops: 5}")
+    params = read_params(path)
+    own = evaluate_settings(params, "am")
+    assert (own.backends, own.crops, own.trials) == (["plda"], 5, ["test"])
+    assert evaluate_settings(params, "am+margin=0.3") == own
+    assert evaluate_settings(params, "triplet") == params.evaluate
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        ("{backend: [plda]}", "run am: evaluate: unknown key 'backend'; did you mean 'backends'"),
+        ("{backends: [lda]}", "run am: evaluate: backends.0: .* 'plda'"),
+        ("{backends: [plda, plda]}", "run am: evaluate: backends names one of plda, plda twice"),
+        ("{trials: [dev]}", "run am: evaluate.trials .* all runs are compared on the same trials"),
+    ],
+)
+def test_a_mistake_in_how_a_run_is_measured_is_told(write, evaluate, message):
+    path = write("scale: 30}", f"scale: 30}}\n    evaluate: {evaluate}")
+    with pytest.raises(StudyError, match=message):
+        evaluate_settings(read_params(path), "am")
+
+
+def test_a_notebook_s_own_values_replace_those_of_the_file_and_are_checked(write):
+    path = write("runs:\n", "report: {robustness: {lengths: [1, 2]}}\nruns:\n")
+    section = read_params(path).report.robustness
+    changed = overridden(section, {"lengths": None, "n_speakers": 7}, "robustness")
+    assert (changed.lengths, changed.n_speakers) == ([1, 2], 7)
+    with pytest.raises(StudyError, match=r"robustness: n_speakers: .* \(given: 0\)"):
+        overridden(section, {"n_speakers": 0}, "robustness")
+    with pytest.raises(StudyError, match=r"unknown key 'report\.robustnes'"):
+        read_params(write("runs:\n", "report: {robustnes: {}}\nruns:\n"))

@@ -13,6 +13,7 @@ from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.evaluation import evaluate
 from studylib.features import LogMel
+from studylib.metrics import equal_error_rate
 from studylib.models import Embedder, embed, load_model, save_model
 
 SETTINGS = EvaluateSettings(trials=["test", "test_same_sex"], crops=3, resamples=50, threads=1)
@@ -61,6 +62,28 @@ def _crops_by_hand(model, corpus, row):
     crops = [samples[start : start + 64_000] for start in (0, last // 2, last)]
     with torch.no_grad():
         return model(torch.from_numpy(np.stack(crops))).double().numpy()
+
+
+def test_the_first_back_end_gives_the_headline_and_the_others_stand_beside_it(
+    tiny_corpus, model_file, tmp_path
+):
+    keys = {"trials": ["test", "dev"], "backends": ["plda", "cosine", "snorm"]}
+    settings = EvaluateSettings(crops=2, crop_seconds=2.0, resamples=20, threads=1, **keys)
+    told = evaluate(model_file, tiny_corpus, settings, tmp_path / "out", report=lambda line: None)
+    assert told["backend"] == "plda"
+    assert told["eer"] == told["lists"]["test"]["eer"]
+    assert {"cllr", "min_cllr", "act_dcf_0.01", "act_dcf_0.05"} <= set(told["lists"]["test"])
+    assert set(told["further_backends"]) == {"cosine", "snorm"}
+    frame = pd.read_parquet(tmp_path / "out" / "scores" / "test.parquet")
+    columns = {"plda": "score", "cosine": "score_cosine", "snorm": "score_snorm"}
+    for backend, column in columns.items():
+        lists = told if backend == "plda" else told["further_backends"][backend]
+        expected = equal_error_rate(frame[column], frame["target"])
+        assert lists["lists"]["test"]["eer"] == expected
+    plain = settings.model_copy(update={"backends": ["cosine"]})
+    alone = evaluate(model_file, tiny_corpus, plain, tmp_path / "a", report=lambda line: None)
+    assert alone["lists"] == told["further_backends"]["cosine"]["lists"]
+    assert alone["further_backends"] == {}
 
 
 def test_evaluating_twice_gives_the_same_metrics_bit_by_bit(tiny_corpus, model_file, tmp_path):

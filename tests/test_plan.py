@@ -37,7 +37,9 @@ def test_editing_one_loss_changes_its_own_runs_alone(copy):
     before = files_of(copy)
     with (copy / "studylib" / "losses" / "angular_prototypical.py").open("a") as file:
         file.write("\n# edited\n")
-    assert changed(before, files_of(copy)) == {"train/angular_prototypical.json"}
+    runs = read_params(ROOT / "params.yaml").runs
+    of_loss = {name for name, run in runs.items() if run.loss["name"] == "angular_prototypical"}
+    assert changed(before, files_of(copy)) == {f"train/{name}.json" for name in of_loss}
 
 
 def test_editing_what_all_losses_share_changes_every_run(copy):
@@ -53,7 +55,18 @@ def test_adding_a_run_adds_its_file_alone(copy):
     text = text.replace("  runs:\n", "  runs:\n    - triplet_wide\n", 1)
     text += "  triplet_wide:\n    loss: {name: triplet, margin: 0.5, hard_fraction: 1.0}\n"
     (copy / "params.yaml").write_text(text)
-    assert changed(before, files_of(copy, copy / "params.yaml")) == {"train/triplet_wide.json"}
+    added = {f"{stage}/triplet_wide.json" for stage in ("train", "evaluate")}
+    assert changed(before, files_of(copy, copy / "params.yaml")) == added
+
+
+def test_a_run_s_own_way_of_being_measured_changes_its_evaluation_alone(copy):
+    before = files_of(copy)
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("  ge2e:\n", "  ge2e:\n    evaluate: {backends: [plda]}\n", 1)
+    (copy / "params.yaml").write_text(text)
+    after = files_of(copy, copy / "params.yaml")
+    assert changed(before, after) == {"evaluate/ge2e.json"}
+    assert json.loads(after["evaluate/ge2e.json"])["backends"] == ["plda"]
 
 
 def test_opening_and_saving_a_notebook_changes_nothing(copy):

@@ -9,6 +9,7 @@ import pytest
 from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.results import (
+    backend_table,
     cells_by_run,
     collect_runs,
     collect_scores,
@@ -125,3 +126,18 @@ def test_tables_are_written_in_three_forms(tmp_path):
         table[["run", "eer", "seeds"]],
     )
     assert r"a\_b & 0.123 & 3" in (tmp_path / "out" / "eer.tex").read_text()
+
+
+def test_back_ends_stand_side_by_side_as_means_over_seeds(root, params):
+    for seed in (0, 1):
+        path = root / "results" / "s" / "evaluate" / f"triplet-{seed}" / "metrics.json"
+        metrics = json.loads(path.read_text()) | {"backend": "plda", "cllr": 0.2 + 0.2 * seed}
+        further = {"cosine": {"calibration": {}, "lists": {"test": {"eer": 0.5}}}}
+        path.write_text(json.dumps(metrics | {"further_backends": further, "calibration": {}}))
+    runs = collect_runs(root, params)
+    table = backend_table(runs)
+    triplet = table.loc["triplet"]
+    assert triplet["eer_plda"] == pytest.approx(runs.loc[["triplet-0", "triplet-1"], "eer"].mean())
+    assert triplet[["eer_cosine", "cllr"]].tolist() == pytest.approx([0.5, 0.3])
+    assert np.isnan(table.loc["untrained", "eer_plda"])  # plain, as written before back-ends
+    assert table.loc["untrained", "eer_cosine"] == pytest.approx(0.115)

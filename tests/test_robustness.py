@@ -122,14 +122,16 @@ def test_two_passes_give_the_same_bits(tiny_corpus, rows, models, embeddings):
         np.testing.assert_array_equal(vectors, embeddings[condition][run])
 
 
-def test_levels_go_from_the_reference_to_the_hardest_and_share_the_clean_condition():
+def test_levels_go_from_the_reference_to_the_hardest_and_share_the_untouched_crop():
     assert {question: list(levels) for question, levels in QUESTIONS.items()} == {
         "crop length": ["2 s", "0.5 s"],
-        "added noise": ["clean", "20 dB", "0 dB"],
-        "added reverberation": ["none", "0.6 s"],
+        "added noise": ["as recorded", "20 dB", "0 dB"],
+        "added reverberation": ["as recorded", "0.6 s"],
     }
-    clean = {QUESTIONS["added noise"]["clean"], QUESTIONS["added reverberation"]["none"]}
-    assert clean == {QUESTIONS["crop length"]["2 s"]}
+    untouched = {
+        QUESTIONS[question]["as recorded"] for question in ("added noise", "added reverberation")
+    }
+    assert untouched == {QUESTIONS["crop length"]["2 s"]}
 
 
 def test_lengths_that_most_utterances_do_not_reach_are_left_out(tiny_corpus, rows):

@@ -5,18 +5,22 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY
 from safetensors.torch import load_file
 from trees import voice, write
 
 from studylib.config import RunSettings, read_params
+from studylib.corpus.embedded import prepare
 from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
-from studylib.loading import prefetch
+from studylib.loading import prefetch, training_data
 from studylib.losses import LOSSES
 from studylib.training import train
 
@@ -194,6 +198,31 @@ def test_more_speakers_a_batch_than_there_are_is_one_sentence(tiny_corpus, tmp_p
     with pytest.raises(StudyError, match="speakers_per_batch is 64, but only 12"):
         run(settings_of(TRIPLET, speakers_per_batch=64), tiny_corpus, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, tmp_path):
+    few = replace(TINY, n_train_speakers=9, n_dev_speakers=2, n_test_speakers=2)
+    smaller = prepare(few, tmp_path / "corpus", workers=1, progress=False)
+    first = run(settings_of(TRIPLET, training_speakers=9), tiny_corpus, tmp_path / "first")
+    assert_same(first, run(settings_of(TRIPLET), smaller, tmp_path / "smaller"))
+    known = json.loads((tmp_path / "first" / "out" / "known_speakers.json").read_text())
+    assert known[0]["train"] == known_speakers(smaller)["train"]
+    assert known[0]["dev"] == known_speakers(tiny_corpus)["dev"]
+    with pytest.raises(StudyError, match=r"training_speakers is 13, but .* has only 12 training"):
+        run(settings_of(TRIPLET, training_speakers=13), tiny_corpus, tmp_path)
+
+
+def test_training_speakers_are_taken_in_the_corpus_s_order_and_labelled_in_that_of_names():
+    table = pd.DataFrame({"speaker": list("dbbcdac"), "split": ["train"] * 6 + ["dev"]})
+    corpus = SimpleNamespace(utterances=table, folder="data/made-up")
+    data = training_data(corpus, 2)
+    assert data.names.tolist() == ["b", "d"]
+    assert data.rows.tolist() == [0, 1, 2, 4]
+    assert data.speakers.tolist() == [1, 0, 0, 1]
+    for every in (training_data(corpus), training_data(corpus, 4)):
+        assert every.names.tolist() == ["a", "b", "c", "d"]
+        assert every.rows.tolist() == list(range(6))
+        assert every.speakers.tolist() == [3, 1, 1, 2, 3, 0]
 
 
 def test_a_failure_while_gathering_reaches_the_loop():

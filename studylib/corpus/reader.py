@@ -155,7 +155,9 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
 def _read_description(folder: Path) -> dict:
     path = folder / "corpus.json"
     if not path.is_file():
-        raise StudyError(f"{folder} is not a corpus: it has no corpus.json. Prepare it first.")
+        raise StudyError(
+            f"{folder} is not a corpus: it has no corpus.json; make it with `studylib corpus`"
+        )
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         description["counts"]["utterances"], description["checksums"]

@@ -1,5 +1,6 @@
 """Frames -> figures. Nothing is computed here that a table would not show; nothing is saved."""
 
+from studylib.figures.batch_size import eer_by_batch, eer_by_speakers
 from studylib.figures.corpus import sessions, spectrograms, voices
 from studylib.figures.embeddings import cosine_histograms, geometry_planes, speaker_maps
 from studylib.figures.results import (
@@ -16,6 +17,8 @@ __all__ = [
     "cosine_histograms",
     "det_overlay",
     "difference_matrix",
+    "eer_by_batch",
+    "eer_by_speakers",
     "eer_with_intervals",
     "from_easy_to_hard",
     "geometry_planes",

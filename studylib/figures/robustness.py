@@ -11,6 +11,11 @@ from studylib.figures.results import PERCENT_TICKS, percent_axis
 from studylib.figures.style import colour
 
 MARKS = ("o", "s", "^", "D", "v")
+LEVELS = {
+    "crop length": "length of the crops",
+    "added noise": "signal-to-noise ratio",
+    "added reverberation": "reverberation time (T60) of the added room",
+}
 
 
 def from_easy_to_hard(rates: pd.DataFrame, costs: pd.DataFrame, question: str) -> Figure:
@@ -39,8 +44,8 @@ def from_easy_to_hard(rates: pd.DataFrame, costs: pd.DataFrame, question: str) -
         left.plot(range(len(levels)), eers, color=fill, marker=mark, markersize=4, linewidth=1.3)
         ends[run] = (eers[-1], fill)
     left.set_xticks(range(len(levels)), levels)
-    _percent(left.yaxis)
-    left.set(xlabel=f"{question}, from easy to hard", ylabel="EER (%), logarithmic")
+    percent_scale(left.yaxis)
+    left.set(xlabel=f"{LEVELS[question]}, from easy to hard", ylabel="EER (%), logarithmic")
     left.grid(axis="y", alpha=0.3)
     _names_at_ends(left, len(levels) - 1, ends)
     for row, cost in enumerate(costs.itertuples()):
@@ -54,14 +59,15 @@ def from_easy_to_hard(rates: pd.DataFrame, costs: pd.DataFrame, question: str) -
     right.grid(axis="x", alpha=0.3)
     reference, hardest = costs[["reference", "hardest"]].iloc[0]
     right.set(
-        xlabel=f"EER at {hardest} / EER at {reference}, 95 % interval over speakers"
-        + ("\n* unlike the mean of the trained runs" if starred.any() else "")
+        title=f"EER: {hardest} over {reference}",
+        xlabel="times; 95 % interval over speakers"
+        + ("\n* unlike the mean of the trained runs" if starred.any() else ""),
     )
-    figure.suptitle(f"EER by {question}")
+    left.set_title(f"EER by {question}")
     return figure
 
 
-def _percent(axis: Axis) -> None:
+def percent_scale(axis: Axis) -> None:
     """A logarithmic axis of per cents, labelled in plain numbers."""
     axis.axes.set_yscale("log")
     axis.set_major_locator(FixedLocator([*PERCENT_TICKS, 7, 15, 25, 40]))
@@ -84,7 +90,13 @@ def _names_at_ends(axes: plt.Axes, x: float, ends: dict[str, tuple[float, str]])
             textcoords="axes fraction",
             fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": fill, "linewidth": 0.8, "alpha": 0.7},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": fill,
+                "linewidth": 0.8,
+                "alpha": 0.7,
+                "relpos": (0, 0.5),  # ends where the name begins
+            },
         )
 
 

@@ -15,6 +15,10 @@ class CompactTdnn(nn.Module):
     written as 1 x k image convolutions, whose channels-last kernels train faster on a processor
     than their one-dimensional twins.
 
+    Batch normalisation stands before and after the last layer, as in ECAPA-TDNN (Desplanques et
+    al. 2020): without it a few hundred steps leave the classification losses and triplet at twice
+    the error and more (see LOG.md).
+
     Parameters
     ----------
     embedding_dim : int
@@ -35,14 +39,17 @@ class CompactTdnn(nn.Module):
             *time_delay(channels, 2 * channels, 1),
         )
         self.pooling = MeanAndDeviation(2 * channels)
+        self.bn_pooled = nn.BatchNorm1d(4 * channels)
         self.fc = nn.Linear(4 * channels, embedding_dim)
+        self.bn_embedding = nn.BatchNorm1d(embedding_dim)
         self.layers.to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 40, T) log-mel -> (B, embedding_dim)."""
         x = self.normalise(features).unsqueeze(2)
         x = self.layers(x.contiguous(memory_format=torch.channels_last))
-        return self.fc(self.pooling(x.squeeze(2)))
+        pooled = self.bn_pooled(self.pooling(x.squeeze(2)))
+        return self.bn_embedding(self.fc(pooled))
 
 
 def time_delay(in_channels: int, channels: int, width: int, stride: int = 1) -> list[nn.Module]:
