@@ -82,7 +82,7 @@ def run_grid(
     finally:  # interrupted or not, what is whole is kept
         done = [task for task in tasks if task.name in progress.seconds]
         moved = commit(root, restored, done)
-    report(f"{len(done) + len(restored) - len(moved)} stages committed; now: dvc repro")
+    report(f"committed: {len(done) + len(restored) - len(moved)}; now: dvc repro")
     return [*progress.failures.values(), *moved]
 
 
@@ -105,9 +105,10 @@ class Progress:
         running = min(slots, sum(task.name in self.started for task in left))
         failed = f", {len(self.failures)} failed" if self.failures else ""
         rate = 60 * len(self.seconds) / max(now - self.began, 1e-9)
+        estimate = f", {self.estimate(slots, now)}" if left else ""
         return (
             f"{len(self.seconds)} done, {running} running, {len(left) - running} waiting{failed}; "
-            f"{rate:.1f} a minute, {self.estimate(slots, now)}"
+            f"{rate:.1f} a minute{estimate}"
         )
 
     def estimate(self, slots: int, now: float) -> str:

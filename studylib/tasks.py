@@ -49,7 +49,7 @@ def run_task(
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
     }
-    environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # and this, which slows training
+    environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # meant for its workers alone
     started = time.monotonic()
     with (Path(root) / LOGS / f"{name}.log").open("ab") as log:
         head = f"# {datetime.now(UTC).isoformat(timespec='seconds')} {platform.node()}: {command}\n"

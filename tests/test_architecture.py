@@ -46,6 +46,9 @@ ALLOWED = {
     "reports": {"errors", "config", "sections", "validation"},
     "batch_size": {"comparisons", "config", "paths", "results", "sections", "statistics"},
     "loading": {"errors", "corpus", "sampling"},
+    "tasks": {"errors"},
+    "stages": {"errors"},
+    "clusters": {"errors", "models"},
     "figures": {"metrics", "errors"},
 }
 
