@@ -74,7 +74,7 @@ def visible_gpus() -> list[str]:
 
 
 def local_cluster(workers: int, gpus: list[str]) -> SpecCluster:
-    """One process a worker, each with one GPU if there are any, behind a certificate of their own."""
+    """One process a worker, each with one GPU if there are any; strangers lack the certificate."""
     security = Security.temporary()
     options = {
         "host": "127.0.0.1",

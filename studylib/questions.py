@@ -171,7 +171,7 @@ def gain(study: Study, *, of: str, helps: Sequence[str], not_helps: Sequence[str
     """Doubling `of` lowers the error rate of all `helps`, and of those `not_helps` that were run
     with several values, at least one, it lowers it by less than the margin."""
     cells = {loss: study.varying(loss, (of,)) for loss in (*helps, *not_helps)}
-    varied = [loss for loss in cells if len(cells[loss]) > 1]
+    varied = [loss for loss in cells if len(cells[loss]) and cells[loss][of].nunique() > 1]
     missing = [f"{loss} with at least 2 values of {of}" for loss in helps if loss not in varied]
     if not set(varied) & set(not_helps):
         missing.append(f"{' or '.join(not_helps)} with at least 2 values of {of}")

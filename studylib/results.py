@@ -10,6 +10,7 @@ import pandas as pd
 from studylib.bootstrap import Resamples, bootstrap
 from studylib.config import Params
 from studylib.errors import StudyError
+from studylib.parquet import read_parquet
 from studylib.paths import run_folder
 from studylib.statistics import Cells, cells_of
 
@@ -44,12 +45,19 @@ def _training_facts(params: Params, run: str) -> dict:
     speakers, utterances = train["speakers_per_batch"], train["utterances_per_speaker"]
     return {
         "loss": entry.loss["name"] if train["crops"] else None,
-        "trunk": (params.trunk | entry.trunk)["name"],
+        "trunk": _trunk_label(params.trunk, entry.trunk),
         "crops": train["crops"],
         "batch": speakers * utterances,
         "utterances_per_speaker": utterances,
         "training_speakers": train.get("training_speakers"),
     } | numbers
+
+
+def _trunk_label(shared: dict, own: dict) -> str:
+    """The trunk's name, and the numbers by which a run's differs: another width, another trunk."""
+    name = own.get("name", shared["name"])
+    numbers = {key: value for key, value in own.items() if value != shared.get(key)}
+    return name + "".join(f" {key}={value}" for key, value in numbers.items() if key != "name")
 
 
 def _setting(value: object) -> object:
@@ -64,7 +72,7 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
         raise StudyError(
             f"{path} does not exist: evaluate the run {run}, seed {seed}, first (uv run dvc repro)"
         )
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = {"backend": "cosine"} | json.loads(path.read_text(encoding="utf-8"))
     for key in ("calibration", "further_backends"):  # told by `backend_table`
         metrics.pop(key, None)
     lists = metrics.pop("lists")
@@ -107,7 +115,7 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
         path = folder / "scores" / f"{trials}.parquet"
         if not path.exists():
             raise StudyError(f"{path} does not exist: evaluate the run {name} again (dvc repro)")
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
         if common is None:
             common = frame[columns]
         elif not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
@@ -159,9 +167,10 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    columns.append("training_speakers")
+    columns += ["training_speakers", "backend"]
     trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
-    judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
+    columns += [name for name in ("margin", "scale", "backend") if name in trained]
+    judged = trained[columns].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
 
 

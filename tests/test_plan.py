@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from studylib import plan
 from studylib.config import read_params
@@ -109,3 +110,18 @@ def test_a_plan_file_holds_the_settings_and_the_sources(copy):
     assert {"losses/triplet.py", "losses/common.py", "trunks/compact_tdnn.py"} <= set(
         ingredients["source"]
     )
+
+
+def test_initial_weights_are_part_of_their_runs_and_must_be_there(copy, monkeypatch):
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    document["runs"]["triplet"]["train"] = {"initial_weights": "start.safetensors"}
+    (copy / "params.yaml").write_text(yaml.safe_dump(document))
+    (copy / "dvc.yaml").touch()
+    monkeypatch.chdir(copy)
+    missing = "run triplet: train.initial_weights: start.safetensors does not exist; first run"
+    with pytest.raises(StudyError, match=missing):
+        files_of(copy, copy / "params.yaml")
+    (copy / "start.safetensors").write_bytes(b"some")
+    before = files_of(copy, copy / "params.yaml")
+    (copy / "start.safetensors").write_bytes(b"others")
+    assert changed(before, files_of(copy, copy / "params.yaml")) == {"train/triplet.json"}

@@ -16,13 +16,14 @@ from conftest import TINY
 from safetensors.torch import load_file
 from trees import voice, write
 
-from studylib.config import RunSettings, read_params
+from studylib.config import NamedParameters, RunSettings, read_params, run_settings
 from studylib.corpus.embedded import prepare
 from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.loading import prefetch, training_data
 from studylib.losses import LOSSES
 from studylib.training import train
+from studylib.trunks import TRUNKS
 
 ROOT = Path(__file__).parent.parent
 QUICK = {"speakers_per_batch": 6, "utterances_per_speaker": 2, "threads": 1}
@@ -152,6 +153,19 @@ def test_a_model_keeps_whom_it_knows_and_whom_its_initial_weights_knew(
     assert known("untrained") == []
 
 
+def test_initial_weights_of_another_trunk_are_one_sentence(tiny_corpus, tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    run(settings_of(TRIPLET, crops=0), tiny_corpus, tmp_path / "first")
+    start = "first/out/model.safetensors"
+    wider = settings_of(TRIPLET, crops=12, initial_weights=start).model_copy(
+        update={"trunk": NamedParameters(name="compact_tdnn", parameters={"channels": 16})}
+    )
+    with pytest.raises(StudyError, match=r"initial_weights: .* holds the trunk compact_tdnn with"):
+        run(wider, tiny_corpus, tmp_path / "wider")
+
+
 def test_a_loss_that_is_not_finite_names_itself_the_step_and_the_rate(tiny_corpus, tmp_path):
     settings = settings_of({"name": "softmax"}, learning_rate=1e38, optimizer="sgd")
     with pytest.raises(StudyError, match=r"loss softmax is (nan|inf) at step \d+ of 30, .*1e\+38"):
@@ -246,3 +260,17 @@ def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tin
     for name, entry in runs.items():
         weights = run(settings_of(entry.loss, crops=36), tiny_corpus, tmp_path / name)
         assert all(value.isfinite().all() for value in weights.values()), name
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_trains_on_the_embedded_corpus_by_its_name_alone(tiny_corpus, tmp_path, name):
+    params = read_params(ROOT / "params.yaml")
+    quick = {"crops": 24, "crop_seconds": 0.5, "measurements": 0, "learning_rate": 0.01, **QUICK}
+    params = params.model_copy(update={"trunk": {"embedding_dim": 16}})
+    settings = run_settings(params, "angular_prototypical", {"trunk": name, **quick})
+    trained = run(settings, tiny_corpus, tmp_path)
+    torch.manual_seed(0)
+    start = TRUNKS[name](embedding_dim=16).state_dict()
+    weights = [key for key in start if key.endswith(("weight", "original1"))]
+    assert all(trained[key].isfinite().all() for key in weights)
+    assert not any(torch.equal(trained[key], start[key]) for key in weights)

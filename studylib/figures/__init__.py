@@ -12,12 +12,14 @@ from studylib.figures.results import (
 )
 from studylib.figures.robustness import from_easy_to_hard, trial_kinds
 from studylib.figures.runs import scores_and_det, training_curve
+from studylib.figures.trunks import eer_by_multiply_adds
 
 __all__ = [
     "cosine_histograms",
     "det_overlay",
     "difference_matrix",
     "eer_by_batch",
+    "eer_by_multiply_adds",
     "eer_by_speakers",
     "eer_with_intervals",
     "from_easy_to_hard",
