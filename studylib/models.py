@@ -46,7 +46,10 @@ def as_waveforms(samples: Tensor) -> Tensor:
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use; OMP_NUM_THREADS, if it is set, says how many."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
