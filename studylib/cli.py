@@ -80,7 +80,7 @@ def corpus(
 
 @app.command()
 def train(run: RunName, seed: Seed = 0) -> None:
-    """Train one run, without its notebook."""
+    """Train one run, without its notebook; started by torchrun, in many processes."""
     from studylib.config import read_params, run_settings
     from studylib.corpus.store import open_corpus
     from studylib.training import train as train_run

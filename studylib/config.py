@@ -79,6 +79,7 @@ class TrainSettings(Section):
     speakers_per_batch: Positive
     utterances_per_speaker: Positive
     max_utterances_per_speaker: Positive = 100
+    chunk_crops: Annotated[int, Field(ge=0)] = 0  # embedded at once; 0: the whole batch
     training_speakers: Positive | None = None  # the corpus's first so many; null: all
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float | Schedule = 0.001

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from studylib.augmentation import open_augmentation
 from studylib.config import Params, RunSettings, run_settings
 from studylib.corpus.reader import SAMPLE_RATE
 from studylib.learner import build_learner
-from studylib.models import as_waveforms, choose_device
+from studylib.models import choose_device
+from studylib.step import TrainingStep
 
 SPEAKERS = 1000  # of the loss that is timed; the corpus need not be there yet
 LARGEST_ON_CPU = 64  # crops a timed batch; the speed hardly depends on it there, the memory does
@@ -79,27 +79,16 @@ def measure_speed(settings: RunSettings, seconds: float) -> float:
     per_speaker, n_speakers = train.utterances_per_speaker, train.speakers_per_batch
     if device.type == "cpu":
         n_speakers = min(n_speakers, max(2, LARGEST_ON_CPU // per_speaker))
-    without_start = {"train": train.model_copy(update={"initial_weights": None})}
-    known = max(SPEAKERS, n_speakers)
-    learner = build_learner(settings.model_copy(update=without_start), known, 0, device)
-    augmentation = open_augmentation(train.augmentation, device)
-    generator = torch.Generator(device).manual_seed(0)
+    timed = train.model_copy(update={"initial_weights": None, "speakers_per_batch": n_speakers})
+    settings = settings.model_copy(update={"train": timed})
+    learner = build_learner(settings, max(SPEAKERS, n_speakers), 0, device)
+    training_step = TrainingStep(settings, learner, 0, device)
     shape = (n_speakers * per_speaker, round(train.crop_seconds * SAMPLE_RATE))
     noise = np.random.default_rng(0).integers(-3000, 3000, shape, dtype=np.int16)
-    samples, labels = torch.from_numpy(noise).to(device), torch.arange(n_speakers, device=device)
-    half = train.precision == "bfloat16"
+    samples, labels = torch.from_numpy(noise), torch.arange(n_speakers)
 
     def step() -> None:
-        batch = as_waveforms(samples)
-        if augmentation is not None:
-            batch = augmentation(batch, generator)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            embeddings = learner.model(batch)
-        loss = learner.criterion(embeddings.unflatten(0, (n_speakers, -1)), labels)
-        learner.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        learner.optimizer.step()
-        loss.item()  # waits for the device
+        training_step(samples, labels, 0, 0.0).item()  # waits for the device
 
     step()
     steps, started = 0, time.monotonic()

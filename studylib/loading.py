@@ -62,14 +62,24 @@ def training_data(corpus: Corpus, n_speakers: int | None = None) -> TrainingData
 
 
 def crop_batches(
-    corpus: Corpus, data: TrainingData, sampler: BatchSampler, crop_seconds: float, steps: range
+    corpus: Corpus,
+    data: TrainingData,
+    sampler: BatchSampler,
+    crop_seconds: float,
+    steps: range,
+    reads: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of these steps: crops (N * M, S) int16 and the labels (N,) of their speakers."""
+    """The batches of these steps: crops (N * M, S) int16 and the labels (N,) of their speakers.
+
+    With `reads`, places in the batch, only these of its crops are read, in this order.
+    """
     crop = round(crop_seconds * SAMPLE_RATE)
     lengths = corpus.utterances["length"].to_numpy()[data.rows]
     for step, batch in zip(steps, sampler.batches(steps.start), strict=False):
         flat = batch.ravel()
         starts = crop_starts(lengths[flat], crop, seed=sampler.seed, step=step)
+        if reads is not None:
+            flat, starts = flat[reads], starts[reads]
         samples = corpus.crops(data.rows[flat], starts, crop)
         yield torch.from_numpy(samples), torch.from_numpy(data.speakers[batch[:, 0]])
 

@@ -5,32 +5,36 @@ same at every batch size. Every random choice is a pure function of the run's se
 that a run that was killed goes on from its checkpoint and ends with the bits it would have had.
 """
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from studylib.config import RunSettings
-from studylib.corpus.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
+from studylib.corpus.hygiene import known_speakers
 from studylib.corpus.reader import Corpus
+from studylib.distributed import process_group, rank, require_agreement, world_size
 from studylib.errors import StudyError
 from studylib.learner import Learner, build_learner
 from studylib.loading import TrainingData, crop_batches, prefetch, training_data
 from studylib.metrics import equal_error_rate
-from studylib.models import Embedder, as_waveforms, choose_device, embed, save_model
-from studylib.paths import project_root
-from studylib.provenance import start_manifest, write_json
-from studylib.sampling import BatchSampler, augmentation_seed
-from studylib.schedules import Schedule, value_at
+from studylib.models import Embedder, choose_device, embed
+from studylib.provenance import start_manifest
+from studylib.sampling import BatchSampler
+from studylib.schedules import value_at
 from studylib.scoring import trial_scores
+from studylib.step import TrainingStep
+from studylib.training_files import (
+    fingerprint,
+    known_to_learner,
+    restore_checkpoint,
+    save_checkpoint,
+    write_result,
+)
 
 CURVE_ROWS = 100
 LONGEST_UNCHECKED = 50  # steps between two looks at the losses, each of which waits for the device
@@ -47,7 +51,8 @@ def train(
 ) -> None:
     """Train one run and write `out`: the model, whom it knows, its curve.csv and manifest.json.
 
-    An unfinished run leaves its checkpoint under `checkpoints`, in a folder named by all that
+    Processes that torchrun started train it together; see `studylib.distributed`. An unfinished
+    run leaves its checkpoint under `checkpoints`, in a folder named by all that
     decides its outcome; the same call goes on from there.
 
     Parameters
@@ -66,10 +71,26 @@ def train(
     Raises
     ------
     StudyError
-        A corpus too small for the batch, a device that is not there, a loss that is not finite.
+        A corpus too small for the batch, a device that is not there, a loss that is not finite,
+        processes among which the batch cannot be shared out, one of them gone.
     """
+    device = choose_device(settings.train.device, settings.train.threads)
+    with process_group(device, settings.train.threads) as device:
+        _train(settings, corpus, seed, out, checkpoints, report, device)
+
+
+def _train(
+    settings: RunSettings,
+    corpus: Corpus,
+    seed: int,
+    out: Path,
+    checkpoints: Path,
+    report: Callable[[str], None],
+    device: torch.device,
+) -> None:
     train_settings = settings.train
-    device = choose_device(train_settings.device, train_settings.threads)
+    if rank() > 0:
+        report = _silent
     manifest = start_manifest(
         settings.model_dump(mode="json"), seed, _device_name(device), __file__
     )
@@ -82,14 +103,15 @@ def train(
         seed=seed,
     )
     learner = build_learner(settings, len(data.names), seed, device)
-    folder = checkpoints / _fingerprint(settings, corpus, seed, manifest["source"])
-    if (folder / "checkpoint.pt").exists():
-        state = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
-        learner.restore(state)
+    folder = checkpoints / fingerprint(settings, corpus, seed, manifest["source"])
+    if restore_checkpoint(learner, folder, device):
         report(f"going on from step {learner.step:,} of an interrupted run")
+    require_agreement(learner.step, device)
 
     loop = _Loop(settings, corpus, data, sampler, learner, device, folder, report)
     loop.run()
+    if rank() > 0:
+        return
     if train_settings.keep == "best" and learner.best_weights:
         learner.model.trunk.load_state_dict(learner.best_weights)
 
@@ -100,10 +122,11 @@ def train(
         "crops": learner.step * batch_size,
         "training_speakers": len(data.names),
         "unplaced_share": sampler.unplaced_share,
+        "processes": world_size(),
         "corpus": corpus.description,
     }
     learned = known_speakers(corpus, data.names) if learner.step else None
-    _write_result(out, learner, _known_speakers(settings, learned), manifest)
+    write_result(out, learner, known_to_learner(settings, learned), manifest)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -127,17 +150,7 @@ class _Loop:
         self.checkpoint_folder, self.report = checkpoint_folder, report
         self.batch_size = self.train.speakers_per_batch * self.train.utterances_per_speaker
         self.steps = -(-self.train.crops // self.batch_size)
-        self.schedules = {
-            key: value
-            for key, value in settings.loss.parameters.items()
-            if isinstance(value, Schedule)
-        }
-        self.augmentation = None
-        if self.train.augmentation is not None:
-            # Late, because it brings the sources of audio, which other runs need not load.
-            from studylib.augmentation import open_augmentation
-
-            self.augmentation = open_augmentation(self.train.augmentation, device)
+        self.step = TrainingStep(settings, learner, sampler.seed, device)
         self.unchecked: list[Tensor] = []  # losses of the steps since the last look
 
     def run(self) -> None:
@@ -146,10 +159,11 @@ class _Loop:
         said = saved = started
         first = learner.step
         steps = range(first, self.steps)
-        crop_seconds = self.train.crop_seconds
-        batches = crop_batches(self.corpus, self.data, self.sampler, crop_seconds, steps)
+        crop_seconds, reads = self.train.crop_seconds, self.step.reads
+        batches = crop_batches(self.corpus, self.data, self.sampler, crop_seconds, steps, reads)
         for samples, labels in prefetch(batches):
-            self._step(samples.to(self.device), labels.to(self.device))
+            loss = self.step(samples, labels, learner.step, learner.step / self.steps)
+            self.unchecked.append(loss)
             learner.step += 1
             last = learner.step == self.steps
             due = self._is_due(CURVE_ROWS) or self._is_due(self.train.measurements)
@@ -165,31 +179,6 @@ class _Loop:
                 if now - saved > self.train.checkpoint_seconds and not last:
                     self._save_checkpoint()
                     saved = time.monotonic()
-
-    def _step(self, samples: Tensor, labels: Tensor) -> None:
-        """One step: N x M crops (N * M, S) int16 and the labels (N,) of their speakers."""
-        learner, progress = self.learner, self.learner.step / self.steps
-        for group in learner.optimizer.param_groups:
-            group["lr"] = value_at(self.train.learning_rate, progress)
-        for name, schedule in self.schedules.items():
-            setattr(learner.criterion, name, schedule.at(progress))
-        if self.augmentation is not None:
-            samples = self._augmented(samples)
-        half = self.train.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            embeddings = learner.model(samples)
-        grouped = embeddings.unflatten(0, (len(labels), -1))
-        loss = learner.criterion(grouped, labels)
-        learner.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        learner.optimizer.step()
-        self.unchecked.append(loss.detach())
-
-    def _augmented(self, samples: Tensor) -> Tensor:
-        """Crops (N * M, S) int16 -> float32, with what this step of this run draws."""
-        seed = augmentation_seed(seed=self.sampler.seed, step=self.learner.step)
-        generator = torch.Generator(self.device).manual_seed(seed)
-        return self.augmentation(as_waveforms(samples), generator)
 
     def _is_due(self, times: int) -> bool:
         """Whether this step is one of `times` steps spread evenly over the run."""
@@ -220,9 +209,9 @@ class _Loop:
             "loss": float(np.mean(learner.losses)),
             "learning_rate": value_at(self.train.learning_rate, progress),
             "seconds": round(learner.seconds, 3),
-        } | {name: schedule.at(progress) for name, schedule in self.schedules.items()}
+        } | {name: schedule.at(progress) for name, schedule in self.step.schedules.items()}
         learner.losses = []
-        if self._is_due(self.train.measurements):
+        if self._is_due(self.train.measurements) and rank() == 0:  # the others wait
             row["dev_eer"] = self._measure()
         learner.curve.append(row)
 
@@ -246,10 +235,8 @@ class _Loop:
         )
 
     def _save_checkpoint(self) -> None:
-        self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint_folder / "checkpoint.pt.partial"
-        torch.save(self.learner.state(), partial)
-        partial.replace(self.checkpoint_folder / "checkpoint.pt")
+        if rank() == 0:
+            save_checkpoint(self.learner, self.checkpoint_folder)
 
 
 def development_eer(model: Embedder, corpus: Corpus, scoring: str, device: torch.device) -> float:
@@ -262,38 +249,9 @@ def development_eer(model: Embedder, corpus: Corpus, scoring: str, device: torch
     return equal_error_rate(scores, trials["target"].to_numpy())
 
 
-def _fingerprint(settings: RunSettings, corpus: Corpus, seed: int, source: str) -> str:
-    """A name for all that decides a run's outcome."""
-    decisive = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
-    document = json.dumps([decisive, corpus.description, seed, source], sort_keys=True)
-    return f"{settings.name}-{seed}-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
+def _silent(line: str) -> None:
+    """What all processes but the first report."""
 
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _known_speakers(settings: RunSettings, learned: dict | None) -> list[dict] | None:
-    """Whom the model knows: those it learned, if any, and those of its initial weights.
-
-    None where that is not known: imported weights that were trained no further.
-    """
-    start = settings.train.initial_weights
-    before = known_to_model(project_root() / start) if start else []
-    return [*(before or []), learned] if learned else before
-
-
-def _write_result(
-    out: Path, learner: Learner, known: list[dict] | None, manifest: dict[str, Any]
-) -> None:
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_model(learner.model, partial / "model.safetensors", scoring=learner.criterion.scoring)
-    columns = None if learner.curve else ["crops", "step", "epoch", "loss", "learning_rate"]
-    pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
-    if known is not None:
-        write_json(partial / KNOWN_SPEAKERS, known)
-    write_json(partial / "manifest.json", manifest)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)

@@ -46,6 +46,9 @@ ALLOWED = {
     "reports": {"errors", "config", "sections", "validation"},
     "batch_size": {"comparisons", "config", "paths", "results", "sections", "statistics"},
     "loading": {"errors", "corpus", "sampling"},
+    "distributed": {"errors"},
+    "large_batch": {"distributed"},
+    "training_files": {"config", "corpus", "learner", "models", "paths", "provenance"},
     "figures": {"metrics", "errors"},
 }
 

@@ -1,0 +1,114 @@
+"""One training step alone and in two processes; what the second process of a pair runs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from studylib.config import RunSettings
+from studylib.distributed import SynchronisedBatchNorm, process_group, rank
+from studylib.errors import StudyError
+from studylib.learner import Learner, build_learner
+from studylib.step import TrainingStep
+
+CPU = torch.device("cpu")
+N, M, SPEAKERS = 6, 2, 9
+
+
+def settings_of(loss: dict, trunk: dict | None = None, **train) -> RunSettings:
+    keys = {"crops": 12, "speakers_per_batch": N, "utterances_per_speaker": M}
+    keys |= {"learning_rate": 0.0, "optimizer": "sgd"}
+    return RunSettings(
+        study="test",
+        name="run",
+        corpus={"name": "tiny", "source": "embedded"},
+        loss=loss,
+        trunk=trunk or {"name": "compact_tdnn", "embedding_dim": 8, "channels": 4},
+        train=keys | train,
+    )
+
+
+def one_step(settings: RunSettings, *, frozen: bool = False, wide: bool = False) -> dict:
+    """The loss, all gradients and all running statistics of a step on a batch of noise.
+
+    In float64 if `wide`: in float32 a unit near zero may be on for one process and off for two.
+    """
+    learner = build_learner(settings, SPEAKERS, 0, CPU)
+    if frozen:
+        learner.model.eval()
+    if not wide:
+        return _one_step(settings, learner)
+    learner.model.double()
+    learner.criterion.double()
+    with patch.object(Tensor, "float", Tensor.double):  # the trunks' way out of half precision
+        return _one_step(settings, learner)
+
+
+def _one_step(settings: RunSettings, learner: Learner) -> dict[str, Tensor]:
+    step = TrainingStep(settings, learner, 0, CPU)
+    generator = torch.Generator().manual_seed(1)
+    samples = torch.randint(-3000, 3000, (N * M, 8000), generator=generator).short()
+    samples = samples if step.reads is None else samples[step.reads]
+    loss = step(samples, torch.arange(N) + 2, 0, 0.0)
+    parts = {"trunk": learner.model.trunk, "loss": learner.criterion}
+    found = {"value": loss}
+    for part, module in parts.items():
+        found |= {f"{part}.{name}": p.grad for name, p in module.named_parameters()}
+    found |= {f"running.{name}": b for name, b in learner.model.trunk.named_buffers()}
+    dense = torch.contiguous_format
+    return {name: v.clone(memory_format=dense) for name, v in found.items() if v is not None}
+
+
+def largest(found: dict[str, Tensor], part: str) -> float:
+    """The largest number of a part: what the rounding of its others is measured against."""
+    return max(float(v.abs().max()) for key, v in found.items() if key.split(".")[0] == part)
+
+
+def normalised(norm: nn.Module, rows: slice) -> dict[str, Tensor]:
+    """What a normalisation makes of some rows of a fixed batch, and its gradients."""
+    torch.manual_seed(3)
+    x, target = torch.randn(2, 5, 4, 3, dtype=torch.float64).unbind()
+    x = (10 + x[rows]).requires_grad_()
+    y = norm.double()(x)
+    (y * target[rows]).sum().backward()
+    return {"y": y.detach(), "x": x.grad, "mean": norm.running_mean, "var": norm.running_var}
+
+
+def is_wide(settings: RunSettings) -> bool:
+    return settings.train.precision == "float32" and settings.train.augmentation is None
+
+
+def as_a_process(number: int, port: int, folder: Path, cases: Sequence[str]) -> None:
+    """Process 0 or 1: every case's step; then process 1 dies, and process 0 writes what it hears.
+
+    Cases are settings as JSON. Writes <number>-<case>.safetensors, <number>-norm.safetensors and
+    heard.txt.
+    """
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+    }
+    try:
+        with process_group(CPU, threads=1):
+            torch.set_num_threads(1)
+            for index, case in enumerate(cases):
+                settings = RunSettings.model_validate_json(case)
+                found = one_step(settings, wide=is_wide(settings))
+                save_file(found, folder / f"{number}-{index}.safetensors")
+            norm = SynchronisedBatchNorm(nn.BatchNorm1d(4))
+            rows = slice(0, 3) if number == 0 else slice(3, 5)
+            save_file(normalised(norm, rows), folder / f"{number}-norm.safetensors")
+            if rank() == 1:
+                os._exit(1)
+            one_step(RunSettings.model_validate_json(cases[0]))
+    except StudyError as error:
+        (folder / "heard.txt").write_text(str(error))
