@@ -60,6 +60,7 @@ def corpus(
 ) -> None:
     """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
     from studylib.config import read_params
+    from studylib.corpus.report import skipped_file
     from studylib.corpus.sources import prepare_corpus, settings_at
 
     if source is None:
@@ -73,9 +74,8 @@ def corpus(
         settings = settings_at(source, path, _nested(_pairs("--set", changes)))
         out = out or corpus_folder(project_root(), source)
     print(prepare_corpus(source, settings, out, keep_going=keep_going, overwrite=overwrite))
-    skipped = out.with_name(f"{out.name}.skipped.csv")
-    if skipped.exists():
-        print(f"what was left out, and why: {skipped}")
+    if skipped_file(out).exists():
+        print(f"what was left out, and why: {skipped_file(out)}")
 
 
 @app.command()

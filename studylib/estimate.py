@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from studylib.acceleration import set_arithmetic
 from studylib.config import Params, RunSettings, run_settings
 from studylib.corpus.reader import SAMPLE_RATE
 from studylib.learner import build_learner
@@ -76,6 +77,7 @@ def measure_speed(settings: RunSettings, seconds: float) -> float:
     """Training crops a second: noise through the run's trunk, loss and optimizer."""
     train = settings.train
     device = choose_device(train.device, train.threads)
+    set_arithmetic(train, device)
     per_speaker, n_speakers = train.utterances_per_speaker, train.speakers_per_batch
     if device.type == "cpu":
         n_speakers = min(n_speakers, max(2, LARGEST_ON_CPU // per_speaker))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from studylib.acceleration import fused_optimizer, prepare_model
 from studylib.config import RunSettings, TrainSettings
 from studylib.errors import StudyError
 from studylib.losses import LOSSES
@@ -73,8 +74,9 @@ def build_learner(
     if settings.train.initial_weights:
         _take_initial_weights(model, settings)
     model, criterion = model.to(device).train(), criterion.to(device).train()
+    prepare_model(model, settings.train)
     parameters = [*model.parameters(), *criterion.parameters()]
-    return Learner(model, criterion, _optimizer(settings.train, parameters))
+    return Learner(model, criterion, _optimizer(settings.train, parameters, device))
 
 
 def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
@@ -90,10 +92,12 @@ def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
         ) from None
 
 
-def _optimizer(settings: TrainSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    rate = value_at(settings.learning_rate, 0.0)
+def _optimizer(
+    settings: TrainSettings, parameters: list[nn.Parameter], device: torch.device
+) -> torch.optim.Optimizer:
+    rate, decay = value_at(settings.learning_rate, 0.0), settings.weight_decay
+    fused = fused_optimizer(settings, device)
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-    return torch.optim.Adam(parameters, rate, weight_decay=settings.weight_decay)
+        momentum = settings.momentum
+        return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay, fused=fused)
+    return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=fused)

@@ -123,7 +123,7 @@ def embed(
     crop_seconds : float or None
         Length of a crop; None takes each utterance whole.
     batch_seconds : float
-        Audio embedded at a time.
+        Audio embedded at a time, at most, but for crops that are longer.
 
     Returns
     -------
@@ -135,8 +135,11 @@ def embed(
     parts = []
     for part, starts, crop in even_crops(lengths, crops, crop_seconds, batch_seconds):
         samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
-        embeddings = model(torch.from_numpy(samples).to(device)).float()
-        parts.append(embeddings.cpu().numpy().reshape(-1, crops, embeddings.shape[-1]))
+        most = max(1, int(batch_seconds * SAMPLE_RATE / crop))  # fewer than the windows of a speech
+        # Not through the call: a compiled model would be compiled anew for each shape.
+        pieces = torch.from_numpy(samples).split(most)
+        embeddings = torch.cat([model.forward(piece.to(device)).float().cpu() for piece in pieces])
+        parts.append(embeddings.numpy().reshape(-1, crops, embeddings.shape[-1]))
     model.train(was_training)
     return np.concatenate(parts)
 

@@ -10,6 +10,7 @@ import pandas as pd
 from studylib.bootstrap import Resamples, bootstrap
 from studylib.config import Params
 from studylib.errors import StudyError
+from studylib.parquet import read_parquet
 from studylib.paths import run_folder
 from studylib.statistics import Cells, cells_of
 
@@ -71,7 +72,7 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
         raise StudyError(
             f"{path} does not exist: evaluate the run {run}, seed {seed}, first (uv run dvc repro)"
         )
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = {"backend": "cosine"} | json.loads(path.read_text(encoding="utf-8"))
     for key in ("calibration", "further_backends"):  # told by `backend_table`
         metrics.pop(key, None)
     lists = metrics.pop("lists")
@@ -114,7 +115,7 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
         path = folder / "scores" / f"{trials}.parquet"
         if not path.exists():
             raise StudyError(f"{path} does not exist: evaluate the run {name} again (dvc repro)")
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
         if common is None:
             common = frame[columns]
         elif not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
@@ -166,7 +167,7 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    columns.append("training_speakers")
+    columns += ["training_speakers", "backend"]
     trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
     columns += [name for name in ("margin", "scale", "backend") if name in trained]
     judged = trained[columns].assign(cell=trained["run"])

@@ -14,6 +14,7 @@ from studylib.distributed import (
 from studylib.errors import StudyError
 from studylib.large_batch import backward_in_chunks, in_chunks
 from studylib.learner import Learner
+from studylib.loading import UnreadCrops
 from studylib.models import as_waveforms
 from studylib.sampling import augmentation_seed
 from studylib.schedules import Schedule, value_at
@@ -82,16 +83,19 @@ class TrainingStep:
         self.sizes = [len(part) for part in parts]
         self.shares = [len(chunk) / self.total for chunk in chunks]
         rows = torch.tensor([row for part in parts for row in part])
+        self.rows = rows.to(self.device)  # here, because in a step the host would wait for it
         self.reads = rows if k > 1 and self.augmentation is None else None
-        self.rows = rows.to(self.device)
 
-    def __call__(self, samples: Tensor, labels: Tensor, step: int, progress: float) -> Tensor:
+    def __call__(
+        self, samples: Tensor | UnreadCrops, labels: Tensor, step: int, progress: float
+    ) -> Tensor:
         """Take one step.
 
         Parameters
         ----------
         samples : (b, S) or (N * M, S) int16
-            The crops that `reads` names, on any device: chunks are brought to the run's one by one.
+            The crops that `reads` names, on any device: chunks are brought to the run's one by one;
+            or such crops unread.
         labels : (N,) int64
             The speakers of the whole batch.
         step : int
@@ -124,7 +128,7 @@ class TrainingStep:
         augmented = self.augmentation(as_waveforms(samples.to(self.device)), generator)
         return augmented[self.rows] if world_size() > 1 else augmented
 
-    def _backward(self, samples: Tensor, labels: Tensor) -> Tensor:
+    def _backward(self, samples: Tensor | UnreadCrops, labels: Tensor) -> Tensor:
         def loss_of(embeddings: Tensor) -> Tensor:
             return self.learner.criterion(embeddings.unflatten(0, (len(labels), -1)), labels)
 
@@ -137,7 +141,7 @@ class TrainingStep:
         loss.backward()
         return loss.detach()
 
-    def _embed(self, samples: Tensor) -> Tensor:
+    def _embed(self, samples: Tensor | UnreadCrops) -> Tensor:
         half = self.train.precision == "bfloat16"
         samples = samples.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studylib.acceleration import set_arithmetic
 from studylib.config import RunSettings
 from studylib.corpus.hygiene import known_speakers
 from studylib.corpus.reader import Corpus
 from studylib.distributed import process_group, rank, require_agreement, world_size
 from studylib.errors import StudyError
 from studylib.learner import Learner, build_learner
-from studylib.loading import TrainingData, crop_batches, prefetch, training_data
+from studylib.loading import Loader, TrainingData, training_data
 from studylib.metrics import equal_error_rate
 from studylib.models import Embedder, choose_device, embed
 from studylib.provenance import start_manifest
@@ -89,6 +90,7 @@ def _train(
     device: torch.device,
 ) -> None:
     train_settings = settings.train
+    set_arithmetic(train_settings, device)
     if rank() > 0:
         report = _silent
     manifest = start_manifest(
@@ -159,9 +161,18 @@ class _Loop:
         said = saved = started
         first = learner.step
         steps = range(first, self.steps)
-        crop_seconds, reads = self.train.crop_seconds, self.step.reads
-        batches = crop_batches(self.corpus, self.data, self.sampler, crop_seconds, steps, reads)
-        for samples, labels in prefetch(batches):
+        loader = Loader(
+            self.corpus,
+            self.data,
+            self.train.crop_seconds,
+            self.device,
+            audio=self.train.audio,
+            pinned=self.train.pinned_memory,
+        )
+        chunk = 0 if self.train.augmentation else self.train.chunk_crops
+        for samples, labels in loader.batches(
+            self.sampler, steps, reads=self.step.reads, at_once=chunk
+        ):
             loss = self.step(samples, labels, learner.step, learner.step / self.steps)
             self.unchecked.append(loss)
             learner.step += 1

@@ -46,7 +46,7 @@ def save_checkpoint(learner: Learner, folder: Path) -> None:
 def write_result(
     out: Path, learner: Learner, known: list[dict] | None, manifest: dict[str, Any]
 ) -> None:
-    """Replace `out` by the model, whom it knows if told, its curve.csv and manifest.json."""
+    """Replace `out` by the model, whom it knows, its curve.csv and manifest.json."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -143,6 +143,10 @@ def test_back_ends_stand_side_by_side_as_means_over_seeds(root, params):
         further = {"cosine": {"calibration": {}, "lists": {"test": {"eer": 0.5}}}}
         path.write_text(json.dumps(metrics | {"further_backends": further, "calibration": {}}))
     runs = collect_runs(root, params)
+    judged = runs_to_judge(runs)
+    assert judged.groupby("cell")["backend"].first()[["am_m0.1_s15", "triplet"]].tolist() == [
+        "cosine", "plda",
+    ]  # fmt: skip
     table = backend_table(runs)
     triplet = table.loc["triplet"]
     assert triplet["eer_plda"] == pytest.approx(runs.loc[["triplet-0", "triplet-1"], "eer"].mean())

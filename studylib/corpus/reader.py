@@ -10,6 +10,7 @@ import pandas as pd
 import soundfile
 
 from studylib.errors import StudyError
+from studylib.parquet import read_parquet
 
 SAMPLE_RATE = 16_000
 SAMPLE_BYTES = 2
@@ -66,7 +67,13 @@ class Corpus:
         """All samples of one utterance, (length,) int16."""
         return self.crops(np.array([row]), np.array([0]), int(self._lengths[row]))[0]
 
-    def crops(self, rows: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    def crops(
+        self,
+        rows: np.ndarray,
+        starts: np.ndarray,
+        length: int,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Cut one piece out of each of B utterances.
 
         Sample k of a crop is sample (start + k) mod (length of the utterance): an utterance that
@@ -80,6 +87,8 @@ class Corpus:
             First sample of each crop, counted from the start of its utterance.
         length : int
             Samples a crop.
+        out : (B, length) int16, optional
+            Where to put them.
 
         Returns
         -------
@@ -96,7 +105,7 @@ class Corpus:
         lengths = self._lengths[rows]
         if (starts < 0).any() or (starts >= lengths).any():
             raise IndexError("every start must lie within its utterance")
-        crops = np.empty((len(rows), length), dtype=np.int16)
+        crops = np.empty((len(rows), length), dtype=np.int16) if out is None else out
         for crop, row, start, whole in zip(
             crops, rows.tolist(), starts.tolist(), lengths.tolist(), strict=True
         ):
@@ -170,7 +179,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise StudyError(f"{path} is missing.")
     try:
-        table = pd.read_parquet(path)
+        table = read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are these two
         raise StudyError(f"{path} cannot be read as a table: {error}.") from None
     if missing := [column for column in columns if column not in table]:

@@ -1,0 +1,142 @@
+"""What the engine holds in memory: against the batch size, and over ten thousand steps.
+
+`engine.py` runs this. Each figure comes from a process of its own.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from engine_runs import loader_and_sampler, settings_of
+
+from studylib.corpus.reader import SAMPLE_RATE, Corpus, open_corpus
+from studylib.learner import build_learner
+from studylib.step import TrainingStep
+from studylib.training import train
+
+BATCH_SIZES, CHUNK = (200, 800, 3_200, 6_400), 200
+GROWTH_STEPS = 10_000
+
+
+def resident_mib(kind: str) -> float:
+    """Memory of this process that files do not back (RssAnon), or all that it holds (VmRSS)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
+
+
+class Peak:
+    """The highest RssAnon while it lasts, looked at every 10 ms."""
+
+    def __enter__(self) -> "Peak":
+        self.mib, self.over = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.01):
+            self.mib = max(self.mib, resident_mib("RssAnon"))
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def wide_corpus(folder: Path) -> Corpus:
+    """3,200 speakers of two utterances: pieces of one short noise, which suffices for memory."""
+    rng, n = np.random.default_rng(0), BATCH_SIZES[-1]
+    rng.integers(-3000, 3000, 30 * SAMPLE_RATE, dtype=np.int16).tofile(folder / "audio.i16")
+    speakers = [f"{i // 2:04d}" for i in range(n)]
+    table = {"id": [str(i) for i in range(n)], "speaker": speakers, "split": "train"}
+    places = {"start": rng.integers(0, 20 * SAMPLE_RATE, n), "length": 5 * SAMPLE_RATE}
+    return Corpus(folder, pd.DataFrame(table | places), {})
+
+
+def step_memory(connection, device: torch.device, trunk: str, batch: int, chunk: int) -> None:
+    """Send the peak memory of three steps, MiB, and what the process held before them."""
+    torch.set_num_threads(1)
+    keys = {"speakers_per_batch": batch // 2, "chunk_crops": chunk, "crop_seconds": 1.0}
+    settings = settings_of(trunk, device, **keys)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = wide_corpus(Path(folder))
+        loader, sampler = loader_and_sampler(settings, corpus, device)
+        step = TrainingStep(
+            settings, build_learner(settings, BATCH_SIZES[-1] // 2, 0, device), 0, device
+        )
+        batches = loader.batches(sampler, range(2), at_once=chunk)
+        before = resident_mib("RssAnon")
+        with Peak() as peak:
+            for samples, labels in batches:
+                step(samples, labels, 0, 0.0)
+        cuda = device.type == "cuda"
+        held = torch.cuda.max_memory_allocated() / 2**20 if cuda else peak.mib
+        connection.send((held, 0.0 if cuda else before))
+
+
+def in_process(function: Callable, *arguments) -> object:
+    """What a function sends from a fresh process."""
+    fresh = multiprocessing.get_context("spawn")
+    ours, theirs = fresh.Pipe()
+    process = fresh.Process(target=function, args=(theirs, *arguments))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    finally:
+        process.join()
+
+
+def memory(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
+    trunk = options.memory_trunk
+    lines = [
+        f"{trunk}, N x 2 crops of 1 s, angular prototypical; the highest memory of two steps in a "
+        "fresh process, in MiB, and how much of it the steps added. On a CPU: not backed by files.",
+        "",
+        f"| batch | plain step | added | in chunks of {CHUNK} | added |",
+        "|---|---|---|---|---|",
+    ]
+    for batch in BATCH_SIZES:
+        cells = []
+        for chunk in (0, CHUNK):
+            peak, before = in_process(step_memory, options.device, trunk, batch, chunk)
+            cells.append(f"{peak:,.0f} | {peak - before:,.0f}")
+        lines.append(f"| {batch:,} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def train_and_watch(connection, folder: Path, device: torch.device) -> None:
+    """Send (share of the run, MiB held) as a training of 10,000 tiny steps goes on."""
+    torch.set_num_threads(1)
+    keys = {"speakers_per_batch": 2, "crop_seconds": 0.5, "threads": 1}
+    settings = settings_of("compact_tdnn", device, crops=4 * GROWTH_STEPS, **keys)
+    trunk = settings.trunk.model_copy(update={"parameters": {"embedding_dim": 16, "channels": 8}})
+    seen: list[tuple[int, float]] = []
+
+    def report(line: str) -> None:
+        crops = int(line.split(" of ")[0].replace(",", ""))
+        seen.append((crops // 4, resident_mib("VmRSS")))
+
+    with tempfile.TemporaryDirectory() as out:
+        checkpoints = Path(out) / "checkpoints"
+        settings = settings.model_copy(update={"trunk": trunk})
+        corpus = open_corpus(folder)
+        train(settings, corpus, 0, Path(out) / "run", checkpoints=checkpoints, report=report)
+    connection.send(seen)
+
+
+def growth(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
+    seen = in_process(train_and_watch, corpus.folder, options.device)
+    first = next(pair for pair in seen if pair[0] >= GROWTH_STEPS // 10)
+    last = seen[-1]
+    return [
+        f"{GROWTH_STEPS:,} steps of `train`, tiny trunk, 2 x 2 crops of 0.5 s: the process held "
+        f"{first[1]:.1f} MiB at step {first[0]:,} and {last[1]:.1f} MiB at step {last[0]:,}, "
+        f"{100 * (last[1] / first[1] - 1):+.2f} %."
+    ]
