@@ -208,6 +208,46 @@ def study(
     print(estimate(params, crops_per_second=crops_per_second, seconds=seconds))
 
 
+@app.command()
+def grid(
+    workers: Annotated[int | None, typer.Option(min=1, help="Tasks that run at once.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each task.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="tcp://host:port of a running dask scheduler.")
+    ] = None,
+    slurm: Annotated[
+        list[str] | None, typer.Option(help="key=value of SLURM jobs, such as queue=gpu.")
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Of a task that fails or is lost.")] = 2,
+) -> None:
+    """Run the stale runs and seeds side by side, and commit them; then dvc repro has the rest.
+
+    Without options: a task for each GPU of this machine, or without a GPU for each core.
+    """
+    import os
+    import signal
+
+    from studylib.grid import run_grid
+    from studylib.tasks import python_first
+
+    os.environ["PATH"] = python_first()
+    # A batch system's notice, as Ctrl-C: what is done is committed, what runs is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    failures = run_grid(
+        project_root(),
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
+        slurm=_pairs("--slurm", slurm),
+        retries=retries,
+        report=lambda line: print(line, flush=True),
+    )
+    for sentence in failures:
+        print(f"error: {sentence}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(1)
+
+
 def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
     """key=value texts -> values as YAML reads them."""
     import yaml
