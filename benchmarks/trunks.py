@@ -1,7 +1,8 @@
 """What a training step costs, for each trunk, and what was tried to make it cost less.
 
-python benchmarks/trunks.py [threads] prints three tables and writes them to benchmarks/trunks.md.
-All times are medians of single steps on random 2-s crops, features included.
+python benchmarks/trunks.py prints three tables and writes them to benchmarks/trunks.md. All times
+are medians over single steps on random 2-s crops, in seconds of processor time on one thread, so
+that other programs on the machine matter less.
 """
 
 import argparse
@@ -27,19 +28,19 @@ BATCH_SIZES = {"compact_tdnn": 128}  # of the others: 16
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("threads", type=int, nargs="?", default=2)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     lines = [
         "# Cost of a training step",
         "",
-        f"{processor()}; {options.threads} threads; PyTorch {torch.__version__}; "
-        f"medians of {options.repeats} steps; written by `benchmarks/trunks.py`.",
+        f"{processor()}, shared with other programs; one thread, seconds of processor time; "
+        f"PyTorch {torch.__version__}; medians of {options.repeats} steps; written by "
+        "`benchmarks/trunks.py`.",
         *table_of_trunks(options.repeats),
         *table_of_features(options.repeats),
-        *table_of_variants(options.threads, options.repeats),
+        *table_of_variants(options.repeats),
     ]
     text = "\n".join(lines) + "\n"
     OUT.write_text(text, encoding="utf-8")
@@ -66,9 +67,9 @@ def milliseconds(job: Callable[[], object], repeats: int) -> float:
     job()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         job()
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return statistics.median(times)
 
 
@@ -95,15 +96,15 @@ def step_parts(name: str, batch_size: int, repeats: int) -> list[float]:
     optimiser = torch.optim.Adam(trunk.parameters())
     steps = []
     for _ in range(repeats + 1):
-        ticks = [time.perf_counter()]
+        ticks = [time.process_time()]
         inputs = features(waveform)
-        ticks.append(time.perf_counter())
+        ticks.append(time.process_time())
         loss = trunk(inputs).square().mean()
-        ticks.append(time.perf_counter())
+        ticks.append(time.process_time())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        ticks.append(time.perf_counter())
+        ticks.append(time.process_time())
         steps.append([1000 * (b - a) for a, b in itertools.pairwise(ticks)])
     return [statistics.median(part) for part in zip(*steps[1:], strict=True)]
 
@@ -154,16 +155,13 @@ def log_mel_ways() -> dict[str, Callable[[Tensor], Tensor]]:
 # ------------------------------------------------------------------------------ variants
 
 
-def table_of_variants(threads: int, repeats: int) -> list[str]:
+def table_of_variants(repeats: int) -> list[str]:
     lines = ["", "## Layouts and number formats, training crops/s, batch 16", ""]
     formats = ["plain", "channels_last", "bf16 autocast", "both"]
-    lines += ["| trunk | threads | " + " | ".join(formats) + " |", "|---|---|---|---|---|---|"]
-    for name in ("fast_resnet34", "thin_resnet34", "vgg_m40", "ecapa_tdnn", "compact_tdnn"):
-        for count in sorted({1, threads}):
-            torch.set_num_threads(count)
-            speeds = [variant_speed(name, form, repeats) for form in formats]
-            lines.append(f"| {name} | {count} | " + " | ".join(f"{s:.1f}" for s in speeds) + " |")
-    torch.set_num_threads(threads)
+    lines += ["| trunk | " + " | ".join(formats) + " |", "|---|---|---|---|---|"]
+    for name in ("fast_resnet34", "vgg_m40", "ecapa_tdnn", "compact_tdnn"):
+        speeds = [variant_speed(name, form, repeats) for form in formats]
+        lines.append(f"| {name} | " + " | ".join(f"{s:.1f}" for s in speeds) + " |")
     return lines
 
 

@@ -60,6 +60,7 @@ def corpus(
 ) -> None:
     """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
     from studylib.config import read_params
+    from studylib.corpus.report import skipped_file
     from studylib.corpus.sources import prepare_corpus, settings_at
 
     if source is None:
@@ -73,14 +74,13 @@ def corpus(
         settings = settings_at(source, path, _nested(_pairs("--set", changes)))
         out = out or corpus_folder(project_root(), source)
     print(prepare_corpus(source, settings, out, keep_going=keep_going, overwrite=overwrite))
-    skipped = out.with_name(f"{out.name}.skipped.csv")
-    if skipped.exists():
-        print(f"what was left out, and why: {skipped}")
+    if skipped_file(out).exists():
+        print(f"what was left out, and why: {skipped_file(out)}")
 
 
 @app.command()
 def train(run: RunName, seed: Seed = 0) -> None:
-    """Train one run, without its notebook."""
+    """Train one run, without its notebook; started by torchrun, in many processes."""
     from studylib.config import read_params, run_settings
     from studylib.corpus.store import open_corpus
     from studylib.training import train as train_run
@@ -193,17 +193,59 @@ def study(
     from studylib.config import read_params, run_settings
     from studylib.corpus.sources import check_settings
     from studylib.estimate import estimate
+    from studylib.reports import batch_size_runs
 
     params = read_params(file)
     check_settings(params.corpus.source, params.corpus.settings)
     for run in params.study.runs:
         run_settings(params, run)
+    batch_size_runs(params)
     target = project_root() / "params.yaml"
     partial = target.with_name("params.yaml.partial")
     partial.write_bytes(file.read_bytes())
     partial.replace(target)
     print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
     print(estimate(params, crops_per_second=crops_per_second, seconds=seconds))
+
+
+@app.command()
+def grid(
+    workers: Annotated[int | None, typer.Option(min=1, help="Tasks that run at once.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each task.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="tcp://host:port of a running dask scheduler.")
+    ] = None,
+    slurm: Annotated[
+        list[str] | None, typer.Option(help="key=value of SLURM jobs, such as queue=gpu.")
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Of a task that fails or is lost.")] = 2,
+) -> None:
+    """Run the stale runs and seeds side by side, and commit them; then dvc repro has the rest.
+
+    Without options: a task for each GPU of this machine, or without a GPU for each core.
+    """
+    import os
+    import signal
+
+    from studylib.grid import run_grid
+    from studylib.tasks import python_first
+
+    os.environ["PATH"] = python_first()
+    # A batch system's notice, as Ctrl-C: what is done is committed, what runs is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    failures = run_grid(
+        project_root(),
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
+        slurm=_pairs("--slurm", slurm),
+        retries=retries,
+        report=lambda line: print(line, flush=True),
+    )
+    for sentence in failures:
+        print(f"error: {sentence}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(1)
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:

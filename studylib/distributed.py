@@ -43,7 +43,7 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     Parameters
     ----------
     device : torch.device
-        Of a run with one process. On a machine with GPUs each process gets one of its own.
+        Of a run with one process. If that is a GPU, each process gets one of its own.
     threads : int
         The setting: 0 shares the present number of CPU threads among the processes.
 
@@ -70,8 +70,10 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    elif not threads:
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    else:
+        device = torch.device("cpu")  # other accelerators do not talk to each other
+        if not threads:
+            torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from studylib.config import Params, RunEntry
 from studylib.errors import StudyError
 from studylib.geometry import cosine_histogram, geometry, pair_cosines
+from studylib.parquet import read_parquet
 from studylib.paths import run_folder
 from studylib.scoring import mean_unit_embeddings
 
@@ -76,7 +77,7 @@ def read_embeddings(
         folder = run_folder(root, params.study.name, "evaluate", run, seed if trained else 0)
         if not (folder / "metrics.json").exists():
             raise StudyError(_missing(params, run, seed, folder, trained))
-        utterances = pd.read_parquet(folder / "utterances.parquet").reset_index(drop=True)
+        utterances = read_parquet(folder / "utterances.parquet").reset_index(drop=True)
         if common is None:
             common, chosen = utterances, choose(utterances, split, most_speakers, most_utterances)
         elif not utterances["id"].equals(common["id"]):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from studylib.acceleration import fused_optimizer, prepare_model
 from studylib.config import RunSettings, TrainSettings
+from studylib.errors import StudyError
 from studylib.losses import LOSSES
 from studylib.models import Embedder, load_model
 from studylib.paths import project_root
@@ -57,6 +58,12 @@ def build_learner(
     """Fresh weights and optimizer, decided by the seed alone.
 
     The trunk is drawn before the loss: runs that differ in their loss start from the same trunk.
+    `train.initial_weights` takes the place of what was drawn for the trunk.
+
+    Raises
+    ------
+    StudyError
+        The initial weights are missing, or are those of another trunk.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -65,12 +72,24 @@ def build_learner(
         embedding_dim = settings.trunk.parameters.get("embedding_dim", 512)
         criterion = LOSSES[settings.loss.name](embedding_dim, n_speakers, **numbers)
     if settings.train.initial_weights:
-        pretrained, _ = load_model(project_root() / settings.train.initial_weights)
-        model.trunk.load_state_dict(pretrained.trunk.state_dict())
+        _take_initial_weights(model, settings)
     model, criterion = model.to(device).train(), criterion.to(device).train()
     prepare_model(model, settings.train)
     parameters = [*model.parameters(), *criterion.parameters()]
     return Learner(model, criterion, _optimizer(settings.train, parameters, device))
+
+
+def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
+    path = settings.train.initial_weights
+    pretrained, _ = load_model(project_root() / path)
+    try:
+        model.trunk.load_state_dict(pretrained.trunk.state_dict())
+    except RuntimeError:
+        theirs, ours = pretrained.description, settings.trunk
+        raise StudyError(
+            f"run {settings.name}: train.initial_weights: {path} holds the trunk {theirs.name} "
+            f"with {theirs.parameters}, but the run's is {ours.name} with {ours.parameters}"
+        ) from None
 
 
 def _optimizer(

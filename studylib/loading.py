@@ -35,15 +35,32 @@ class TrainingData:
     names: np.ndarray
 
 
-def training_data(corpus: Corpus) -> TrainingData:
-    """The utterances of the split `train`; a StudyError if there are none."""
+def training_data(corpus: Corpus, n_speakers: int | None = None) -> TrainingData:
+    """The utterances of the split `train`, of all its speakers or of the first so many.
+
+    The first in the corpus's order, whatever the seed: of two numbers, the smaller's speakers are
+    among the larger's, so that a curve over numbers of speakers only ever adds some.
+
+    Raises
+    ------
+    StudyError
+        If there are no training utterances, or fewer speakers than asked for.
+    """
     rows = np.flatnonzero((corpus.utterances["split"] == "train").to_numpy())
     if not len(rows):
         raise StudyError(f"{corpus.folder} has no training utterances: expected a split 'train'")
-    names, speakers = np.unique(
-        corpus.utterances["speaker"].to_numpy()[rows].astype(str), return_inverse=True
-    )
-    return TrainingData(rows, speakers.astype(np.int64), names)
+    of_row = corpus.utterances["speaker"].to_numpy()[rows].astype(str)
+    names, first_places = np.unique(of_row, return_index=True)
+    if n_speakers is not None:
+        if n_speakers > len(names):
+            raise StudyError(
+                f"train.training_speakers is {n_speakers}, but {corpus.folder} has only "
+                f"{len(names)} training speakers: expected at most {len(names)}, or null for all"
+            )
+        names = names[np.sort(np.argsort(first_places)[:n_speakers])]
+        kept = np.isin(of_row, names)
+        rows, of_row = rows[kept], of_row[kept]
+    return TrainingData(rows, np.searchsorted(names, of_row).astype(np.int64), names)
 
 
 class Loader:

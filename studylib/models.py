@@ -46,7 +46,10 @@ def as_waveforms(samples: Tensor) -> Tensor:
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use; OMP_NUM_THREADS, if it is set, says how many."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -70,7 +73,9 @@ def choose_device(wanted: str, threads: int) -> torch.device:
 
 def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
     """Write the trunk's weights, with what is needed to build it again and to score with it."""
-    metadata = {"trunk": model.description.model_dump_json(), "scoring": scoring}
+    description = {"trunk": model.description.model_dump(mode="json"), "scoring": scoring}
+    # One entry: the library writes several in another order each time, and bytes are compared.
+    metadata = {"model": json.dumps(description)}
     weights = {name: value.contiguous().cpu() for name, value in model.trunk.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     save_file(weights, partial, metadata)
@@ -93,11 +98,12 @@ def load_model(path: Path) -> tuple[Embedder, str]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise StudyError(f"{path} is not a readable safetensors file: {error}") from None
-    if "trunk" not in metadata:
+    if "model" not in metadata:
         raise StudyError(f"{path} does not say which trunk it holds: expected one of our models")
-    model = Embedder(NamedParameters(**json.loads(metadata["trunk"])))
+    description = json.loads(metadata["model"])
+    model = Embedder(NamedParameters(**description["trunk"]))
     model.trunk.load_state_dict(weights)
-    return model.eval(), metadata["scoring"]
+    return model.eval(), description["scoring"]
 
 
 @torch.inference_mode()
@@ -123,7 +129,7 @@ def embed(
     crop_seconds : float or None
         Length of a crop; None takes each utterance whole.
     batch_seconds : float
-        Audio embedded at a time.
+        Audio embedded at a time, at most, but for crops that are longer.
 
     Returns
     -------
@@ -135,9 +141,11 @@ def embed(
     parts = []
     for part, starts, crop in even_crops(lengths, crops, crop_seconds, batch_seconds):
         samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
+        most = max(1, int(batch_seconds * SAMPLE_RATE / crop))  # fewer than the windows of a speech
         # Not through the call: a compiled model would be compiled anew for each shape.
-        embeddings = model.forward(torch.from_numpy(samples).to(device)).float()
-        parts.append(embeddings.cpu().numpy().reshape(-1, crops, embeddings.shape[-1]))
+        pieces = torch.from_numpy(samples).split(most)
+        embeddings = torch.cat([model.forward(piece.to(device)).float().cpu() for piece in pieces])
+        parts.append(embeddings.numpy().reshape(-1, crops, embeddings.shape[-1]))
     model.train(was_training)
     return np.concatenate(parts)
 

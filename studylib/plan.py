@@ -15,10 +15,12 @@ import nbformat
 
 from studylib.config import Params, evaluate_settings, run_settings
 from studylib.errors import StudyError
+from studylib.paths import project_root
 from studylib.provenance import imported_files, write_json
+from studylib.reports import batch_size_runs
 
 # Where text is part of the result: their executed copies are the study's report.
-REPORTS = ("corpus", "losses", "embeddings", "robustness")
+REPORTS = ("corpus", "losses", "embeddings", "robustness", "batch_size")
 
 
 def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> None:
@@ -35,8 +37,9 @@ def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> Non
     Raises
     ------
     StudyError
-        If any run's settings are not valid; nothing is written then.
+        If any run's settings or a report's runs are not valid; nothing is written then.
     """
+    batch_size_runs(params)
     runs = {name: run_ingredients(params, name, package) for name in params.study.runs}
     measured = {name: evaluate_settings(params, name) for name in params.study.runs}
     sources = {path.stem: notebook_source(path) for path in sorted(notebooks.glob("*.ipynb"))}
@@ -56,13 +59,17 @@ def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> Non
 
 
 def run_ingredients(params: Params, name: str, package: Path) -> dict[str, Any]:
-    """The settings of a run and the hash of each source file of its loss and its trunk."""
+    """The settings of a run and the hash of each file it is made of.
+
+    That is the source of its loss and of its trunk, and the weights it starts from.
+    """
     settings = run_settings(params, name)
     roots = [
         package / "losses" / f"{settings.loss.name}.py",
         package / "trunks" / f"{settings.trunk.name}.py",
     ]
     files = sorted(set().union(*(imported_files(root, package) for root in roots)))
+    weights = settings.train.initial_weights
     return {
         # Defaults stay out: a new key with a default must not rerun what does not set it.
         "settings": settings.model_dump(mode="json", exclude={"study"}, exclude_defaults=True),
@@ -70,7 +77,17 @@ def run_ingredients(params: Params, name: str, package: Path) -> dict[str, Any]:
             path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
         },
-    }
+    } | ({"initial_weights": _weights_hash(name, weights)} if weights else {})
+
+
+def _weights_hash(run: str, weights: str) -> str:
+    path = project_root() / weights
+    if not path.is_file():
+        raise StudyError(
+            f"run {run}: train.initial_weights: {weights} does not exist; first run the study that "
+            "makes it, or import released weights with `studylib import`"
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def notebook_source(path: Path) -> list[str]:

@@ -168,16 +168,18 @@ def best_value(study: Study, *, losses: Sequence[str], of: str, value: float) ->
 
 
 def gain(study: Study, *, of: str, helps: Sequence[str], not_helps: Sequence[str]) -> Answer:
-    """Doubling `of` lowers the error rate of some losses; the others gain less than the margin."""
-    tests, missing = [], []
-    for loss in (*helps, *not_helps):
-        cells = study.varying(loss, (of,))
-        if len(cells) < 2:
-            missing.append(f"{loss} with at least 2 values of {of}")
-            continue
-        doublings = np.log2(cells[of].to_numpy(dtype=float))
+    """Doubling `of` lowers the error rate of all `helps`, and of those `not_helps` that were run
+    with several values, at least one, it lowers it by less than the margin."""
+    cells = {loss: study.varying(loss, (of,)) for loss in (*helps, *not_helps)}
+    varied = [loss for loss in cells if len(cells[loss]) and cells[loss][of].nunique() > 1]
+    missing = [f"{loss} with at least 2 values of {of}" for loss in helps if loss not in varied]
+    if not set(varied) & set(not_helps):
+        missing.append(f"{' or '.join(not_helps)} with at least 2 values of {of}")
+    tests = []
+    for loss in varied:
+        doublings = np.log2(cells[loss][of].to_numpy(dtype=float))
         doublings -= doublings.mean()
-        slope = dict(zip(cells.index, doublings / (doublings**2).sum(), strict=True))
+        slope = dict(zip(cells[loss].index, doublings / (doublings**2).sum(), strict=True))
         contrast = study.cells.contrast(slope)
         what = f"{loss}, each doubling of {of}"
         if loss in helps:

@@ -1,7 +1,7 @@
 """The results of a study's runs, gathered into frames and written as tables."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from studylib.bootstrap import Resamples, bootstrap
 from studylib.config import Params
 from studylib.errors import StudyError
+from studylib.parquet import read_parquet
 from studylib.paths import run_folder
 from studylib.statistics import Cells, cells_of
 
@@ -19,7 +20,8 @@ def collect_runs(root: Path, params: Params) -> pd.DataFrame:
 
     Index <run>-<seed>. Columns: run, loss (None for untrained networks and baselines), seed,
     folder, what metrics.json holds for the first trial list, `eer_<list>` for every list, and how
-    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, margin, scale.
+    it was trained: trunk, crops, batch (N x M), utterances_per_speaker, training_speakers (None:
+    all), margin, scale.
 
     Raises
     ------
@@ -43,11 +45,19 @@ def _training_facts(params: Params, run: str) -> dict:
     speakers, utterances = train["speakers_per_batch"], train["utterances_per_speaker"]
     return {
         "loss": entry.loss["name"] if train["crops"] else None,
-        "trunk": (params.trunk | entry.trunk)["name"],
+        "trunk": _trunk_label(params.trunk, entry.trunk),
         "crops": train["crops"],
         "batch": speakers * utterances,
         "utterances_per_speaker": utterances,
+        "training_speakers": train.get("training_speakers"),
     } | numbers
+
+
+def _trunk_label(shared: dict, own: dict) -> str:
+    """The trunk's name, and the numbers by which a run's differs: another width, another trunk."""
+    name = own.get("name", shared["name"])
+    numbers = {key: value for key, value in own.items() if value != shared.get(key)}
+    return name + "".join(f" {key}={value}" for key, value in numbers.items() if key != "name")
 
 
 def _setting(value: object) -> object:
@@ -62,7 +72,7 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
         raise StudyError(
             f"{path} does not exist: evaluate the run {run}, seed {seed}, first (uv run dvc repro)"
         )
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = {"backend": "cosine"} | json.loads(path.read_text(encoding="utf-8"))
     for key in ("calibration", "further_backends"):  # told by `backend_table`
         metrics.pop(key, None)
     lists = metrics.pop("lists")
@@ -105,7 +115,7 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
         path = folder / "scores" / f"{trials}.parquet"
         if not path.exists():
             raise StudyError(f"{path} does not exist: evaluate the run {name} again (dvc repro)")
-        frame = pd.read_parquet(path)
+        frame = read_parquet(path)
         if common is None:
             common = frame[columns]
         elif not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
@@ -150,15 +160,17 @@ def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
     return cells_of(resamples, members)
 
 
-def runs_to_judge(runs: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs as `verdicts` wants them.
+def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
+    """The trained runs as `verdicts` wants them, but for those named in `without`.
 
     A loss with several settings is represented by the run that bears its name, otherwise by the
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    trained = runs[runs["loss"].notna()]
-    judged = trained[[*columns, "margin", "scale"]].assign(cell=trained["run"])
+    columns += ["training_speakers", "backend"]
+    trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
+    columns += [name for name in ("margin", "scale") if name in trained]
+    judged = trained[columns].assign(cell=trained["run"])
     return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
 
 

@@ -35,7 +35,8 @@ class TrainingStep:
     Attributes
     ----------
     rows : (b,) int64
-        Places in the batch of the crops that this process embeds; all, if it is alone.
+        Places in the batch of the crops that this process embeds, on the device; all of them, if
+        it is alone.
     reads : (b,) int64 or None
         Places of the crops to call it with; None for the whole batch. Augmentation draws for a
         whole batch at once, so with it every process reads and augments all crops.
@@ -61,8 +62,8 @@ class TrainingStep:
             from studylib.augmentation import open_augmentation
 
             self.augmentation = open_augmentation(self.train.augmentation, device)
-        self.model = parallel(learner.model, device)
         self._share_out()
+        self.model = parallel(learner.model, device)
 
     def _share_out(self) -> None:
         """Cut the batch into chunks, and each chunk into one part for each process."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from studylib.acceleration import set_arithmetic
 from studylib.config import RunSettings
+from studylib.corpus.hygiene import known_speakers
 from studylib.corpus.reader import Corpus
 from studylib.distributed import process_group, rank, require_agreement, world_size
 from studylib.errors import StudyError
@@ -30,6 +31,7 @@ from studylib.scoring import trial_scores
 from studylib.step import TrainingStep
 from studylib.training_files import (
     fingerprint,
+    known_to_learner,
     restore_checkpoint,
     save_checkpoint,
     write_result,
@@ -94,7 +96,7 @@ def _train(
     manifest = start_manifest(
         settings.model_dump(mode="json"), seed, _device_name(device), __file__
     )
-    data = training_data(corpus)
+    data = training_data(corpus, train_settings.training_speakers)
     sampler = BatchSampler(
         data.speakers,
         speakers_per_batch=train_settings.speakers_per_batch,
@@ -125,7 +127,8 @@ def _train(
         "processes": world_size(),
         "corpus": corpus.description,
     }
-    write_result(out, learner, settings, corpus, manifest)
+    learned = known_speakers(corpus, data.names) if learner.step else None
+    write_result(out, learner, known_to_learner(settings, learned), manifest)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from studylib.config import RunSettings
-from studylib.corpus.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
+from studylib.corpus.hygiene import KNOWN_SPEAKERS, known_to_model
 from studylib.corpus.reader import Corpus
 from studylib.learner import Learner
 from studylib.models import save_model
@@ -44,7 +44,7 @@ def save_checkpoint(learner: Learner, folder: Path) -> None:
 
 
 def write_result(
-    out: Path, learner: Learner, settings: RunSettings, corpus: Corpus, manifest: dict[str, Any]
+    out: Path, learner: Learner, known: list[dict] | None, manifest: dict[str, Any]
 ) -> None:
     """Replace `out` by the model, whom it knows, its curve.csv and manifest.json."""
     partial = out.with_name(out.name + ".partial")
@@ -53,14 +53,18 @@ def write_result(
     save_model(learner.model, partial / "model.safetensors", scoring=learner.criterion.scoring)
     columns = None if learner.curve else ["crops", "step", "epoch", "loss", "learning_rate"]
     pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
-    write_json(partial / KNOWN_SPEAKERS, _known_speakers(settings, corpus, learner.step))
+    if known is not None:
+        write_json(partial / KNOWN_SPEAKERS, known)
     write_json(partial / "manifest.json", manifest)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
 
 
-def _known_speakers(settings: RunSettings, corpus: Corpus, steps: int) -> list[dict]:
-    """Whom the model knows: this corpus's speakers if it was trained, and its initial weights'."""
+def known_to_learner(settings: RunSettings, learned: dict | None) -> list[dict] | None:
+    """Whom the model knows: those it learned, if any, and those of its initial weights.
+
+    None where that is not known: imported weights that were trained no further.
+    """
     start = settings.train.initial_weights
-    before = known_to_model(project_root() / start) if start else None
-    return (before or []) + ([known_speakers(corpus)] if steps else [])
+    before = known_to_model(project_root() / start) if start else []
+    return [*(before or []), learned] if learned else before

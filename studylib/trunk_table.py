@@ -1,7 +1,8 @@
 """Table 1 of paper B beside ours: what each trunk holds, costs and sees.
 
-`trunk_table()` is the one call. Sizes are exact; speeds are of this machine, and taken from a
-wall clock, so they mean little while other programs are running.
+`trunk_table()` is the one call; `sizes_of_runs` tells the same of a study's own trunks. Sizes are
+exact; speeds are of this machine, and taken from a wall clock, so they mean little while other
+programs are running.
 """
 
 import copy
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from studylib.config import Params, run_settings
 from studylib.errors import StudyError
 from studylib.features import FEATURES, SAMPLE_RATE, STEP, WINDOW
 from studylib.trunks import TRUNKS
@@ -87,6 +89,30 @@ def _row(name: str, batch_size: int, seconds: float, device: torch.device) -> di
         row["trained"] = batch_size * per_second(training_step(model, waveform), seconds)
         row["embedded"] = batch_size * per_second(embedding_step(model, waveform), seconds)
     return row
+
+
+def sizes_of_runs(params: Params) -> pd.DataFrame:
+    """What the trunk of each run of a study, with that run's numbers, holds, costs and sees.
+
+    Returns
+    -------
+    DataFrame
+        Index run; columns parameters, multiply_adds and receptive_field, as in `trunk_table`.
+    """
+    sizes: dict[str, dict[str, float]] = {}
+    rows = []
+    for run in params.study.runs:
+        settings = run_settings(params, run).trunk
+        key = settings.model_dump_json()
+        if key not in sizes:
+            trunk = TRUNKS[settings.name](**settings.parameters)
+            sizes[key] = {
+                "parameters": count_parameters(trunk),
+                "multiply_adds": count_multiply_adds(trunk),
+                "receptive_field": receptive_field(trunk),
+            }
+        rows.append(sizes[key])
+    return pd.DataFrame(rows, index=pd.Index(params.study.runs, name="run"))
 
 
 def count_parameters(trunk: nn.Module) -> int:

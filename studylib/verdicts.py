@@ -86,7 +86,7 @@ CONCLUSIONS = (
             gain,
             of="batch",
             helps=("prototypical", "angular_prototypical"),
-            not_helps=("am_softmax",),
+            not_helps=("am_softmax", "aam_softmax"),
         ),
     ),
     Conclusion(

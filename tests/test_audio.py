@@ -101,7 +101,7 @@ def _bytes(path, content):
 BAD = {
     "is missing": lambda folder: folder / "none.wav",
     "cannot be read as audio": lambda folder: _bytes(folder / "a.wav", b"no audio" * 100),
-    "cannot be read as audio: Format": lambda folder: _bytes(folder / "a.wav", b""),
+    "is an empty file": lambda folder: _bytes(folder / "a.wav", b""),
     "is truncated": lambda folder: _cut(write(folder / "a.wav", voice("x"))),
     "is damaged": lambda folder: _cut(write(folder / "a.flac", voice("x"))),
     "holds no samples": lambda folder: write(folder / "a.wav", voice("x", 0)),
@@ -135,6 +135,18 @@ def test_only_files_that_can_be_read_in_part_stay_in_place(tmp_path, name, rate,
     path = write(tmp_path / name, np.zeros((9000, channels)), rate, subtype=subtype)
     with pytest.raises(StudyError, match=r"cannot stay in place .* set storage: packed"):
         check_in_place(path)
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
+def test_an_ogg_file_is_refused_wherever_it_was_cut(tmp_path, name):
+    codec = {"a.ogg": "VORBIS", "a.opus": "OPUS"}[name]
+    path = write(tmp_path / name, voice("x", 20.0), format="OGG", subtype=codec)
+    decode(path)
+    whole = path.read_bytes()
+    for share in (0.999, 0.7, 0.5, 0.2):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(StudyError, match="is truncated"):
+            decode(path)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])

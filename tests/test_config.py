@@ -14,6 +14,7 @@ from studylib.config import (
 )
 from studylib.corpus.sources import check_settings
 from studylib.errors import StudyError
+from studylib.reports import batch_size_runs
 from studylib.schedules import Schedule
 
 ROOT = Path(__file__).parent.parent
@@ -111,6 +112,7 @@ def test_every_study_of_the_project_is_valid_down_to_the_keys_of_its_source(path
     params = read_params(path)
     for name in params.runs:
         run_settings(params, name)
+    batch_size_runs(params)
     check_settings(params.corpus.source, params.corpus.settings)
 
 

@@ -18,6 +18,11 @@ from studylib.corpus import download as module
 from studylib.corpus.download import download, unpack
 from studylib.errors import StudyError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
@@ -175,6 +180,23 @@ def test_a_full_disk_keeps_what_has_arrived_for_the_next_call(server, tmp_path, 
     assert 0 < kept <= 600_000
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert server.asked[-1] == ("file.bin", f"bytes={kept}-")
+
+
+def _fetch_with_a_limit(url, path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+    with pytest.raises(StudyError, match="A file has become too large: downloading"):
+        download(url, path, sha256=SHA256, progress=False)
+
+
+@pytest.mark.skipif(resource is None, reason="no limits of file size here")
+def test_a_limit_of_file_size_keeps_what_has_arrived_for_the_next_call(server, tmp_path):
+    child = start(_fetch_with_a_limit, f"{server.url}/file.bin", tmp_path / "file.bin")
+    child.join()
+    assert child.exitcode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin.part"]
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    kept = int(server.asked[-1][1].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < kept <= 600_000
 
 
 def _fetch(url, path):

@@ -269,6 +269,25 @@ def test_a_wrong_setting_is_named(tmp_path, settings, told):
         prepare(settings, tmp_path / "out")
 
 
+def test_a_corpus_that_is_there_is_kept_also_where_another_would_be_replaced(tree, tmp_path):
+    prepare({"root": tree}, tmp_path / "out")
+    before = (tmp_path / "out" / "audio.i16").stat().st_mtime_ns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards.Shard, "decode", lambda *_: pytest.fail("a file was decoded"))
+        prepare({"root": tree}, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "audio.i16").stat().st_mtime_ns == before
+
+
+def test_keep_going_may_stand_in_the_settings_and_does_not_change_the_corpus(tmp_path):
+    write_tree(tmp_path / "in", PLAIN)
+    prepare({"root": tmp_path / "in"}, tmp_path / "out")
+    prepare({"root": tmp_path / "in", "keep_going": True}, tmp_path / "other")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "other")
+    (tmp_path / "in" / "anna" / "monday" / "bad.wav").write_bytes(b"RIFF")
+    prepare({"root": tmp_path / "in", "keep_going": True}, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out.skipped.csv").exists()
+
+
 # Interrupted, twice at once, and on a full disk.
 
 

@@ -8,6 +8,7 @@ import soundfile
 
 from studylib.corpus import overview
 from studylib.corpus.reader import Corpus, open_corpus
+from studylib.corpus.report import Report
 from studylib.errors import StudyError
 
 
@@ -79,3 +80,18 @@ def test_a_player_plays_the_utterance(tiny_corpus):
     fit = np.fft.irfft(spectra[0] * spectra[1].conj()).max()
     fit /= np.linalg.norm(heard) * np.linalg.norm(samples[:32_000].astype(float))
     assert fit > 0.9
+
+
+def test_what_was_left_out_is_listed_up_to_a_number_of_lines(tiny_corpus, tmp_path):
+    corpus = Corpus(tmp_path / "data" / "mine", tiny_corpus.utterances, tiny_corpus.description)
+    assert overview.left_out(corpus) == "Nothing was left out."
+    (tmp_path / "data").mkdir()
+    bad = [tmp_path / "in" / f"{number}.wav" for number in range(3)]
+    report = Report(keep_going=True)
+    for path in bad:
+        report.problem(str(path), f"{path} is an empty file.")
+    report.write(tmp_path / "data" / "mine.skipped.csv")
+    lines = [f"in/{number}.wav is an empty file." for number in range(3)]
+    assert overview.left_out(corpus).splitlines() == ["Left out: 3", *lines]
+    cut = overview.left_out(corpus, most=1).splitlines()
+    assert cut == ["Left out: 3", lines[0], "The others are listed in mine.skipped.csv."]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from studylib import plan
 from studylib.config import read_params
@@ -37,7 +38,9 @@ def test_editing_one_loss_changes_its_own_runs_alone(copy):
     before = files_of(copy)
     with (copy / "studylib" / "losses" / "angular_prototypical.py").open("a") as file:
         file.write("\n# edited\n")
-    assert changed(before, files_of(copy)) == {"train/angular_prototypical.json"}
+    runs = read_params(ROOT / "params.yaml").runs
+    of_loss = {name for name, run in runs.items() if run.loss["name"] == "angular_prototypical"}
+    assert changed(before, files_of(copy)) == {f"train/{name}.json" for name in of_loss}
 
 
 def test_editing_what_all_losses_share_changes_every_run(copy):
@@ -107,3 +110,18 @@ def test_a_plan_file_holds_the_settings_and_the_sources(copy):
     assert {"losses/triplet.py", "losses/common.py", "trunks/compact_tdnn.py"} <= set(
         ingredients["source"]
     )
+
+
+def test_initial_weights_are_part_of_their_runs_and_must_be_there(copy, monkeypatch):
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    document["runs"]["triplet"]["train"] = {"initial_weights": "start.safetensors"}
+    (copy / "params.yaml").write_text(yaml.safe_dump(document))
+    (copy / "dvc.yaml").touch()
+    monkeypatch.chdir(copy)
+    missing = "run triplet: train.initial_weights: start.safetensors does not exist; first run"
+    with pytest.raises(StudyError, match=missing):
+        files_of(copy, copy / "params.yaml")
+    (copy / "start.safetensors").write_bytes(b"some")
+    before = files_of(copy, copy / "params.yaml")
+    (copy / "start.safetensors").write_bytes(b"others")
+    assert changed(before, files_of(copy, copy / "params.yaml")) == {"train/triplet.json"}

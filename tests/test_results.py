@@ -78,6 +78,14 @@ def test_every_run_and_seed_is_one_row_with_what_it_was_trained_by(root, params)
     assert runs.loc[["untrained-0", "logmel_whitened-0"], "loss"].isna().all()
 
 
+def test_a_trunk_of_another_width_is_another_trunk(root, params):
+    own = {"triplet": {"channels": 16}, "am_m0.1_s15": {"name": "compact_tdnn"}}
+    changed = {run: params.runs[run].model_copy(update={"trunk": own[run]}) for run in own}
+    trunks = collect_runs(root, params.model_copy(update={"runs": params.runs | changed}))["trunk"]
+    assert trunks["triplet-0"] == "compact_tdnn channels=16"
+    assert trunks["am_m0.1_s15-0"] == trunks["am_m0.2_s15-0"] == "compact_tdnn"
+
+
 def test_a_run_that_was_not_evaluated_is_named(root, params):
     (root / "results" / "s" / "evaluate" / "triplet-1" / "metrics.json").unlink()
     with pytest.raises(StudyError, match="evaluate the run triplet, seed 1, first"):
@@ -135,6 +143,10 @@ def test_back_ends_stand_side_by_side_as_means_over_seeds(root, params):
         further = {"cosine": {"calibration": {}, "lists": {"test": {"eer": 0.5}}}}
         path.write_text(json.dumps(metrics | {"further_backends": further, "calibration": {}}))
     runs = collect_runs(root, params)
+    judged = runs_to_judge(runs)
+    assert judged.groupby("cell")["backend"].first()[["am_m0.1_s15", "triplet"]].tolist() == [
+        "cosine", "plda",
+    ]  # fmt: skip
     table = backend_table(runs)
     triplet = table.loc["triplet"]
     assert triplet["eer_plda"] == pytest.approx(runs.loc[["triplet-0", "triplet-1"], "eer"].mean())

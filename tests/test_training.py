@@ -5,20 +5,25 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY
 from safetensors.torch import load_file
 from trees import voice, write
 
-from studylib.config import RunSettings, read_params
+from studylib.config import NamedParameters, RunSettings, read_params, run_settings
+from studylib.corpus.embedded import prepare
 from studylib.corpus.hygiene import known_speakers
 from studylib.errors import StudyError
-from studylib.loading import prefetch
+from studylib.loading import prefetch, training_data
 from studylib.losses import LOSSES
 from studylib.training import train
+from studylib.trunks import TRUNKS
 
 ROOT = Path(__file__).parent.parent
 QUICK = {"speakers_per_batch": 6, "utterances_per_speaker": 2, "threads": 1}
@@ -148,6 +153,19 @@ def test_a_model_keeps_whom_it_knows_and_whom_its_initial_weights_knew(
     assert known("untrained") == []
 
 
+def test_initial_weights_of_another_trunk_are_one_sentence(tiny_corpus, tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    run(settings_of(TRIPLET, crops=0), tiny_corpus, tmp_path / "first")
+    start = "first/out/model.safetensors"
+    wider = settings_of(TRIPLET, crops=12, initial_weights=start).model_copy(
+        update={"trunk": NamedParameters(name="compact_tdnn", parameters={"channels": 16})}
+    )
+    with pytest.raises(StudyError, match=r"initial_weights: .* holds the trunk compact_tdnn with"):
+        run(wider, tiny_corpus, tmp_path / "wider")
+
+
 def test_a_loss_that_is_not_finite_names_itself_the_step_and_the_rate(tiny_corpus, tmp_path):
     settings = settings_of({"name": "softmax"}, learning_rate=1e38, optimizer="sgd")
     with pytest.raises(StudyError, match=r"loss softmax is (nan|inf) at step \d+ of 30, .*1e\+38"):
@@ -196,6 +214,31 @@ def test_more_speakers_a_batch_than_there_are_is_one_sentence(tiny_corpus, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, tmp_path):
+    few = replace(TINY, n_train_speakers=9, n_dev_speakers=2, n_test_speakers=2)
+    smaller = prepare(few, tmp_path / "corpus", workers=1, progress=False)
+    first = run(settings_of(TRIPLET, training_speakers=9), tiny_corpus, tmp_path / "first")
+    assert_same(first, run(settings_of(TRIPLET), smaller, tmp_path / "smaller"))
+    known = json.loads((tmp_path / "first" / "out" / "known_speakers.json").read_text())
+    assert known[0]["train"] == known_speakers(smaller)["train"]
+    assert known[0]["dev"] == known_speakers(tiny_corpus)["dev"]
+    with pytest.raises(StudyError, match=r"training_speakers is 13, but .* has only 12 training"):
+        run(settings_of(TRIPLET, training_speakers=13), tiny_corpus, tmp_path)
+
+
+def test_training_speakers_are_taken_in_the_corpus_s_order_and_labelled_in_that_of_names():
+    table = pd.DataFrame({"speaker": list("dbbcdac"), "split": ["train"] * 6 + ["dev"]})
+    corpus = SimpleNamespace(utterances=table, folder="data/made-up")
+    data = training_data(corpus, 2)
+    assert data.names.tolist() == ["b", "d"]
+    assert data.rows.tolist() == [0, 1, 2, 4]
+    assert data.speakers.tolist() == [1, 0, 0, 1]
+    for every in (training_data(corpus), training_data(corpus, 4)):
+        assert every.names.tolist() == ["a", "b", "c", "d"]
+        assert every.rows.tolist() == list(range(6))
+        assert every.speakers.tolist() == [3, 1, 1, 2, 3, 0]
+
+
 def test_a_failure_while_gathering_reaches_the_loop():
     def broken():
         yield 1
@@ -217,3 +260,17 @@ def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tin
     for name, entry in runs.items():
         weights = run(settings_of(entry.loss, crops=36), tiny_corpus, tmp_path / name)
         assert all(value.isfinite().all() for value in weights.values()), name
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_trains_on_the_embedded_corpus_by_its_name_alone(tiny_corpus, tmp_path, name):
+    params = read_params(ROOT / "params.yaml")
+    quick = {"crops": 24, "crop_seconds": 0.5, "measurements": 0, "learning_rate": 0.01, **QUICK}
+    params = params.model_copy(update={"trunk": {"embedding_dim": 16}})
+    settings = run_settings(params, "angular_prototypical", {"trunk": name, **quick})
+    trained = run(settings, tiny_corpus, tmp_path)
+    torch.manual_seed(0)
+    start = TRUNKS[name](embedding_dim=16).state_dict()
+    weights = [key for key in start if key.endswith(("weight", "original1"))]
+    assert all(trained[key].isfinite().all() for key in weights)
+    assert not any(torch.equal(trained[key], start[key]) for key in weights)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from studylib import trunk_table as table
+from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.trunks import TRUNKS
 
@@ -65,6 +66,28 @@ def test_the_table_has_a_row_for_each_trunk_and_the_papers_beside_it():
     assert pd.isna(rows.loc["compact_tdnn", "paper_parameters"])
     assert (rows[["trained", "embedded"]] > 0).all(axis=None)
     assert "trained" not in table.trunk_table(["compact_tdnn"], seconds=0)
+
+
+def test_sizes_of_runs_are_those_of_each_runs_own_trunk():
+    document = {
+        "study": {"name": "s", "runs": ["a", "b", "c"], "seeds": [0]},
+        "corpus": {"name": "tiny", "source": "embedded"},
+        "trunk": {"name": "compact_tdnn", "embedding_dim": 16},
+        "train": {"crops": 0, "speakers_per_batch": 2, "utterances_per_speaker": 2},
+        "evaluate": {},
+        "runs": {
+            "a": {"loss": {"name": "softmax"}, "trunk": {"channels": 8}},
+            "b": {"loss": {"name": "ge2e"}, "trunk": {"channels": 8}},
+            "c": {"loss": {"name": "softmax"}, "trunk": {"name": "fast_resnet34", "width": 8}},
+        },
+    }
+    sizes = table.sizes_of_runs(Params.model_validate(document))
+    trunks = [TRUNKS["compact_tdnn"](16, channels=8)] * 2 + [TRUNKS["fast_resnet34"](16, width=8)]
+    assert sizes.index.to_list() == ["a", "b", "c"]
+    assert sizes["parameters"].to_list() == [table.count_parameters(trunk) for trunk in trunks]
+    assert sizes["multiply_adds"].to_list() == [table.count_multiply_adds(t) for t in trunks]
+    # Frames of 25 ms: 5 + 2 x 2 of them, 10 ms apart.
+    assert sizes.loc["a", "receptive_field"] == pytest.approx(0.025 + 0.010 * 8)
 
 
 def test_speed_is_the_median_of_the_runs_after_the_first(monkeypatch):

@@ -231,6 +231,12 @@ def test_b6_asks_for_a_gain_of_metric_losses_and_none_of_classification():
     assert ask("B6", cells(as_claimed | {"am_softmax": 0.2}))["verdict"] == "contradicted"
     assert ask("B6", cells(as_claimed | {"prototypical": -0.1}))["verdict"] == "contradicted"
     assert ask("B6", cells(as_claimed | {"prototypical": 0.0}))["verdict"] == "undecided"
+    metric = {"prototypical": 0.1, "angular_prototypical": 0.15}
+    row = ask("B6", cells(metric | {"aam_softmax": 0.0}))
+    assert row["verdict"] == "supported"
+    assert ask("B6", cells(as_claimed | {"aam_softmax": 0.2}))["verdict"] == "contradicted"
+    row = ask("B6", cells(metric))
+    assert row["missing"] == "am_softmax or aam_softmax with at least 2 values of batch"
 
 
 def test_a2_compares_how_much_a_harder_list_costs():

@@ -2,16 +2,22 @@
 
 import shutil
 import subprocess
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from server import serving
 from trees import files_of, voice, write
 
+from studylib.config import RunSettings
 from studylib.corpus import voxceleb
 from studylib.corpus.report import Report
 from studylib.corpus.voxceleb import OFFICIAL_LISTS, VOX1_TEST, VOX1_X, VoxCelebSettings, read_meta
 from studylib.errors import StudyError
+from studylib.evaluation import evaluate
+from studylib.sections import EvaluateSettings
+from studylib.training import train
 
 VOX1_META = (
     "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n"
@@ -42,9 +48,11 @@ def write_set(folder, speakers, suffix=".wav"):
 
 
 def trial_lines(speakers):
-    first, second = (names(speaker) for speaker in speakers)
-    lines = [f"1 {first[0]}.wav {first[2]}.wav", f"1 {second[0]}.wav {second[1]}.wav"]
-    return "\n".join([*lines, f"0 {first[0]}.wav {second[0]}.wav"]) + "\n"
+    first, *others = files = [names(speaker) for speaker in speakers]
+    lines = [f"1 {first[0]}.wav {first[2]}.wav"]
+    lines += [f"1 {own[0]}.wav {own[1]}.wav" for own in others]
+    lines += [f"0 {own[0]}.wav {next_one[0]}.wav" for own, next_one in pairwise(files)]
+    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
@@ -135,6 +143,70 @@ def test_lists_that_draw_on_speakers_known_to_the_model_are_refused(tmp_path, ow
     settings = {"voxceleb1": tmp_path, "voxceleb2": tmp_path, "meta": tmp_path, "lists": [name]}
     with pytest.raises(StudyError, match="vox1_e and vox1_h test the speakers of VoxCeleb1's dev"):
         prepare(settings | own, tmp_path / "out")
+
+
+TINY = {
+    "study": "s",
+    "name": "r",
+    "corpus": {"name": "c", "source": "voxceleb"},
+    "loss": {"name": "softmax"},
+    "trunk": {"name": "compact_tdnn", "embedding_dim": 8, "channels": 8},
+    "train": {
+        "crops": 4, "crop_seconds": 0.5, "speakers_per_batch": 1, "utterances_per_speaker": 2,
+        "threads": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "refused"),
+    [
+        ({"train": ["voxceleb1_dev"]}, ["vox1_e", "vox1_h"]),
+        ({"train": ["voxceleb2_dev"], "development": "voxceleb1_x"}, ["vox1_h"]),
+        ({"train": ["voxceleb2_dev"]}, []),
+    ],
+    ids=["voxceleb1", "voxceleb2 chosen on voxceleb1_x", "voxceleb2"],
+)
+def test_e_and_h_are_refused_for_a_trained_model_that_knows_their_speakers(
+    separate, meta, tmp_path, own, refused
+):
+    write_set(tmp_path / "vox1" / "test" / "wav", ["id10272"])  # intervals need three speakers
+    test = (*VOX1["test"], "id10272")
+    (meta / "veri_test.txt").write_text(trial_lines(test))
+    (meta / "list_test_all.txt").write_text(trial_lines(("id10001", *test)))
+    (meta / "list_test_hard.txt").write_text(trial_lines(("id10001", "id11239", *test)))
+    settings = separate | {"meta": meta}
+    trained_on = prepare(settings | own, tmp_path / "learned")
+    quiet = {"report": lambda line: None}
+    run = RunSettings.model_validate(TINY)
+    train(run, trained_on, 0, tmp_path / "model", checkpoints=tmp_path / "checkpoints", **quiet)
+    lists = ["vox1_o", "vox1_e", "vox1_h"]
+    tested = prepare(settings | {"lists": lists}, tmp_path / "tested")
+    for name in lists:
+        out = tmp_path / name
+        protocol = EvaluateSettings(
+            trials=[name], crops=1, crop_seconds=0.5, resamples=2, threads=1
+        )
+        measured = partial(
+            evaluate, tmp_path / "model" / "model.safetensors", tested, protocol, out, **quiet
+        )
+        if name in refused:
+            with pytest.raises(StudyError, match=rf"The model knows \d of the \d .*'{name}' \(id1"):
+                measured()
+        else:
+            assert measured()["n_speakers"] >= 3
+        assert out.exists() == (name not in refused)
+
+
+def test_a_folder_of_something_else_among_the_speakers_is_named_or_skipped(
+    separate, meta, tmp_path
+):
+    write(tmp_path / "vox1" / "test" / "wav" / "old" / "a" / "1.wav", voice("x"))
+    settings = separate | {"meta": meta}
+    with pytest.raises(StudyError, match=r"wav/old is not a speaker of voxceleb1"):
+        prepare(settings, tmp_path / "out")
+    corpus = prepare(settings, tmp_path / "out", keep_going=True)
+    assert splits_of(corpus)["test"] == list(VOX1["test"])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,21 @@
 """Checkpoints under the authors' names: what lands where, and that it computes the same."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
+from studylib.cli import app
+from studylib.comparisons import error_table
+from studylib.config import read_params
+from studylib.corpus.reader import Corpus
 from studylib.errors import StudyError
+from studylib.features import LogMel
+from studylib.metrics import equal_error_rate
+from studylib.results import cells_by_run, collect_runs, resample
 from studylib.trunks import TRUNKS
 from studylib.voxceleb_trainer import load_voxceleb_trainer
 
@@ -125,6 +135,12 @@ def run_their_vgg(x: Tensor, state: Tensors) -> Tensor:
     return F.linear(attended(x.squeeze(2), state), state["fc.weight"], state["fc.bias"])
 
 
+def standardised(features: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over time."""
+    deviation = features.std(2, correction=0, keepdim=True)
+    return (features - features.mean(2, keepdim=True)) / deviation
+
+
 CASES = {
     "fast_resnet34": (their_resnet, run_their_resnet),
     "vgg_m40": (their_vgg, run_their_vgg),
@@ -146,11 +162,9 @@ def test_a_loaded_trunk_computes_what_their_network_computes(case, tmp_path):
     torch.save(prefixed(state, "__S__."), tmp_path / "their.model")
     load_voxceleb_trainer(tmp_path / "their.model", trunk)
     features = torch.randn(2, 40, 90)
-    standard = (features - features.mean(2, keepdim=True)) / features.std(
-        2, correction=0, keepdim=True
-    )
     with torch.no_grad():
-        torch.testing.assert_close(trunk(features), run(standard, state), atol=1e-3, rtol=1e-3)
+        theirs = run(standardised(features), state)
+        torch.testing.assert_close(trunk(features), theirs, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("prefix", ["", "__S__.", "module.__S__.", "__S__.module."])
@@ -237,3 +251,72 @@ def test_files_that_are_no_checkpoint_are_refused_and_nothing_is_unpickled(tmp_p
     torch.save({"epoch": 3}, tmp_path / "numbers.model")
     with pytest.raises(StudyError, match="no state dict"):
         load_voxceleb_trainer(tmp_path / "numbers.model", trunk)
+
+
+# ------------------------------------------------------------- from the file to the tables
+
+STUDY = """
+study: {name: small, runs: [released, untrained], seeds: [0]}
+corpus: {name: tiny, source: embedded}
+trunk: {name: fast_resnet34, embedding_dim: 32}
+train: {crops: 0, speakers_per_batch: 4, utterances_per_speaker: 2, threads: 1}
+evaluate: {trials: [test], crops: 1, crop_seconds: 1.0, resamples: 20, threads: 1}
+runs:
+  released:
+    loss: {name: angular_prototypical}
+    train: {initial_weights: chung.safetensors}
+  untrained:
+    loss: {name: angular_prototypical}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, tiny_corpus, monkeypatch):
+    """The present folder: a project with the study above and the tiny corpus."""
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_text(STUDY)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tiny").symlink_to(tiny_corpus.folder)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def their_embeddings(state: Tensors, corpus: Corpus, rows: np.ndarray) -> Tensor:
+    """Embeddings of the middle second of utterances, by their network."""
+    starts = (corpus.utterances["length"].to_numpy()[rows] - 16_000) // 2
+    waveforms = torch.from_numpy(corpus.crops(rows, starts, 16_000)).float() / 32_768
+    with torch.no_grad():
+        return run_their_resnet(standardised(LogMel()(waveforms)), state)
+
+
+def test_their_model_is_imported_evaluated_and_stands_in_the_table(project, tiny_corpus):
+    torch.manual_seed(0)
+    state = their_resnet(embedding_dim=32) | {"fc.bias": torch.zeros(32)}
+    trials = tiny_corpus.trials("test")
+    rows = np.unique(trials[["first", "second"]].to_numpy())
+    # Random networks see little difference: take out what all utterances share.
+    state["fc.bias"] = -their_embeddings(state, tiny_corpus, rows).mean(0)
+    torch.save({"model_state_dict": prefixed(state, "__S__.")}, project / "baseline.model")
+    said = ""
+    for words in (
+        ["import", "baseline.model", "chung.safetensors", "--embedding-dim", "32"],
+        *([command, run] for run in ("released", "untrained") for command in ("train", "evaluate")),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (words, done.output)
+        said += done.output
+    assert "used     __S__.conv1.weight -> conv1.weight" in said
+    # Nobody tells whom their model knows; an untrained one knows nobody.
+    assert said.count("unseen speakers are taken on trust") == 1
+
+    runs = collect_runs(project, read_params(project / "params.yaml"))
+    table = error_table(cells_by_run(runs, resample(runs, "test", 20)))
+    units = F.normalize(their_embeddings(state, tiny_corpus, rows))
+    first, second = (np.searchsorted(rows, trials[side]) for side in ("first", "second"))
+    expected = (units[first] * units[second]).sum(1).numpy()
+    assert expected.std() > 0.1
+    ours = pd.read_parquet(runs.loc["released-0", "folder"] / "scores" / "test.parquet")
+    np.testing.assert_allclose(ours["score"], expected, atol=0.02)
+    eer = equal_error_rate(expected, trials["target"].to_numpy())
+    assert table.loc["released", "rate"] == pytest.approx(eer, abs=0.02)
+    assert table.loc["untrained", "rate"] != table.loc["released", "rate"]

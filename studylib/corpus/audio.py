@@ -21,6 +21,7 @@ FFMPEG_SUFFIXES = (".m4a", ".mp4", ".aac")
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", *FFMPEG_SUFFIXES)
 # From the middle of a compressed file with losses a decoder need not give the same samples.
 IN_PLACE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC")
+LONGEST_OGG_PAGE = 65_307  # bytes
 
 
 def is_audio(name: str) -> bool:
@@ -75,8 +76,9 @@ def read_waveform(path: Path) -> tuple[np.ndarray, int]:
             waveform = file.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise StudyError(f"{path} is damaged: {_reason(error)}.") from None
-        if len(waveform) < file.frames or _is_cut(file.extra_info):
-            raise StudyError(f"{path} is truncated: it ends before its header says.")
+        cut = file.format == "OGG" and _ends_within_a_page(path)
+        if cut or len(waveform) < file.frames or _is_cut(file.extra_info):
+            raise StudyError(f"{path} is truncated: it ends before it should.")
         rate = file.samplerate
     if not len(waveform):
         raise StudyError(f"{path} holds no samples.")
@@ -127,6 +129,8 @@ def _open(source: Path | io.BytesIO, path: Path) -> soundfile.SoundFile:
     except soundfile.LibsndfileError as error:
         if not path.is_file():
             raise StudyError(f"{path} is missing.") from None
+        if not path.stat().st_size:
+            raise StudyError(f"{path} is an empty file.") from None
         raise StudyError(f"{path} cannot be read as audio: {_reason(error)}.") from None
 
 
@@ -147,6 +151,18 @@ def _is_cut(log: str) -> bool:
     # A length of all ones is how a program writes a wav file into a pipe: that is no damage.
     found = re.search(r"^\s*data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     return bool(found) and int(found[2]) < int(found[1]) < 0x7FFFF000
+
+
+def _ends_within_a_page(path: Path) -> bool:
+    """Whether an Ogg file (RFC 3533) is cut: libsndfile reads the part without complaint."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_OGG_PAGE))
+        tail = file.read()
+    _, mark, page = tail.rpartition(b"OggS")
+    if not mark or len(page) < 23:
+        return True
+    segments = page[22]
+    return len(page) < 23 + segments + sum(page[23 : 23 + segments])
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:

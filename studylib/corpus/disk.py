@@ -62,10 +62,15 @@ def _is_still_there(descriptor: int, path: Path) -> bool:
 
 @contextmanager
 def full_disk_told(folder: Path, doing: str) -> Iterator[None]:
-    """Turn a full disk (or quota) into a StudyError that names the folder."""
+    """Turn a full disk (or quota, or largest file size) into a StudyError that names the folder."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise StudyError(
+                f"A file has become too large: {doing} in {folder}, on a disk "
+                "(or with a ulimit -f) that takes no larger ones; what is done is kept."
+            ) from None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StudyError(

@@ -65,7 +65,7 @@ def prepare(
 ) -> Corpus:
     """Prepare a corpus from a folder of recordings; see `preparation.prepare_recordings`."""
     settings = validated(FolderSettings, settings, "folder")
-    report = Report(keep_going)
+    report = Report(keep_going or settings.keep_going)
     root = Path(os.path.abspath(settings.root or settings.manifest.parent))
     if settings.manifest is not None:
         recordings = manifest_recordings(settings.manifest, root, report)

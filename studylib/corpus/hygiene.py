@@ -1,6 +1,7 @@
 """What keeps an open-set test honest: unseen speakers, and sessions that can be told apart."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,14 @@ from studylib.errors import StudyError
 KNOWN_SPEAKERS = "known_speakers.json"
 
 
-def known_speakers(corpus: Corpus) -> dict:
+def known_speakers(corpus: Corpus, learned: Iterable[str] | None = None) -> dict:
     """Whom a model trained on this corpus knows; plain values, to be kept with the model.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    learned : iterable of str, optional
+        The training speakers it learned; all unless given.
 
     Returns
     -------
@@ -28,6 +35,8 @@ def known_speakers(corpus: Corpus) -> dict:
         split: sorted(table.loc[table["split"] == split, "speaker"].unique())
         for split in ("train", "dev")
     }
+    if learned is not None:
+        speakers["train"] = sorted(map(str, learned))
     return {"population": _population(corpus)} | speakers
 
 

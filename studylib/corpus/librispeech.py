@@ -79,7 +79,7 @@ def prepare(
         if subset not in CHECKSUMS:
             known = ", ".join(CHECKSUMS)
             raise StudyError(f"LibriSpeech has no subset {subset!r} (known: {known}).")
-    report = Report(keep_going)
+    report = Report(keep_going or settings.keep_going)
     root = Path(os.path.abspath(settings.root))
     folders = {
         _subset_folder(root, subset, settings, progress): split

@@ -4,6 +4,7 @@ Works for every source: what a source does not know of its utterances is left ou
 """
 
 import io
+import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import soundfile
 
 from studylib.corpus.reader import SAMPLE_RATE, Corpus
+from studylib.corpus.report import skipped_file
 from studylib.errors import StudyError
 
 LOUDNESS = 0.08  # root mean square of a clip to listen to, full scale 1
@@ -54,6 +56,22 @@ def trial_table(corpus: Corpus) -> pd.DataFrame:
             "utterances": len(used),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def left_out(corpus: Corpus, most: int = 100) -> str:
+    """What the corpus was made without, and why, a line each (at most so many of them).
+
+    Paths are told from the folder that the corpora's own folder is in: the project.
+    """
+    path = skipped_file(corpus.folder)
+    if not path.exists():
+        return "Nothing was left out."
+    project = f"{path.parent.parent.absolute()}{os.sep}"
+    reasons = [text.replace(project, "") for text in pd.read_csv(path, dtype=str)["why"]]
+    lines = [f"Left out: {len(reasons):,}", *reasons[:most]]
+    if len(reasons) > most:
+        lines.append(f"The others are listed in {path.name}.")
+    return "\n".join(lines)
 
 
 def unknown(utterances: pd.DataFrame, facts: list[str]) -> str:

@@ -17,10 +17,10 @@ from studylib.corpus.hygiene import lonely_speakers
 from studylib.corpus.lists import TrialList, make_trials
 from studylib.corpus.parallel import cores
 from studylib.corpus.recordings import Recording, fingerprint, place, selected
-from studylib.corpus.report import Report
+from studylib.corpus.report import Report, skipped_file
 from studylib.corpus.settings import PreparationSettings
 from studylib.corpus.shards import Shard, decode_shards, plan_shards
-from studylib.corpus.store import Corpus, Utterance, UtteranceFile, write_corpus
+from studylib.corpus.store import Corpus, Utterance, UtteranceFile, find_written, write_corpus
 from studylib.errors import StudyError
 
 
@@ -79,15 +79,19 @@ def prepare_recordings(
         }
         if folder.exists() and not overwrite:
             return _write(folder, (), {}, description, settings, root)
+        in_place = settings.storage == "in_place"
+        found = find_written(folder, description, root if in_place else None)
+        if found is not None and not found.description["skipped"]:
+            return found
         # Faults of the trial lists show now, and not after hours of decoding.
         _with_trials(recordings, lists, settings, Report(report.keep_going))
         with full_disk_told(folder.parent, "preparing a corpus"):
             shards, lengths = _decoded(recordings, settings, folder, report, workers, progress)
             kept = [row for row in recordings if row.id in lengths]
             kept, trials = _with_trials(kept, lists, settings, report)
-            report.write(folder.with_name(f"{folder.name}.skipped.csv"))
+            report.write(skipped_file(folder))
             description["skipped"] = len(report.skipped)
-            if settings.storage == "in_place":
+            if in_place:
                 utterances = _files(kept, lengths, root)
             else:
                 utterances = _utterances(kept, lengths, shards, settings)

@@ -10,6 +10,7 @@ import pandas as pd
 import soundfile
 
 from studylib.errors import StudyError
+from studylib.parquet import read_parquet
 
 SAMPLE_RATE = 16_000
 SAMPLE_BYTES = 2
@@ -178,7 +179,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise StudyError(f"{path} is missing.")
     try:
-        table = pd.read_parquet(path)
+        table = read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are these two
         raise StudyError(f"{path} cannot be read as a table: {error}.") from None
     if missing := [column for column in columns if column not in table]:

@@ -7,6 +7,11 @@ from pathlib import Path
 from studylib.errors import StudyError
 
 
+def skipped_file(folder: Path) -> Path:
+    """Where the report of a corpus is, if anything was left out: beside its folder."""
+    return folder.with_name(f"{folder.name}.skipped.csv")
+
+
 class Report:
     """Collects what is skipped; unless it is to keep going, the first problem is an error.
 

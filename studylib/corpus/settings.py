@@ -34,13 +34,15 @@ class PreparationSettings(BaseModel):
         is a session of its own.
     minimum_seconds : float
         Shorter utterances are refused.
+    keep_going : bool
+        Skip what is wrong, and list it, instead of stopping at the first.
     seed : int
         Of all that is drawn here.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    # Keys that say where things lie: no part of what a corpus is.
-    places: ClassVar[frozenset[str]] = frozenset({"trials"})
+    # Keys that say where things lie, or what is told: no part of what a corpus is.
+    places: ClassVar[frozenset[str]] = frozenset({"trials", "keep_going"})
 
     storage: Literal["packed", "in_place"] = "packed"
     splits: Splits | None = None
@@ -49,6 +51,7 @@ class PreparationSettings(BaseModel):
     pieces_per_utterance: int = Field(default=1, ge=1)
     session_effects: Literal["mild", "mid", "hard"] | None = None
     minimum_seconds: float = Field(default=0.5, ge=0.05)
+    keep_going: bool = False
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ import pandas as pd
 
 from studylib.corpus.reader import COLUMNS, SAMPLE_RATE, Corpus, open_corpus, rows_of, sha256
 from studylib.errors import StudyError
+from studylib.parquet import read_parquet
 
 __all__ = ["SAMPLE_RATE", "Corpus", "Utterance", "UtteranceFile", "open_corpus", "write_corpus"]
 
@@ -100,8 +101,7 @@ def write_corpus(
         trial names an unknown utterance, or there are no utterances.
     """
     folder = Path(folder)
-    # What is compared with a stored description has been through JSON, as that one has.
-    description = json.loads(json.dumps(dict(description) | ({"root": str(root)} if root else {})))
+    description = _as_stored(description, root)
     if missing := [key for key in DESCRIPTION_KEYS if key not in description]:
         raise ValueError(f"description lacks {', '.join(missing)}")
     if folder.is_dir() and not any(folder.iterdir()):
@@ -116,6 +116,19 @@ def write_corpus(
         _write_trials(partial, table, trials)
         _write_description(partial, description, table)
         return _move_into_place(partial, folder, description, overwrite)
+
+
+def find_written(folder: Path, description: Mapping, root: Path | None = None) -> Corpus | None:
+    """The corpus in a folder, if it is the one that `write_corpus` would write there."""
+    if not folder.exists():
+        return None
+    corpus = open_corpus(folder)
+    return None if _differs(corpus, _as_stored(description, root)) else corpus
+
+
+def _as_stored(description: Mapping, root: Path | None) -> dict:
+    """What is compared with a stored description has been through JSON, as that one has."""
+    return json.loads(json.dumps(dict(description) | ({"root": str(root)} if root else {})))
 
 
 def _write_utterances(partial: Path, utterances: Iterable) -> pd.DataFrame:
@@ -180,7 +193,7 @@ def _write_description(partial: Path, description: dict, table: pd.DataFrame) ->
         "speakers": int(table["speaker"].nunique()),
         "hours": round(float(table["length"].sum()) / SAMPLE_RATE / 3600, 4),
         "trials": {
-            path.stem: len(pd.read_parquet(path, columns=["target"]))
+            path.stem: len(read_parquet(path, columns=["target"]))
             for path in files
             if path.parent.name == "trials"
         },

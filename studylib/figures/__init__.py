@@ -1,5 +1,6 @@
 """Frames -> figures. Nothing is computed here that a table would not show; nothing is saved."""
 
+from studylib.figures.batch_size import eer_by_batch, eer_by_speakers
 from studylib.figures.corpus import sessions, spectrograms, voices
 from studylib.figures.embeddings import cosine_histograms, geometry_planes, speaker_maps
 from studylib.figures.results import (
@@ -11,11 +12,15 @@ from studylib.figures.results import (
 )
 from studylib.figures.robustness import from_easy_to_hard, trial_kinds
 from studylib.figures.runs import scores_and_det, training_curve
+from studylib.figures.trunks import eer_by_multiply_adds
 
 __all__ = [
     "cosine_histograms",
     "det_overlay",
     "difference_matrix",
+    "eer_by_batch",
+    "eer_by_multiply_adds",
+    "eer_by_speakers",
     "eer_with_intervals",
     "from_easy_to_hard",
     "geometry_planes",

@@ -124,11 +124,11 @@ def geometry_planes(table: pd.DataFrame) -> Figure:
         axes.scatter(table[x], table[y], c=fills, s=45, edgecolor="black", linewidth=0.5, zorder=3)
         axes.margins(0.1)
         axes.grid(alpha=0.3)
-        _name_in_margin(axes, table[x].to_numpy(), table[y].to_numpy(), list(table["run"]), fills)
+        name_in_margin(axes, table[x].to_numpy(), table[y].to_numpy(), list(table["run"]), fills)
     return figure
 
 
-def _name_in_margin(
+def name_in_margin(
     axes: plt.Axes, x: np.ndarray, y: np.ndarray, names: list[str], fills: list[str]
 ) -> None:
     """Names in a column right of the axes, in the order of the points, each with a line to its own.
@@ -154,7 +154,13 @@ def _name_in_margin(
             textcoords="axes fraction",
             fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": fills[row], "linewidth": 0.7, "alpha": 0.7},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": fills[row],
+                "linewidth": 0.7,
+                "alpha": 0.7,
+                "relpos": (0, 0.5),  # ends where the name begins
+            },
         )
 
 

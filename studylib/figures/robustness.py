@@ -44,7 +44,7 @@ def from_easy_to_hard(rates: pd.DataFrame, costs: pd.DataFrame, question: str) -
         left.plot(range(len(levels)), eers, color=fill, marker=mark, markersize=4, linewidth=1.3)
         ends[run] = (eers[-1], fill)
     left.set_xticks(range(len(levels)), levels)
-    _percent(left.yaxis)
+    percent_scale(left.yaxis)
     left.set(xlabel=f"{LEVELS[question]}, from easy to hard", ylabel="EER (%), logarithmic")
     left.grid(axis="y", alpha=0.3)
     _names_at_ends(left, len(levels) - 1, ends)
@@ -67,7 +67,7 @@ def from_easy_to_hard(rates: pd.DataFrame, costs: pd.DataFrame, question: str) -
     return figure
 
 
-def _percent(axis: Axis) -> None:
+def percent_scale(axis: Axis) -> None:
     """A logarithmic axis of per cents, labelled in plain numbers."""
     axis.axes.set_yscale("log")
     axis.set_major_locator(FixedLocator([*PERCENT_TICKS, 7, 15, 25, 40]))
