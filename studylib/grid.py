@@ -13,7 +13,7 @@ Start others with `dask worker --nthreads 1`, each with its own CUDA_VISIBLE_DEV
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,38 @@ class Progress:
         ended = self.seconds.keys() | self.failures.keys()
         return [task for name, task in self.tasks.items() if name not in ended]
 
+    def ready(self, without: Collection[str]) -> list[Task]:
+        """Those that wait for no other, in order, without those that run."""
+        waits_for = self.tasks.keys() - self.seconds.keys()
+        return [
+            task
+            for task in self.left()
+            if task.name not in without and waits_for.isdisjoint(task.after)
+        ]
+
+    def record(self, name: str, future: Future) -> str:
+        """Note how a task has ended, and say it."""
+        if future.status == "finished":
+            self.seconds[name] = future.result()
+            return f"{name} took {_duration(self.seconds[name])}"
+        error = future.exception() if future.status == "error" else None
+        if isinstance(error, StudyError):
+            self.failures[name] = str(error)
+        else:
+            kind = type(error).__name__
+            self.failures[name] = f"{name} was lost with its worker, too often: {kind}"
+        return self.failures[name]
+
+    def drop_unreachable(self) -> list[str]:
+        """A sentence for each task that cannot run, because one that it needs has failed."""
+        sentences = []
+        for task in self.left():  # in order: what a dropped one keeps from running comes after it
+            lost = [self.failures[name] for name in task.after if name in self.failures]
+            if lost:
+                self.failures[task.name] = f"{task.name} was not run: {lost[0]}"
+                sentences.append(self.failures[task.name])
+        return sentences
+
     def line(self, slots: int, now: float) -> str:
         left = self.left()
         running = min(slots, sum(task.name in self.started for task in left))
@@ -142,56 +174,45 @@ def _run(
     retries: int,
     report: Callable[[str], None],
 ) -> None:
-    """Submit all tasks, each after those it needs, and wait for them."""
+    """Keep every worker at one task, each after those it needs, until all have ended.
+
+    No more are submitted than there are workers: dask, which cannot know how long a task takes,
+    would deal out all of them at once, and some would wait behind a long one while others idle.
+    """
     digest = parameters_digest(root)
     topic = f"{TOPIC}-{os.getpid()}-{time.time_ns()}"
 
     def begun(event: tuple[float, str]) -> None:
         progress.started[event[1]] = time.monotonic()
 
+    def submitted(task: Task) -> Future:
+        (root / LOGS / f"{task.name}.log").unlink(missing_ok=True)
+        arguments = (task.name, task.command, str(root), digest, threads, topic)
+        key = f"{task.name}-{topic}"
+        return client.submit(run_task, *arguments, key=key, retries=retries, pure=False)
+
     with _one_sentence():
         client.run(check_project, str(root), digest)
     client.subscribe_topic(topic, begun)
-    futures: dict[str, Future] = {}
-    for task in progress.tasks.values():
-        before = [futures[name] for name in task.after]
-        arguments = (task.name, task.command, str(root), digest, threads, topic, before)
-        (root / LOGS / f"{task.name}.log").unlink(missing_ok=True)
-        key = f"{task.name}-{topic}"
-        futures[task.name] = client.submit(
-            run_task, *arguments, key=key, retries=retries, pure=False
-        )
+    running: dict[str, Future] = {}
     try:
         while progress.left():
-            pending = [futures[task.name] for task in progress.left()]
+            slots = sum(client.nthreads().values())
+            for task in progress.ready(without=running)[: max(slots - len(running), 0)]:
+                running[task.name] = submitted(task)
             with contextlib.suppress(TimeoutError):
+                pending = list(running.values())
                 wait(pending, timeout=SECONDS_BETWEEN_LINES, return_when="FIRST_COMPLETED")
-            for task in progress.left():
-                _record(task, futures[task.name], progress, report)
-            report(progress.line(sum(client.nthreads().values()), time.monotonic()))
+            for name in [name for name, future in running.items() if future.done()]:
+                report(progress.record(name, running.pop(name)))
+            for sentence in progress.drop_unreachable():
+                report(sentence)
+            report(progress.line(slots, time.monotonic()))
     except BaseException:
         with contextlib.suppress(Exception):  # of what is being closed
-            client.cancel(list(futures.values()))
+            client.cancel(list(running.values()))
             client.run(stop_tasks, on_error="ignore")
         raise
-
-
-def _record(task: Task, future: Future, progress: Progress, report: Callable[[str], None]) -> None:
-    if not future.done():
-        return
-    if future.status == "finished":
-        progress.seconds[task.name] = future.result()
-        report(f"{task.name} took {_duration(progress.seconds[task.name])}")
-        return
-    error = future.exception() if future.status == "error" else None
-    if not isinstance(error, StudyError):
-        sentence = f"{task.name} was lost with its worker, too often: {type(error).__name__}"
-    elif str(error).startswith(task.name):
-        sentence = str(error)
-    else:
-        sentence = f"{task.name} was not run: {error}"
-    progress.failures[task.name] = sentence
-    report(sentence)
 
 
 @contextlib.contextmanager

@@ -27,16 +27,8 @@ LOGS = ".grid"  # git ignores it
 _processes: set[subprocess.Popen] = set()  # of this worker
 
 
-def run_task(
-    name: str,
-    command: str,
-    root: str,
-    digest: str,
-    threads: int,
-    topic: str,
-    before: list[float],
-) -> float:
-    """On a worker: run a stage's command, and return its seconds. `before` is only waited for."""
+def run_task(name: str, command: str, root: str, digest: str, threads: int, topic: str) -> float:
+    """On a worker: run a stage's command, and return its seconds."""
     from distributed import get_worker
 
     check_project(root, digest)
