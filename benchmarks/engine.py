@@ -30,6 +30,7 @@ from studylib.corpus.reader import SAMPLE_RATE, Corpus
 from studylib.learner import build_learner
 from studylib.loading import Loader
 from studylib.models import as_waveforms
+from studylib.optimizers import zero_grad
 from studylib.provenance import processor_name
 from studylib.sampling import BatchSampler
 from studylib.step import TrainingStep
@@ -86,7 +87,7 @@ def engine(settings: RunSettings, corpus: Corpus, device: torch.device) -> tuple
     def in_parts(watch: Stopwatch) -> None:
         samples, labels = next(batches)
         watch.lap("loader")
-        learner.optimizer.zero_grad(set_to_none=True)
+        zero_grad(learner.optimizer.parameters)
         features = learner.model.features(as_waveforms(samples))
         watch.lap("features")
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
@@ -97,7 +98,7 @@ def engine(settings: RunSettings, corpus: Corpus, device: torch.device) -> tuple
         watch.lap("loss")
         embeddings.backward(leaf.grad)
         watch.lap("trunk")
-        learner.optimizer.step()
+        learner.optimizer.step(0.001)
         watch.lap("optimizer")
 
     return whole, in_parts

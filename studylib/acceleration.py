@@ -23,7 +23,9 @@ def set_arithmetic(settings: TrainSettings, device: torch.device) -> None:
     """
     if settings.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may vary
-    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    if settings.deterministic != torch.are_deterministic_algorithms_enabled():
+        # Not otherwise: it imports torch's compiler, which takes seconds.
+        torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only mistakes
     torch.backends.cudnn.deterministic = settings.deterministic
     torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
@@ -47,6 +49,6 @@ def in_channels_last(model: nn.Module) -> None:
 
 
 def fused_optimizer(settings: TrainSettings, device: torch.device) -> bool | None:
-    """What `fused` of a torch optimizer shall be: True, or None for torch's own choice."""
+    """What `fused` of an optimizer shall be: True, or None for torch's own choice."""
     wanted = settings.fused_optimizer
     return True if wanted is True or (wanted == "auto" and device.type == "cuda") else None

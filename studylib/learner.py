@@ -11,6 +11,7 @@ from studylib.config import RunSettings, TrainSettings
 from studylib.errors import StudyError
 from studylib.losses import LOSSES
 from studylib.models import Embedder, load_model
+from studylib.optimizers import Adam, Sgd
 from studylib.paths import project_root
 from studylib.schedules import value_at
 
@@ -21,7 +22,7 @@ class Learner:
 
     model: Embedder
     criterion: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam | Sgd
     step: int = 0
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -94,10 +95,8 @@ def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
 
 def _optimizer(
     settings: TrainSettings, parameters: list[nn.Parameter], device: torch.device
-) -> torch.optim.Optimizer:
-    rate, decay = value_at(settings.learning_rate, 0.0), settings.weight_decay
-    fused = fused_optimizer(settings, device)
+) -> Adam | Sgd:
+    decay, fused = settings.weight_decay, fused_optimizer(settings, device)
     if settings.optimizer == "sgd":
-        momentum = settings.momentum
-        return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay, fused=fused)
-    return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=fused)
+        return Sgd(parameters, momentum=settings.momentum, weight_decay=decay, fused=fused)
+    return Adam(parameters, weight_decay=decay, fused=fused)

@@ -68,8 +68,8 @@ def mean_unit_embeddings(embeddings, *, block: int = 64) -> np.ndarray:
     """
     means = np.empty((embeddings.shape[0], embeddings.shape[2]))
     for start in range(0, len(means), block):
-        crops = _finite(embeddings, start, block)
-        lengths = np.sqrt(np.vecdot(crops, crops))
+        crops, squares = _crops_and_squares(embeddings, start, block)
+        lengths = np.sqrt(squares)
         if not (lengths > 0).all():
             row = start + int(np.flatnonzero((lengths == 0).any(axis=1))[0])
             raise StudyError(f"Utterance {row} has an embedding of length 0: no cosine exists.")
@@ -83,9 +83,9 @@ def _means_and_squares(embeddings, block: int) -> tuple[np.ndarray, np.ndarray]:
     means = np.empty((embeddings.shape[0], embeddings.shape[2]))
     squares = np.empty(embeddings.shape[0])
     for start in range(0, len(means), block):
-        crops = _finite(embeddings, start, block)
+        crops, own = _crops_and_squares(embeddings, start, block)
         means[start : start + block] = crops.mean(axis=1)
-        squares[start : start + block] = np.vecdot(crops, crops).mean(axis=1)
+        squares[start : start + block] = own.mean(axis=1)
     return means, squares
 
 
@@ -97,13 +97,17 @@ def _dot_products(vectors, first, second, block: int) -> np.ndarray:
     return scores
 
 
-def _finite(embeddings, start: int, block: int) -> np.ndarray:
-    """A block of utterances in double precision; the first bad utterance is named."""
+def _crops_and_squares(embeddings, start: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """A block (B, crops, D) in double precision and its squared lengths (B, crops).
+
+    The first bad utterance is named; a length shows it, at a fraction of looking at all numbers.
+    """
     crops = np.asarray(embeddings[start : start + block], dtype=np.float64)
-    if not np.isfinite(crops).all():
-        row = start + int(np.flatnonzero(~np.isfinite(crops).all(axis=(1, 2)))[0])
+    squares = np.vecdot(crops, crops)
+    if not np.isfinite(squares).all():
+        row = start + int(np.flatnonzero(~np.isfinite(squares).all(axis=1))[0])
         raise StudyError(f"Utterance {row} has an embedding that is not finite.")
-    return crops
+    return crops, squares
 
 
 def _checked_rows(embeddings, first, second) -> tuple[np.ndarray, np.ndarray]:

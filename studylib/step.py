@@ -16,6 +16,7 @@ from studylib.large_batch import backward_in_chunks, in_chunks
 from studylib.learner import Learner
 from studylib.loading import UnreadCrops
 from studylib.models import as_waveforms
+from studylib.optimizers import zero_grad
 from studylib.sampling import augmentation_seed
 from studylib.schedules import Schedule, value_at
 
@@ -109,16 +110,14 @@ class TrainingStep:
             The loss of the whole batch, on the device; nobody has waited for it.
         """
         learner = self.learner
-        for group in learner.optimizer.param_groups:
-            group["lr"] = value_at(self.train.learning_rate, progress)
         for name, schedule in self.schedules.items():
             setattr(learner.criterion, name, schedule.at(progress))
         if self.augmentation is not None:
             samples = self._augmented(samples, step)
-        learner.optimizer.zero_grad(set_to_none=True)
+        zero_grad(learner.optimizer.parameters)
         loss = self._backward(samples, labels.to(self.device))
         share_gradients(learner.criterion)
-        learner.optimizer.step()
+        learner.optimizer.step(value_at(self.train.learning_rate, progress))
         return loss
 
     def _augmented(self, samples: Tensor, step: int) -> Tensor:

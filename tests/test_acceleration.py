@@ -22,6 +22,7 @@ from studylib.corpus.reader import Corpus
 from studylib.learner import build_learner
 from studylib.losses import LOSSES, common
 from studylib.models import Embedder, embed, load_model, save_model
+from studylib.optimizers import Adam
 from studylib.step import TrainingStep
 from studylib.training import train
 
@@ -132,7 +133,7 @@ def test_a_fused_optimizer_learns_the_same_up_to_rounding(optimizer):
     keys = {"optimizer": optimizer, "learning_rate": 0.01, "momentum": 0.5, "weight_decay": 1e-4}
     expected = loss_after(4, settings_of(AP, **keys))
     fused = settings_of(AP, fused_optimizer=True, **keys)
-    assert build_learner(fused, 9, 0, CPU).optimizer.defaults["fused"]
+    assert build_learner(fused, 9, 0, CPU).optimizer.fused
     assert loss_after(4, fused) == pytest.approx(expected, rel=1e-4)
 
 
@@ -168,7 +169,7 @@ def fake_step(settings: RunSettings, monkeypatch) -> None:
         for module in (learner.model, learner.criterion):
             without_values(module)
         parameters = [*learner.model.parameters(), *learner.criterion.parameters()]
-        learner.optimizer = torch.optim.Adam(parameters)
+        learner.optimizer = Adam(parameters, weight_decay=0.0, fused=None)
         samples = torch.empty(12, 8000, dtype=torch.int16)
         labels = torch.empty(6, dtype=torch.int64)
         for number in range(2):

@@ -47,6 +47,7 @@ ALLOWED = {
     "reports": {"errors", "config", "sections", "validation"},
     "batch_size": {"comparisons", "config", "paths", "results", "sections", "statistics"},
     "acceleration": {"config"},
+    "optimizers": set(),
     "loading": {"errors", "corpus", "sampling"},
     "tasks": {"errors"},
     "stages": {"errors"},
