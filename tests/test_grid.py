@@ -46,6 +46,11 @@ def waits(sign, seconds: float = 600.0):
     raise AssertionError("it did not happen")
 
 
+def heeds_ctrl_c() -> None:
+    """What a script starts in the background, as these tests may be, ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def initialise(project: Path) -> None:
     """`dvc init --no-scm`, without starting another program."""
     (project / ".dvc").mkdir()
@@ -242,12 +247,13 @@ def test_ctrl_c_ends_what_runs_and_commits_what_is_done(copies):
     text = "command: test $run = good || sleep 600; cp first.txt $run.txt\n"
     (copies / "params.yaml").write_text(text)
     words = ["--workers", "2", "--threads", "1"]
-    grid = start(copies, "studylib", "grid", *words, start_new_session=True)
+    options = {"start_new_session": True, "preexec_fn": heeds_ctrl_c}
+    grid = start(copies, "studylib", "grid", *words, **options)
     said = iter(grid.stdout.readline, "")
     assert any("evaluate@good took" in line for line in said)
     sleeping = waits(lambda: commands_below(grid, "sleep 600"))
     os.killpg(grid.pid, signal.SIGINT)
-    grid.communicate()
+    grid.communicate(timeout=120)
     assert grid.returncode != 0
     assert not psutil.wait_procs(sleeping, timeout=120)[1]
     assert stale(copies) == {"train@bad", "evaluate@bad"}
