@@ -24,7 +24,7 @@ REPORTS = ("corpus", "losses", "embeddings", "robustness", "batch_size")
 
 
 def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> None:
-    """Write `out`: train/<run>.json, evaluate/<run>.json and notebooks/<name>.json.
+    """Write `out`: train/<run>.json, evaluate/<run>.json, notebooks/ and reports/<name>.json.
 
     Parameters
     ----------
@@ -45,13 +45,15 @@ def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> Non
     sources = {path.stem: notebook_source(path) for path in sorted(notebooks.glob("*.ipynb"))}
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for kind in ("train", "evaluate", "notebooks"):
+    for kind in ("train", "evaluate", "notebooks", "reports"):
         (partial / kind).mkdir(parents=True)
     for name, ingredients in runs.items():
         write_json(partial / "train" / f"{name}.json", ingredients)
     for name, settings in measured.items():
         document = settings.model_dump(mode="json", exclude_defaults=True)
         write_json(partial / "evaluate" / f"{name}.json", document)
+    for name, section in params.report:  # defaults too, as a parameter file may leave it out
+        write_json(partial / "reports" / f"{name}.json", section.model_dump(mode="json"))
     for name, source in sources.items():
         write_json(partial / "notebooks" / f"{name}.json", source)
     shutil.rmtree(out, ignore_errors=True)

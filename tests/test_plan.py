@@ -94,6 +94,18 @@ def test_editing_a_notebook_s_code_changes_its_file_and_editing_its_prose_only_a
     assert changed(before, files_of(copy)) == expected
 
 
+def test_a_report_s_settings_are_in_its_file_alone_and_there_without_a_section(copy):
+    before = files_of(copy)
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    document["report"]["embeddings"]["runs"] = ["softmax"]
+    (copy / "params.yaml").write_text(yaml.safe_dump(document))
+    edited = files_of(copy, copy / "params.yaml")
+    assert changed(before, edited) == {"reports/embeddings.json"}
+    del document["report"]
+    (copy / "params.yaml").write_text(yaml.safe_dump(document))
+    assert files_of(copy, copy / "params.yaml").keys() == before.keys()
+
+
 def test_a_mistake_in_one_run_leaves_the_old_plan_whole(copy):
     before = files_of(copy)
     text = (ROOT / "params.yaml").read_text().replace("alpha: 6.25", "alhpa: 6.25")
