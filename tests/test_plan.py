@@ -95,8 +95,9 @@ def test_editing_a_notebook_s_code_changes_its_file_and_editing_its_prose_only_a
 
 
 def test_a_report_s_settings_are_in_its_file_alone_and_there_without_a_section(copy):
-    before = files_of(copy)
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    (copy / "params.yaml").write_text(yaml.safe_dump(document))
+    before = files_of(copy, copy / "params.yaml")
     document["report"]["embeddings"]["runs"] = ["softmax"]
     (copy / "params.yaml").write_text(yaml.safe_dump(document))
     edited = files_of(copy, copy / "params.yaml")
