@@ -176,7 +176,7 @@ PARAMS = {
     "corpus": {"name": "tiny", "source": "embedded", "settings": asdict(TINY)},
     "trunk": {"name": "compact_tdnn", "embedding_dim": 16, "channels": 8},
     "train": {
-        "crops": 1200,
+        "crops": 4800,  # some seconds, within which a worker is killed
         "crop_seconds": 0.5,
         "speakers_per_batch": 6,
         "utterances_per_speaker": 2,
