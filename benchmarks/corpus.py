@@ -1,6 +1,6 @@
 """The corpus: how long the embedded one takes to make, how fast crops are read, how hard it is.
 
-    OMP_NUM_THREADS=1 python benchmarks/corpus.py [FOLDER]
+    OMP_NUM_THREADS=1 python -m benchmarks.corpus [FOLDER]
 
 writes corpus.md beside this file. Corpora are kept in FOLDER (by default a temporary one) and made
 again only where they are missing. A busy machine makes everything slower: processor seconds are
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks.measuring import processor
 from studylib.corpus.embedded import SIZES, prepare
 from studylib.corpus.session import PRESETS, apply_session, draw_session
 from studylib.corpus.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
@@ -161,7 +162,7 @@ def main() -> None:
         text = [
             "# The corpus, measured",
             "",
-            f"{platform.machine()}, {os.cpu_count()} cores (load {os.getloadavg()[0]:.1f} at the "
+            f"{processor()}, {os.cpu_count()} cores (load {os.getloadavg()[0]:.1f} at the "
             f"start), Python {platform.python_version()}.",
             "",
             "## Making 350 x 12 + 50 x 10 + 50 x 10 utterances (preset mid)",

@@ -9,7 +9,6 @@ or from millions of independent trials. Counted are the studies whose interval m
 studies whose paired test calls the two equal systems different.
 """
 
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
+from benchmarks.measuring import markdown, processor
 from studylib.bootstrap import Resamples, bootstrap
 from studylib.metrics import equal_error_rate
 from studylib.resampling import (
@@ -331,12 +331,6 @@ def seed_methods(resamples: Resamples, names, generator) -> Iterator:
     yield [c.interval() for c in contrasts], "pooled seed variance"
 
 
-def markdown(rows: list[list[str]]) -> str:
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def percent(shares: dict[str, float]) -> list[str]:
     return [f"{100 * share:.1f}" for share in shares.values()]
 
@@ -382,16 +376,10 @@ def main(n_studies: int, n_seed_studies: int) -> str:
     )
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 REPORT = """# Coverage of the intervals and false alarms of the paired test
 
-Made by `python -m benchmarks.coverage`; {minutes:.1f} minutes of one core's time on a {processor},
+Made by `python -m benchmarks.coverage`; {minutes:.1f} minutes of one core's time on
+{processor},
 numpy {numpy}.
 
 {n} simulated studies a row, {resamples} resamples each. Two systems are equally good; all their

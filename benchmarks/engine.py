@@ -1,6 +1,6 @@
 """The training engine beside a plain loop: its speed and where it goes, its loader, its memory.
 
-    python benchmarks/engine.py [--device cuda] [--trunks NAME ...] [--only SECTION ...]
+    python -m benchmarks.engine [--device cuda] [--trunks NAME ...] [--only SECTION ...]
 
 prints four sections and writes them to engine.md beside this file; one that is not run keeps its
 old text there. On a CPU everything runs on one thread, and times are processor times of the whole
@@ -18,11 +18,12 @@ from pathlib import Path
 import soundfile
 import torch
 import torchaudio
-from engine_memory import growth, memory
-from engine_runs import SPEAKERS, UTTERANCES, loader_and_sampler, settings_of
-from plain_loop import plain_loop
 from torch import Tensor
 
+from benchmarks.engine_memory import growth, memory
+from benchmarks.engine_runs import SPEAKERS, UTTERANCES, loader_and_sampler, settings_of
+from benchmarks.measuring import processor
+from benchmarks.plain_loop import plain_loop
 from studylib.acceleration import set_arithmetic
 from studylib.config import RunSettings
 from studylib.corpus.embedded import EmbeddedSettings, prepare
@@ -31,7 +32,6 @@ from studylib.learner import build_learner
 from studylib.loading import Loader
 from studylib.models import as_waveforms
 from studylib.optimizers import zero_grad
-from studylib.provenance import processor_name
 from studylib.sampling import BatchSampler
 from studylib.step import TrainingStep
 from studylib.trunk_table import count_multiply_adds
@@ -42,6 +42,7 @@ CORPUS = EmbeddedSettings(
     n_train_speakers=40, train_utterances=4, n_dev_speakers=1, dev_utterances=2,
     n_test_speakers=1, test_utterances=2, seconds=8.0,
 )  # fmt: skip
+MEASURED_TRUNKS = ["compact_tdnn", "fast_resnet34"]  # on a CPU: ours, the papers'
 PARTS = ("loader", "features", "trunk", "loss", "optimizer")
 
 
@@ -250,14 +251,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--trunks", nargs="+", choices=TRUNKS)
-    parser.add_argument("--memory-trunk", choices=TRUNKS, default="compact_tdnn")
+    parser.add_argument("--memory-trunks", nargs="+", choices=TRUNKS, default=MEASURED_TRUNKS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, help="steps a repetition; 1 on a CPU, 50 on a GPU")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--only", nargs="+", choices=[name.lower() for name in SECTIONS])
     options = parser.parse_args()
     on_cpu = options.device.type == "cpu"
-    options.trunks = options.trunks or (["compact_tdnn", "fast_resnet34"] if on_cpu else [*TRUNKS])
+    options.trunks = options.trunks or (MEASURED_TRUNKS if on_cpu else [*TRUNKS])
     options.steps = options.steps or (1 if on_cpu else 50)
     torch.set_num_threads(1 if on_cpu else torch.get_num_threads())
     old = sections_of(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
@@ -270,7 +271,7 @@ def main() -> None:
                 lines = section(corpus, folder / "waves", options)
                 old[title] = "\n".join([measured_on(options.device), "", *lines])
     text = "# The training engine, measured\n\n"
-    text += "Written by `python benchmarks/engine.py`. The machine was shared with other programs: "
+    text += "Written by `python -m benchmarks.engine`. The machine was shared with other programs: "
     text += "trust the ratios more than the figures.\n"
     text += "".join(f"\n## {title}\n\n{old[title]}\n" for title in SECTIONS if title in old)
     OUT.write_text(text, encoding="utf-8")
@@ -278,7 +279,7 @@ def main() -> None:
 
 
 def measured_on(device: torch.device) -> str:
-    name = f"{processor_name()}, one thread"
+    name = f"{processor()}, one thread"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     return f"On: {name}; torch {torch.__version__}, torchaudio {torchaudio.__version__}."

@@ -4,23 +4,25 @@
 """
 
 import argparse
-import multiprocessing
+import os
+import resource
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from engine_runs import loader_and_sampler, settings_of
 
+from benchmarks.engine_runs import loader_and_sampler, settings_of
+from benchmarks.measuring import in_own_process, markdown
 from studylib.corpus.reader import SAMPLE_RATE, Corpus, open_corpus
 from studylib.learner import build_learner
 from studylib.step import TrainingStep
 from studylib.training import train
 
 BATCH_SIZES, CHUNK = (200, 800, 3_200, 6_400), 200
+LARGEST_SHARE = 0.8  # of the machine's memory
 GROWTH_STEPS = 10_000
 
 
@@ -59,8 +61,10 @@ def wide_corpus(folder: Path) -> Corpus:
 
 
 def step_memory(connection, device: torch.device, trunk: str, batch: int, chunk: int) -> None:
-    """Send the peak memory of three steps, MiB, and what the process held before them."""
+    """Send the peak memory of two steps in MiB, or None if it is more than there is."""
     torch.set_num_threads(1)
+    limit = int(LARGEST_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # an error, where else all would hang
     keys = {"speakers_per_batch": batch // 2, "chunk_crops": chunk, "crop_seconds": 1.0}
     settings = settings_of(trunk, device, **keys)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,45 +74,46 @@ def step_memory(connection, device: torch.device, trunk: str, batch: int, chunk:
             settings, build_learner(settings, BATCH_SIZES[-1] // 2, 0, device), 0, device
         )
         batches = loader.batches(sampler, range(2), at_once=chunk)
-        before = resident_mib("RssAnon")
-        with Peak() as peak:
-            for samples, labels in batches:
-                step(samples, labels, 0, 0.0)
-        cuda = device.type == "cuda"
-        held = torch.cuda.max_memory_allocated() / 2**20 if cuda else peak.mib
-        connection.send((held, 0.0 if cuda else before))
-
-
-def in_process(function: Callable, *arguments) -> object:
-    """What a function sends from a fresh process."""
-    fresh = multiprocessing.get_context("spawn")
-    ours, theirs = fresh.Pipe()
-    process = fresh.Process(target=function, args=(theirs, *arguments))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
+        try:
+            with Peak() as peak:
+                for samples, labels in batches:
+                    step(samples, labels, 0, 0.0)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            connection.send(None)
+            return
+        on_gpu = device.type == "cuda"
+        connection.send(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak.mib)
 
 
 def memory(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
-    trunk = options.memory_trunk
     lines = [
-        f"{trunk}, N x 2 crops of 1 s, angular prototypical; the highest memory of two steps in a "
-        "fresh process, in MiB, and how much of it the steps added. On a CPU: not backed by files.",
+        "N x 2 crops of 1 s, angular prototypical; the highest memory of two steps in a fresh "
+        "process, in MiB. On a CPU: all that it holds that files do not back, Python and torch "
+        "included.",
         "",
-        f"| batch | plain step | added | in chunks of {CHUNK} | added |",
-        "|---|---|---|---|---|",
     ]
-    for batch in BATCH_SIZES:
-        cells = []
-        for chunk in (0, CHUNK):
-            peak, before = in_process(step_memory, options.device, trunk, batch, chunk)
-            cells.append(f"{peak:,.0f} | {peak - before:,.0f}")
-        lines.append(f"| {batch:,} | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
+    rows = [["trunk", "step", *(f"{batch:,} crops" for batch in BATCH_SIZES), "last / first"]]
+    for trunk in options.memory_trunks:
+        for what, chunk in (("plain", 0), (f"chunks of {CHUNK}", CHUNK)):
+            rows.append([trunk, what, *memory_row(options.device, trunk, chunk)])
+            print(*rows[-1], sep=" | ", flush=True)
+    lines += [markdown(rows), "", "A loss of pairs holds matrices of N x N itself."]
     return lines
+
+
+def memory_row(device: torch.device, trunk: str, chunk: int) -> list[str]:
+    """Peaks against batch size; a plain step that does not fit ends the row."""
+    peaks: list[float] = []
+    for batch in BATCH_SIZES:
+        peak = in_own_process(step_memory, device, trunk, batch, chunk, start="spawn")
+        if peak is None:
+            break
+        peaks.append(peak)
+    missing = len(BATCH_SIZES) - len(peaks)
+    ratio = f"{peaks[-1] / peaks[0]:.2f}" if not missing else ""
+    return [*(f"{peak:,.0f}" for peak in peaks), *["does not fit"] * missing, ratio]
 
 
 def train_and_watch(connection, folder: Path, device: torch.device) -> None:
@@ -132,7 +137,7 @@ def train_and_watch(connection, folder: Path, device: torch.device) -> None:
 
 
 def growth(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
-    seen = in_process(train_and_watch, corpus.folder, options.device)
+    seen = in_own_process(train_and_watch, corpus.folder, options.device, start="spawn")
     first = next(pair for pair in seen if pair[0] >= GROWTH_STEPS // 10)
     last = seen[-1]
     return [

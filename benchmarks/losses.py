@@ -1,6 +1,6 @@
 """Time and memory of one step (forward and backward) of each loss, on one core.
 
-    OMP_NUM_THREADS=1 python benchmarks/losses.py
+    OMP_NUM_THREADS=1 python -m benchmarks.losses
 
 prints a Markdown table and writes it beside this file. Angular prototypical and GE2E are also timed
 in the form that lays every utterance beside every prototype in one tensor, which public code uses:
@@ -10,7 +10,6 @@ thread, kernel included: the wall time on an idle core, and little disturbed by 
 """
 
 import inspect
-import multiprocessing
 import os
 import platform
 import resource
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.measuring import in_own_process, markdown, processor
 from studylib.losses import LOSSES
 
 EMBEDDINGS = (200, 400, 800, 3200)
@@ -122,23 +122,7 @@ def measure(connection, name: str, n_embeddings: int, step: Callable | None) -> 
 
 
 def cell(name: str, n_embeddings: int, step: Callable | None = None) -> tuple[float, int, float]:
-    fork = multiprocessing.get_context("fork")
-    ours, theirs = fork.Pipe()
-    process = fork.Process(target=measure, args=(theirs, name, n_embeddings, step))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return in_own_process(measure, name, n_embeddings, step, start="fork")
 
 
 def shown(seconds: float, peak: int) -> str:
@@ -146,15 +130,15 @@ def shown(seconds: float, peak: int) -> str:
     return f"{time_shown}, {peak / 2**20:.0f} MiB"
 
 
-def table() -> tuple[list[str], list[str]]:
+def table() -> tuple[str, list[str]]:
     rows, ratios = [], []
     for name in LOSSES:
         ours = {size: cell(name, size) for size in EMBEDDINGS}
-        rows.append((f"`{name}`", [shown(*ours[size][:2]) for size in EMBEDDINGS]))
-        print(name, *rows[-1][1], sep=" | ", file=sys.stderr)
+        rows.append([f"`{name}`", *(shown(*ours[size][:2]) for size in EMBEDDINGS)])
+        print(*rows[-1], sep=" | ", file=sys.stderr)
         if name not in BY_PAIRS:
             continue
-        entries = []
+        entries = [f"`{name}`, all pairs in one tensor"]
         for size in EMBEDDINGS:
             if 4 * pair_bytes(name, size) > MEMORY_LIMIT:
                 entries.append(f"not run: {4 * pair_bytes(name, size) / 2**30:.0f} GiB")
@@ -167,18 +151,16 @@ def table() -> tuple[list[str], list[str]]:
                 f"- `{name}`, {size} embeddings: {seconds / ours[size][0]:.0f} times faster than "
                 "with all pairs in one tensor, for the same value."
             )
-        rows.append((f"`{name}`, all pairs in one tensor", entries))
-        print(*rows[-1][1], sep=" | ", file=sys.stderr)
-    lines = ["| loss | " + " | ".join(f"{size} embeddings" for size in EMBEDDINGS) + " |"]
-    lines.append("|---" * (len(EMBEDDINGS) + 1) + "|")
-    lines += ["| " + " | ".join([name, *entries]) + " |" for name, entries in rows]
-    return lines, ratios
+        rows.append(entries)
+        print(*entries, sep=" | ", file=sys.stderr)
+    head = ["loss", *(f"{size} embeddings" for size in EMBEDDINGS)]
+    return markdown([head, *rows]), ratios
 
 
 def main() -> None:
     if os.environ.get("OMP_NUM_THREADS") != "1":
         sys.exit("Set OMP_NUM_THREADS=1: these are figures for one core.")
-    lines, ratios = table()
+    losses, ratios = table()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     text = [
         "# One step of each loss on one core",
@@ -190,9 +172,9 @@ def main() -> None:
         "",
         f"{processor()}, {versions}.",
         "The machine was shared while this ran: trust the ratios more than the milliseconds.",
-        "Written by `OMP_NUM_THREADS=1 python benchmarks/losses.py`.",
+        "Written by `OMP_NUM_THREADS=1 python -m benchmarks.losses`.",
         "",
-        *lines,
+        losses,
         "",
         "Random embeddings lie far apart: exp(-distance) in `prototypical` underflows to denormal",
         "numbers, on which the processor is slow. Without them (`torch.set_flush_denormal(True)`)",

@@ -1,6 +1,6 @@
 """Real corpora: how fast crops are read from each kind of storage, and how fast files are listed.
 
-    OMP_NUM_THREADS=1 python benchmarks/preparation.py [RECORDINGS]
+    OMP_NUM_THREADS=1 python -m benchmarks.preparation [RECORDINGS]
 
 prints its tables and writes them to preparation.md beside this file. RECORDINGS is a folder of
 speakers, each with some recordings (speech compresses, and so decodes, as no made-up sound does);
@@ -10,7 +10,6 @@ seconds stand beside seconds on the clock.
 """
 
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks.measuring import processor
 from studylib.corpus import folder
 from studylib.corpus.audio import decode
 from studylib.corpus.reader import SAMPLE_RATE, Corpus
@@ -32,14 +32,6 @@ NOISE_RECORDINGS, NOISE_SECONDS = 200, 10
 SPEAKERS, SESSIONS, FILES = 1_000, 10, 10  # 100,000 files
 SHORT = SAMPLE_RATE // 2
 WORKERS = 2
-
-
-def processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -164,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tables = [crops_table(Path(scratch), recordings), listing_table(Path(scratch))]
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    head = f"{processor_name()}, {os.cpu_count()} cores{load}."
+    head = f"{processor()}, {os.cpu_count()} cores{load}."
     text = "\n\n".join(["# Real corpora", head, *("\n".join(table) for table in tables)]) + "\n"
     print(text)
     Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.coverage import markdown, processor
+from benchmarks.measuring import markdown, processor
 from studylib import metrics
 from studylib.bootstrap import bootstrap
 from studylib.comparisons import paired_tests

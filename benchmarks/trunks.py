@@ -1,14 +1,12 @@
 """What a training step costs, for each trunk, and what was tried to make it cost less.
 
-python benchmarks/trunks.py prints three tables and writes them to benchmarks/trunks.md. All times
+`python -m benchmarks.trunks` prints three tables and writes them to benchmarks/trunks.md. All times
 are medians over single steps on random 2-s crops, in seconds of processor time on one thread, so
 that other programs on the machine matter less.
 """
 
 import argparse
-import contextlib
 import itertools
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.measuring import processor
 from studylib.features import FEATURES, FFT_SIZE, N_BINS, STEP, WINDOW, LogMel, mel_filters
 from studylib.trunk_table import TWO_SECONDS
 from studylib.trunks import TRUNKS
@@ -37,7 +36,7 @@ def main() -> None:
         "",
         f"{processor()}, shared with other programs; one thread, seconds of processor time; "
         f"PyTorch {torch.__version__}; medians of {options.repeats} steps; written by "
-        "`benchmarks/trunks.py`.",
+        "`python -m benchmarks.trunks`.",
         *table_of_trunks(options.repeats),
         *table_of_features(options.repeats),
         *table_of_variants(options.repeats),
@@ -45,17 +44,6 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     OUT.write_text(text, encoding="utf-8")
     print(text)
-
-
-def processor() -> str:
-    """The processor's name, and what of it matters here."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        facts = dict(line.split(":", 1) for line in lines if ":" in line)
-        facts = {key.strip(): value for key, value in facts.items()}
-        known = [x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in facts["flags"]]
-        return f"{facts['model name'].strip()} ({', '.join(known)})"
-    return platform.processor() or platform.machine()
 
 
 def crops(batch_size: int) -> Tensor:

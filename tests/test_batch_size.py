@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import all_trials
 
 from studylib import figures
 from studylib.batch_size import named_runs, size_tables
@@ -72,16 +73,7 @@ def study(report=None, changes=(), seeds=(0, 1)):
 def root(tmp_path_factory):
     """Made-up results of 12 speakers x 4 utterances, all pairs; normal scores."""
     root, rng = tmp_path_factory.mktemp("study"), np.random.default_rng(0)
-    first, second = np.triu_indices(48, 1)
-    trials = pd.DataFrame(
-        {
-            "first": first,
-            "second": second,
-            "target": first // 4 == second // 4,
-            "first_speaker": (first // 4).astype(str),
-            "second_speaker": (second // 4).astype(str),
-        }
-    )
+    trials = all_trials(12, 4)
     for run, (_, train, distance) in (RUNS | {"logmel_whitened": (None, {}, 0.5)}).items():
         settings = TRAIN | train
         batch = settings["speakers_per_batch"] * settings["utterances_per_speaker"]

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import all_trials
 
 from studylib.config import Params
 from studylib.errors import StudyError
@@ -46,16 +47,7 @@ def params():
 def root(tmp_path, params):
     """Made-up results: 6 speakers x 4 utterances, all pairs, random scores."""
     rng = np.random.default_rng(0)
-    first, second = np.triu_indices(24, 1)
-    trials = pd.DataFrame(
-        {
-            "first": first,
-            "second": second,
-            "target": first // 4 == second // 4,
-            "first_speaker": (first // 4).astype(str),
-            "second_speaker": (second // 4).astype(str),
-        }
-    )
+    trials = all_trials(6, 4)
     named = [(run, seed) for run in RUNS for seed in (0, 1)] + [("logmel_whitened", 0)]
     for index, (run, seed) in enumerate(named):
         folder = tmp_path / "results" / "s" / "evaluate" / f"{run}-{seed}"

@@ -1,0 +1,40 @@
+"""What the benchmarks share: the machine's name, a process for one figure, Markdown tables."""
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from studylib.provenance import processor_name
+
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+def processor() -> str:
+    """The processor's name, and which vector instructions it has."""
+    cpuinfo = Path("/proc/cpuinfo")
+    words = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
+    known = [name for name in INSTRUCTIONS if name in words]
+    return f"{processor_name()} ({', '.join(known)})" if known else processor_name()
+
+
+def in_own_process(function: Callable, *arguments, start: str) -> object:
+    """What `function(connection, *arguments)` sends, so that its memory is its own.
+
+    `start` is "fork", which shares what is loaded, or "spawn", which begins with nothing.
+    """
+    context = multiprocessing.get_context(start)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=function, args=(theirs, *arguments))
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    finally:
+        process.join()
+
+
+def markdown(rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first row is its head."""
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
