@@ -28,9 +28,9 @@ from studylib.resampling import (
     sort_trials,
     trial_speakers,
 )
-from studylib.statistics import cells_of, speaker_variance
+from studylib.statistics import cells_of, speaker_df, speaker_variance
 
-N_STUDIES, N_SEED_STUDIES, N_RESAMPLES = 500, 200, 300
+N_STUDIES, N_SEED_STUDIES, N_RESAMPLES = 2000, 500, 300
 SHARED = 0.5  # correlation of each effect between the two systems
 
 
@@ -209,8 +209,8 @@ def bca(estimate, resampled, without_one) -> np.ndarray:
 
 
 def t_interval(value, speakers, pairs, n_speakers, taken_out) -> np.ndarray:
-    variance, df = speaker_variance(speakers, pairs, n_speakers, taken_out=taken_out)
-    return value + stdtrit(df, np.array([0.025, 0.975])) * np.sqrt(variance)
+    variance = speaker_variance(speakers, pairs, n_speakers, taken_out=taken_out)
+    return value + stdtrit(speaker_df(n_speakers), np.array([0.025, 0.975])) * np.sqrt(variance)
 
 
 def intervals(resamples: Resamples, of_trials, without_one) -> dict[str, np.ndarray]:
@@ -388,10 +388,10 @@ error of a 5 % figure is {error:.1f} %.
 
 - "trials" resamples single trials as if they were independent; all others resample speakers, both
   sides of a non-target trial.
-- "t": estimate +- t x bootstrap standard deviation, with speakers - 1 degrees of freedom, on the
-  scale named.
+- "t": estimate +- t x bootstrap standard deviation, with (speakers - 1) / 2 degrees of freedom, on
+  the scale named.
 - "1 out", "2 out": the bootstrap counts the noise of single pairs of speakers three times; one or
-  two of them are taken out of the variance, which lowers the degrees of freedom.
+  two of them are taken out of the variance.
 
 ## How often a 95 % interval of one system's EER covers the true EER, %
 

@@ -130,7 +130,7 @@ def test_the_noise_of_a_pair_of_speakers_is_counted_once():
             for kind in (resampling.speaker_resamples, resampling.pair_perturbations):
                 weights = next(kind(trials, 300, study)).nontargets
                 means.append(values @ weights / weights.sum(axis=0))
-            variances.append(statistics.speaker_variance(*means, n_speakers, taken_out=2)[0])
+            variances.append(statistics.speaker_variance(*means, n_speakers, taken_out=2))
             plain.append(np.var(means[0]))
         true = 4 * sd_speaker**2 / n_speakers + sd_pair**2 / len(one)
         if sd_speaker:
@@ -140,17 +140,23 @@ def test_the_noise_of_a_pair_of_speakers_is_counted_once():
             assert np.mean(plain) > 2.5 * true
 
 
-def test_a_number_that_no_pair_moves_has_the_degrees_of_freedom_of_its_speakers():
+def test_the_surplus_noise_of_pairs_leaves_the_variance_over_speakers():
     generator = np.random.default_rng(0)
     speakers, still = generator.normal(size=5000), np.zeros(5000)
-    variance, df = statistics.speaker_variance(speakers, still, 40, taken_out=2)
+    variance = statistics.speaker_variance(speakers, still, 40, taken_out=2)
     assert variance == pytest.approx(np.var(speakers, ddof=1) * 40 / 39)
-    assert df == 39
     noise = generator.normal(size=5000) / 5
-    less, lower = statistics.speaker_variance(speakers, noise, 40, taken_out=2)
+    less = statistics.speaker_variance(speakers, noise, 40, taken_out=2)
     assert less == pytest.approx(variance - 2 * 4 / 25, rel=0.05)
-    assert lower == pytest.approx(39 * (less / variance) ** 2)
-    assert statistics.speaker_variance(still, still, 40, taken_out=2) == (0, 39)
+    assert statistics.speaker_variance(still, still, 40, taken_out=2) == 0
+
+
+def test_the_degrees_of_freedom_are_those_of_a_variance_of_numbers_of_kurtosis_5():
+    # A mixture of two normal distributions of variances 1 + c and 1 - c has kurtosis 3 (1 + c^2).
+    generator, n, c = np.random.default_rng(0), 400, np.sqrt(2 / 3)
+    variances = 1 + c * generator.choice([-1, 1], size=(5000, n))
+    found = np.var(np.sqrt(variances) * generator.normal(size=(5000, n)), axis=1, ddof=1)
+    assert 2 / np.var(found) == pytest.approx(statistics.speaker_df(n), rel=0.1)
 
 
 def cells_with(estimates, speaker_sd, seed_sds, n_seeds, n_speakers=41):
@@ -181,16 +187,16 @@ def test_speaker_variance_and_seed_variance_are_told_apart_and_add_up():
     assert difference.sd == pytest.approx(np.hypot(difference.speaker_sd, difference.seed_sd))
     variances = np.array([difference.speaker_sd, difference.seed_sd]) ** 2
     assert difference.df == pytest.approx(
-        variances.sum() ** 2 / (variances[0] ** 2 / 40 + variances[1] ** 2 / 4)
+        variances.sum() ** 2 / (variances[0] ** 2 / 20 + variances[1] ** 2 / 4)
     )
 
 
 def test_without_repeated_seeds_the_interval_is_that_of_the_speakers_alone():
     single = cells_with([-2.0], 0.1, [np.nan], [1]).contrast({"a": 1.0})
     assert np.isnan(single.seed_sd)
-    assert single.df == 40
+    assert single.df == 20
     low, high = single.interval()
-    reach = stats.t.ppf(0.975, 40) * single.speaker_sd
+    reach = stats.t.ppf(0.975, 20) * single.speaker_sd
     assert (low, high) == pytest.approx((-2.0 - reach, -2.0 + reach))
 
 
