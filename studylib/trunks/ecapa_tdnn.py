@@ -60,7 +60,8 @@ class SERes2Block(nn.Module):
         self.se = SqueezeExcitation(channels, bottleneck=128)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.se(self.last(self.res2(self.first(x))))
+        y = self.last(self.res2(self.first(x)))
+        return torch.addcmul(x, y, self.se(y))
 
 
 class Res2(nn.Module):

@@ -1,5 +1,6 @@
 """The squeeze-excitation residual blocks that Thin and Fast ResNet-34 share."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,8 +29,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn1(F.relu(self.conv1(x), inplace=True))
-        y = self.se(self.bn2(self.conv2(y)))
-        return F.relu(y + self.shortcut(x), inplace=True)
+        y = self.bn2(self.conv2(y))
+        gated_sum = torch.addcmul(self.shortcut(x), y, self.se(y))  # in one pass
+        return F.relu(gated_sum, inplace=True)
 
 
 def stage(in_channels: int, channels: int, *, blocks: int, stride: int) -> nn.Sequential:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by a gate in (0, 1) computed from the means of all channels.
+    """A gate in (0, 1) for each channel, computed from the means of all channels.
 
     Parameters
     ----------
@@ -21,6 +21,7 @@ class SqueezeExcitation(nn.Module):
         self.up = nn.Linear(bottleneck, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The gates (B, channels, 1, ...) of an input (B, channels, ...), to multiply it by."""
         rest = tuple(range(2, x.ndim))
-        gate = self.up(F.relu(self.down(x.mean(rest)))).sigmoid()
-        return x * gate[(...,) + (None,) * len(rest)]
+        means = x.sum(rest) / x[0, 0].numel()  # a mean's gradient would fill a tensor of x's size
+        return self.up(F.relu(self.down(means))).sigmoid()[(...,) + (None,) * len(rest)]
