@@ -118,6 +118,9 @@ def speakers_needed(
 def choose_settings(development: pd.DataFrame) -> pd.DataFrame:
     """Pick each loss's best setting by its mean EER on development speakers.
 
+    The best of twelve settings is better by luck alone than the best of four, so `verdicts`
+    compares losses only where as many were tried of each.
+
     Parameters
     ----------
     development : DataFrame
@@ -132,8 +135,8 @@ def choose_settings(development: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     StudyError
-        A missing column, a list other than development, or budgets that differ: every loss must
-        have tried as many settings, with as many seeds each, on as many crops.
+        A missing column, a list other than development, or settings tried unequally: each needs as
+        many seeds, on as many crops.
     """
     needed = ["loss", "setting", "seed", "crops", "trials", "eer"]
     if missing := [column for column in needed if column not in development]:
@@ -147,15 +150,12 @@ def choose_settings(development: pd.DataFrame) -> pd.DataFrame:
     if development.duplicated(["loss", "setting", "seed"]).any():
         raise StudyError("A run occurs twice in the table of development results.")
     runs = development.groupby(["loss", "setting"], sort=True)
-    per_setting = runs.agg(eer=("eer", "mean"), seeds=("seed", "nunique"), crops=("crops", "sum"))
-    budgets = per_setting.groupby("loss").agg(
-        settings=("eer", "size"), seeds=("seeds", "sum"), crops=("crops", "sum")
-    )
-    if len(budgets.drop_duplicates()) > 1 or per_setting["seeds"].nunique() > 1:
+    settings = runs.agg(eer=("eer", "mean"), seeds=("seed", "nunique"), crops=("crops", "sum"))
+    if len(settings[["seeds", "crops"]].drop_duplicates()) > 1:
         told = "; ".join(
-            f"{loss} {row.settings} settings, {row.seeds} runs, {row.crops:,} crops"
-            for loss, row in budgets.iterrows()
+            f"{row.Index[1]} {row.seeds} runs, {row.crops:,} crops" for row in settings.itertuples()
         )
         raise StudyError(f"The tuning budgets differ, so no setting is chosen: {told}.")
-    best = per_setting.reset_index().sort_values("eer", kind="stable").groupby("loss").first()
-    return best[["setting", "eer"]].assign(tried=budgets["settings"])
+    settings = settings.reset_index().sort_values("eer", kind="stable")
+    best = settings.groupby("loss")[["setting", "eer"]].first()
+    return best.assign(tried=settings["loss"].value_counts())

@@ -12,7 +12,13 @@ import pandas as pd
 
 from studylib.statistics import Cells, Contrast
 
-NOT_SETTINGS = ("cell", "seed", "crops", "chosen")  # columns that do not tell settings apart
+NOT_SETTINGS = (
+    "cell",
+    "seed",
+    "crops",
+    "chosen",
+    "tried",
+)  # columns that do not tell settings apart
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class Study:
     Attributes
     ----------
     settings : DataFrame
-        One row a cell (index): loss, crops, chosen and whatever else tells settings apart.
+        One row a cell (index): loss, crops, chosen, tried (settings that it was chosen from) and
+        whatever else tells settings apart.
     cells : Cells
         Named by the index of `settings`.
     other_lists : list name -> Cells
@@ -88,6 +95,20 @@ class Study:
             rows = rows[rows["chosen"]]
         return rows.index[0] if len(rows) == 1 else None
 
+    def stand_ins(self, losses: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+        """The cell of each loss; and what is missing: a cell, or as many settings tried of each."""
+        names = {loss: self.chosen(loss) for loss in losses}
+        missing = [f"one chosen setting of {loss}" for loss, name in names.items() if name is None]
+        tried = {loss: self.tried(name) for loss, name in names.items() if name is not None}
+        if len(set(tried.values())) > 1:
+            told = ", ".join(f"{loss} {number}" for loss, number in tried.items())
+            missing.append(f"as many settings tried of each loss ({told})")
+        return names, missing
+
+    def tried(self, name: str) -> int:
+        """From how many settings a cell was chosen."""
+        return int(self.settings.loc[name, "tried"])
+
     def varying(self, loss: str, columns: Sequence[str]) -> pd.DataFrame:
         """The largest set of a loss's cells that differ in nothing but `columns`."""
         rows = self.of_loss(loss)
@@ -103,9 +124,8 @@ Answer = tuple[list[Test], list[str]]  # the tests that can be made, and what is
 
 
 def better(study: Study, *, losses: Sequence[str], than: Sequence[str]) -> Answer:
-    """Each of `losses` has a lower error rate than each of `than`."""
-    names = {loss: study.chosen(loss) for loss in (*losses, *than)}
-    missing = [f"one chosen setting of {loss}" for loss, name in names.items() if name is None]
+    """Each of `losses` has a lower error rate than each of `than`, of which as many were tried."""
+    names, missing = study.stand_ins((*losses, *than))
     tests = [
         Test(
             f"{loss} against {other}",
@@ -114,7 +134,7 @@ def better(study: Study, *, losses: Sequence[str], than: Sequence[str]) -> Answe
         )
         for loss in losses
         for other in than
-        if names[loss] and names[other]
+        if names[loss] and names[other] and study.tried(names[loss]) == study.tried(names[other])
     ]
     return tests, missing
 
@@ -191,8 +211,7 @@ def gain(study: Study, *, of: str, helps: Sequence[str], not_helps: Sequence[str
 
 def degrades_less(study: Study, *, loss: str, than: Sequence[str]) -> Answer:
     """From the main list to a harder one the loss's error rate rises less than the others' do."""
-    names = {each: study.chosen(each) for each in (loss, *than)}
-    missing = [f"one chosen setting of {each}" for each, name in names.items() if name is None]
+    names, missing = study.stand_ins((loss, *than))
     if not study.other_lists:
         missing.append("a harder trial list of the same speakers")
     if missing:

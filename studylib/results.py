@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.bootstrap import Resamples, bootstrap
+from studylib.comparisons import choose_settings
 from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.parquet import read_parquet
@@ -171,18 +172,35 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
     columns += [name for name in ("margin", "scale") if name in trained]
     judged = trained[columns].assign(cell=trained["run"])
-    return judged.assign(chosen=judged["cell"].isin(_chosen(trained)))
+    chosen = chosen_settings(trained)
+    return judged.assign(
+        chosen=judged["cell"].isin(chosen["setting"]),
+        tried=judged["cell"].map(chosen.set_index("setting")["tried"]).fillna(1).astype(int),
+    )
 
 
-def _chosen(trained: pd.DataFrame) -> set[str]:
-    chosen = set()
-    for loss, rows in trained.groupby("loss"):
-        named = rows["run"] == loss
-        if named.any() or "eer_dev" not in rows:
-            chosen.add(loss)
-        else:
-            chosen.add(rows.groupby("run")["eer_dev"].mean().idxmin())
-    return chosen
+def chosen_settings(trained: pd.DataFrame) -> pd.DataFrame:
+    """The setting that stands for each loss on each trunk.
+
+    The run that bears the loss's name stands for it untuned (tried 1), and so does its only run.
+    A loss of several settings is left out where nothing was scored on development trials.
+
+    Returns
+    -------
+    DataFrame
+        Columns trunk, loss, setting, tried (from how many), eer (on development trials, if tuned).
+    """
+    of_loss = trained.groupby(["trunk", "loss"])["run"]
+    untuned = (trained["run"] == trained["loss"]) | (of_loss.transform("nunique") == 1)
+    by_name = trained[untuned].groupby(["trunk", "loss"])["run"].first()
+    parts = [by_name.rename("setting").reset_index().assign(tried=1)]
+    known = pd.MultiIndex.from_frame(trained[["trunk", "loss"]]).isin(by_name.index)
+    if "eer_dev" in trained:
+        tuned = trained[~known].assign(trials="dev")
+        tuned = tuned.assign(setting=tuned["run"], eer=tuned["eer_dev"])
+        for trunk, of_trunk in tuned.groupby("trunk"):
+            parts.append(choose_settings(of_trunk).reset_index().assign(trunk=trunk))
+    return pd.concat(parts, ignore_index=True)
 
 
 def settings_grid(runs: pd.DataFrame) -> pd.DataFrame:

@@ -133,8 +133,8 @@ def verdicts(
     runs : DataFrame
         One row a training run (index: its name in `resamples`). Columns cell (runs of one cell
         differ in their seed alone), loss, seed; and, as far as they apply, crops (seen in
-        training), chosen (bool: the loss's setting chosen on development speakers), margin, scale,
-        utterances_per_speaker, batch, trunk, backend.
+        training), chosen (bool: the loss's setting chosen on development speakers), tried (from how
+        many, 1 unless given), margin, scale, utterances_per_speaker, batch, trunk, backend.
     resamples : trial list -> Resamples
         The first list decides; others, of the same speakers and seed, are the harder lists of A2.
     trunk : str, optional
@@ -213,7 +213,10 @@ def _study(runs, resamples: Mapping[str, Resamples], trunk: str | None, margin: 
             raise StudyError(f"The table of runs lacks the column {column}.")
     if not resamples or not 0 < margin < 1:
         raise StudyError("Verdicts need a resampled trial list and a margin between 0 and 1.")
-    runs = runs.assign(chosen=runs["chosen"].astype(bool) if "chosen" in runs else False)
+    runs = runs.assign(
+        chosen=runs["chosen"].astype(bool) if "chosen" in runs else False,
+        tried=runs.get("tried", 1),
+    )
     if "crops" in runs:
         runs = runs[runs["crops"] > 0]  # an untrained network stands for no loss
     constant = runs.drop(columns="seed").groupby("cell", sort=False)

@@ -105,6 +105,8 @@ def test_a_loss_is_represented_by_its_best_setting_on_development_speakers(root,
     judged = runs_to_judge(collect_runs(root, params))
     chosen = judged[judged["chosen"]]
     assert set(chosen["cell"]) == {"triplet", "am_m0.2_s30"}  # the made-up dev EERs fall by row
+    assert set(chosen[chosen["loss"] == "am_softmax"]["tried"]) == {4}
+    assert set(chosen[chosen["loss"] == "triplet"]["tried"]) == {1}
     assert "untrained" not in set(judged["cell"])
 
 

@@ -326,9 +326,14 @@ def test_the_setting_with_the_lowest_mean_development_eer_is_chosen_for_each_los
     assert chosen["tried"].tolist() == [2, 2]
 
 
+def test_how_many_settings_were_tried_is_told_for_each_loss():
+    chosen = comparisons.choose_settings(development().iloc[:-2])
+    assert chosen["tried"].to_dict() == {"am": 2, "triplet": 1}
+
+
 def test_unequal_budgets_test_lists_and_incomplete_tables_are_refused():
     table = development()
-    for unequal in (table.iloc[:-1], table.iloc[:-2], table.assign(crops=[1000] * 7 + [2000])):
+    for unequal in (table.iloc[:-1], table.assign(crops=[1000] * 7 + [2000])):
         with pytest.raises(StudyError, match="budgets differ"):
             comparisons.choose_settings(unequal)
     with pytest.raises(StudyError, match="development trials"):

@@ -132,6 +132,21 @@ def test_a1_compares_aam_with_paper_as_losses():
     assert ask("A1", losses(**rates | {"coco": 0.06}))["verdict"] == "contradicted"
 
 
+def test_losses_are_not_compared_where_more_settings_were_tried_of_one():
+    cells = losses(ge2e=0.08, prototypical=0.085, triplet=0.10)
+    tuned = [cell | {"tried": 4 if cell["loss"] == "triplet" else 1} for cell in cells]
+    row = ask("B3", tuned)
+    assert row["verdict"] == "not tested here"
+    told = "as many settings tried of each loss (ge2e 1, prototypical 1, triplet 4)"
+    assert (row["missing"], row["evidence"]) == (told, "")
+    worse = losses(ge2e=0.12, prototypical=0.12, triplet=0.10)
+    worse = [cell | {"tried": 4 if cell["loss"] == "ge2e" else 1} for cell in worse]
+    refuted = ask("B3", worse)  # by the pair that was tuned alike
+    assert refuted["verdict"] == "contradicted"
+    assert "ge2e against" not in refuted["evidence"]
+    assert ask("B3", [cell | {"tried": 4} for cell in cells])["verdict"] == "supported"
+
+
 def test_several_settings_of_a_loss_need_one_chosen_on_development_speakers():
     cells = losses(ge2e=0.08, prototypical=0.08) + [
         {"cell": f"triplet-{m}", "loss": "triplet", "margin": m, "rate": rate}
