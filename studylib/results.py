@@ -214,6 +214,31 @@ def settings_grid(runs: pd.DataFrame) -> pd.DataFrame:
     return cells.groupby(["loss", "margin", "scale"], as_index=False, sort=True)["eer"].mean()
 
 
+def by_utterances(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Error rates of the losses that were run with several utterances of each speaker in a batch.
+
+    Batches hold equally many crops, or their size would be compared as well.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `collect_runs`.
+    table : DataFrame
+        From `comparisons.error_table`, by run.
+
+    Returns
+    -------
+    DataFrame
+        By loss and M: columns run, loss, size (M), rate, low, high.
+    """
+    facts = runs[runs["loss"].notna()].drop_duplicates("run").set_index("run")
+    alike = facts.groupby(["trunk", "loss", "batch", "crops"], dropna=False)
+    several = facts[alike["utterances_per_speaker"].transform("nunique") > 1]
+    rows = several.rename(columns={"utterances_per_speaker": "size"})[["loss", "size"]]
+    rows = rows.astype({"size": int}).join(table[["rate", "low", "high"]])
+    return rows.rename_axis("run").reset_index().sort_values(["loss", "size"], ignore_index=True)
+
+
 def study_manifest(root: Path, params: Params, runs: pd.DataFrame) -> dict:
     """The settings of the study and, for each trained run, where and when it was made.
 

@@ -226,4 +226,9 @@ def test_each_comparison_has_a_panel_with_its_sizes_and_a_loss_one_mark(root):
     assert len(one.axes) == 1
     speakers = figures.eer_by_speakers(rates, runs, list_name="test")
     assert [label.get_text() for label in speakers.axes[0].get_xticklabels()] == ["30", "200"]
+    utterances = rates[:4].assign(size=[2, 5, 2, 5])
+    figure = figures.eer_by_utterances(utterances, runs, list_name="test")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2", "5"]
+    drawn = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert len(drawn) == utterances["loss"].nunique()
     matplotlib.pyplot.close("all")

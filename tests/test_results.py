@@ -11,6 +11,7 @@ from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.results import (
     backend_table,
+    by_utterances,
     cells_by_run,
     collect_runs,
     collect_scores,
@@ -147,3 +148,23 @@ def test_back_ends_stand_side_by_side_as_means_over_seeds(root, params):
     assert triplet[["eer_cosine", "cllr"]].tolist() == pytest.approx([0.5, 0.3])
     assert np.isnan(table.loc["untrained", "eer_plda"])  # plain, as written before back-ends
     assert table.loc["untrained", "eer_cosine"] == pytest.approx(0.115)
+
+
+def test_utterances_of_a_speaker_are_compared_in_batches_of_one_size():
+    facts = [
+        ("ge2e", 120, 2),
+        ("ge2e", 120, 5),
+        ("ge2e", 128, 4),
+        ("triplet", 120, 2),
+        (None, 0, 1),
+    ]
+    runs = pd.DataFrame(facts, columns=["loss", "batch", "utterances_per_speaker"])
+    runs = runs.assign(run=list("abcde"), trunk="t", crops=1000)
+    runs = pd.concat([runs, runs])  # two seeds
+    table = pd.DataFrame({"rate": 0.1, "low": 0.08, "high": 0.12}, index=list("eabcd"))
+    table.loc["b", "rate"] = 0.11
+    rows = by_utterances(runs, table)
+    assert rows[["run", "loss", "size", "rate"]].to_numpy().tolist() == [
+        ["a", "ge2e", 2, 0.1],
+        ["b", "ge2e", 5, 0.11],
+    ]

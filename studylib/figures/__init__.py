@@ -1,6 +1,6 @@
 """Frames -> figures. Nothing is computed here that a table would not show; nothing is saved."""
 
-from studylib.figures.batch_size import eer_by_batch, eer_by_speakers
+from studylib.figures.batch_size import eer_by_batch, eer_by_speakers, eer_by_utterances
 from studylib.figures.corpus import sessions, spectrograms, voices
 from studylib.figures.embeddings import cosine_histograms, geometry_planes, speaker_maps
 from studylib.figures.results import (
@@ -21,6 +21,7 @@ __all__ = [
     "eer_by_batch",
     "eer_by_multiply_adds",
     "eer_by_speakers",
+    "eer_by_utterances",
     "eer_with_intervals",
     "from_easy_to_hard",
     "geometry_planes",

@@ -1,4 +1,4 @@
-"""Figures of size: the error rate against batch size and against the number of speakers."""
+"""Figures of size: the error rate against batch size, utterances a speaker, and speakers."""
 
 from collections.abc import Sequence
 
@@ -62,15 +62,37 @@ def eer_by_batch(rates: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) ->
 def eer_by_speakers(rates: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
     """EER against the number of training speakers, one line a loss. Frames as `eer_by_batch`."""
     rows = rates[rates["comparison"] == "training_speakers"]
+    title = "Speakers to learn from, at equal crops seen"
+    return _one_panel(rows, seeds, _marks(rates), list_name, title, "training speakers")
+
+
+def eer_by_utterances(rates: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
+    """EER against M, the utterances of each speaker in a batch, one line a loss.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        Columns loss, run, size (M), rate, low, high, as in `results.by_utterances`.
+    seeds, list_name
+        As in `eer_by_batch`.
+    """
+    title = "Utterances of each speaker in a batch of equal size"
+    return _one_panel(rates, seeds, _marks(rates), list_name, title, "utterances of each speaker")
+
+
+def _one_panel(
+    rows: pd.DataFrame,
+    seeds: pd.DataFrame,
+    marks: dict[str, str],
+    list_name: str,
+    title: str,
+    xlabel: str,
+) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    _lines(axes, rows, seeds, _marks(rates), rows["size"])
+    _lines(axes, rows, seeds, marks, rows["size"])
     sizes = sorted(rows["size"].unique())
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.set(
-        title="Speakers to learn from, at equal crops seen",
-        xlabel="training speakers, logarithmic",
-        ylabel=_ylabel(list_name, seeds),
-    )
+    axes.set(title=title, xlabel=f"{xlabel}, logarithmic", ylabel=_ylabel(list_name, seeds))
     _legend([axes])
     return figure
 
