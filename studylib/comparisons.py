@@ -153,7 +153,8 @@ def choose_settings(development: pd.DataFrame) -> pd.DataFrame:
     settings = runs.agg(eer=("eer", "mean"), seeds=("seed", "nunique"), crops=("crops", "sum"))
     if len(settings[["seeds", "crops"]].drop_duplicates()) > 1:
         told = "; ".join(
-            f"{row.Index[1]} {row.seeds} runs, {row.crops:,} crops" for row in settings.itertuples()
+            f"{row.Index[1]} {row.seeds} runs, {row.crops:,.0f} crops"
+            for row in settings.itertuples()
         )
         raise StudyError(f"The tuning budgets differ, so no setting is chosen: {told}.")
     settings = settings.reset_index().sort_values("eer", kind="stable")

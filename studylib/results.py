@@ -169,18 +169,22 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
     columns += ["training_speakers", "backend"]
-    trained = runs[runs["loss"].notna() & ~runs["run"].isin(without)]
-    columns += [name for name in ("margin", "scale") if name in trained]
+    columns += [name for name in ("margin", "scale") if name in runs]
+    trained = _trained(runs, without)
     judged = trained[columns].assign(cell=trained["run"])
-    chosen = chosen_settings(trained)
+    chosen = chosen_settings(runs, without)
     return judged.assign(
         chosen=judged["cell"].isin(chosen["setting"]),
         tried=judged["cell"].map(chosen.set_index("setting")["tried"]).fillna(1).astype(int),
     )
 
 
-def chosen_settings(trained: pd.DataFrame) -> pd.DataFrame:
-    """The setting that stands for each loss on each trunk.
+def _trained(runs: pd.DataFrame, without: Collection[str]) -> pd.DataFrame:
+    return runs[runs["loss"].notna() & ~runs["run"].isin(without)]
+
+
+def chosen_settings(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
+    """The setting that stands for each loss on each trunk, of the runs not named in `without`.
 
     The run that bears the loss's name stands for it untuned (tried 1), and so does its only run.
     A loss of several settings is left out where nothing was scored on development trials.
@@ -190,6 +194,7 @@ def chosen_settings(trained: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns trunk, loss, setting, tried (from how many), eer (on development trials, if tuned).
     """
+    trained = _trained(runs, without)
     of_loss = trained.groupby(["trunk", "loss"])["run"]
     untuned = (trained["run"] == trained["loss"]) | (of_loss.transform("nunique") == 1)
     by_name = trained[untuned].groupby(["trunk", "loss"])["run"].first()
