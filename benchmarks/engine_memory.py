@@ -4,15 +4,18 @@
 """
 
 import argparse
+import itertools
 import os
 import resource
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine_runs import loader_and_sampler, settings_of
 from benchmarks.measuring import in_own_process, markdown
@@ -22,6 +25,7 @@ from studylib.step import TrainingStep
 from studylib.training import train
 
 BATCH_SIZES, CHUNK = (200, 800, 3_200, 6_400), 200
+MIB = 2**20
 LARGEST_SHARE = 0.8  # of the machine's memory
 GROWTH_STEPS = 10_000
 
@@ -61,7 +65,10 @@ def wide_corpus(folder: Path) -> Corpus:
 
 
 def step_memory(connection, device: torch.device, trunk: str, batch: int, chunk: int) -> None:
-    """Send the peak memory of two steps in MiB, or None if it is more than there is."""
+    """Send two peaks in MiB: what the process holds in a first step, and the tensors of a second.
+
+    Or None, if that is more than there is.
+    """
     torch.set_num_threads(1)
     limit = int(LARGEST_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # an error, where else all would hang
@@ -70,50 +77,70 @@ def step_memory(connection, device: torch.device, trunk: str, batch: int, chunk:
     with tempfile.TemporaryDirectory() as folder:
         corpus = wide_corpus(Path(folder))
         loader, sampler = loader_and_sampler(settings, corpus, device)
-        step = TrainingStep(
-            settings, build_learner(settings, BATCH_SIZES[-1] // 2, 0, device), 0, device
-        )
+        learner = build_learner(settings, BATCH_SIZES[-1] // 2, 0, device)
+        step = TrainingStep(settings, learner, 0, device)
         batches = loader.batches(sampler, range(2), at_once=chunk)
         try:
             with Peak() as peak:
-                for samples, labels in batches:
-                    step(samples, labels, 0, 0.0)
+                step(*next(batches), 0, 0.0)
+            held = torch.cuda.max_memory_reserved() / MIB if device.type == "cuda" else peak.mib
+            connection.send((held, tensors_of(lambda: step(*next(batches), 1, 0.0), device)))
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
             connection.send(None)
-            return
-        on_gpu = device.type == "cuda"
-        connection.send(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak.mib)
+
+
+def tensors_of(job: Callable[[], object], device: torch.device) -> float:
+    """The most that the tensors made by a job, and alive at once, take up in MiB."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        job()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        job()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(sizes)) / MIB
 
 
 def memory(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
-    lines = [
-        "N x 2 crops of 1 s, angular prototypical; the highest memory of two steps in a fresh "
-        "process, in MiB. On a CPU: all that it holds that files do not back, Python and torch "
-        "included.",
-        "",
-    ]
-    rows = [["trunk", "step", *(f"{batch:,} crops" for batch in BATCH_SIZES), "last / first"]]
+    rows = [["trunk", "step", "MiB of", *(f"{n:,} crops" for n in BATCH_SIZES), "last / first"]]
     for trunk in options.memory_trunks:
         for what, chunk in (("plain", 0), (f"chunks of {CHUNK}", CHUNK)):
-            rows.append([trunk, what, *memory_row(options.device, trunk, chunk)])
-            print(*rows[-1], sep=" | ", flush=True)
-    lines += [markdown(rows), "", "A loss of pairs holds matrices of N x N itself."]
-    return lines
+            for kind, cells in memory_rows(options.device, trunk, chunk).items():
+                rows.append([trunk, what, kind, *cells])
+                print(*rows[-1], sep=" | ", flush=True)
+    return [
+        "N x 2 crops of 1 s, angular prototypical, the peak of one step in a fresh process: the "
+        "tensors that the step makes and that live at once, and all that the process holds (on a "
+        "CPU what files do not back: Python, torch, and what the allocator keeps in stock).",
+        "",
+        markdown(rows),
+        "",
+        "What grows with chunks too is the loss itself (matrices of N x N) and the embeddings.",
+    ]
 
 
-def memory_row(device: torch.device, trunk: str, chunk: int) -> list[str]:
+def memory_rows(device: torch.device, trunk: str, chunk: int) -> dict[str, list[str]]:
     """Peaks against batch size; a plain step that does not fit ends the row."""
-    peaks: list[float] = []
+    peaks: list[tuple[float, float]] = []
     for batch in BATCH_SIZES:
         peak = in_own_process(step_memory, device, trunk, batch, chunk, start="spawn")
         if peak is None:
             break
         peaks.append(peak)
     missing = len(BATCH_SIZES) - len(peaks)
-    ratio = f"{peaks[-1] / peaks[0]:.2f}" if not missing else ""
-    return [*(f"{peak:,.0f}" for peak in peaks), *["does not fit"] * missing, ratio]
+    held, tensors = zip(*peaks, strict=True)
+    return {
+        kind: [
+            *(f"{peak:,.0f}" for peak in each),
+            *["does not fit"] * missing,
+            "" if missing else f"{each[-1] / each[0]:.2f}",
+        ]
+        for kind, each in (("tensors", tensors), ("process", held))
+    }
 
 
 def train_and_watch(connection, folder: Path, device: torch.device) -> None:
