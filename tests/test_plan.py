@@ -11,6 +11,7 @@ import yaml
 from studylib import plan
 from studylib.config import read_params
 from studylib.errors import StudyError
+from studylib.provenance import imported_files
 
 ROOT = Path(__file__).parent.parent
 
@@ -138,3 +139,26 @@ def test_initial_weights_are_part_of_their_runs_and_must_be_there(copy, monkeypa
     before = files_of(copy, copy / "params.yaml")
     (copy / "start.safetensors").write_bytes(b"others")
     assert changed(before, files_of(copy, copy / "params.yaml")) == {"train/triplet.json"}
+
+
+# What computes or draws the numbers of a report; other modules read, check, and name things.
+DECIDES = {
+    "batch_size", "bootstrap", "comparisons", "embeddings", "geometry", "metrics", "questions",
+    "resampling", "results", "robustness", "scoring", "statistics", "survival", "trunk_table",
+    "verdicts",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["losses", "batch_size", "embeddings", "robustness"])
+def test_a_report_depends_on_every_module_that_decides_what_it_shows(name, tmp_path):
+    code = "\n".join(
+        cell.source
+        for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+        if cell.cell_type == "code"
+    )
+    (tmp_path / "code.py").write_text(code)
+    imported = imported_files(tmp_path / "code.py", ROOT / "studylib")
+    needed = {path.stem for path in imported if path.parent.name == "studylib"} & DECIDES
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]
+    deps = {Path(dep).stem for dep in stage["deps"] if dep.startswith("studylib/")}
+    assert needed <= deps
