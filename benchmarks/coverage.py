@@ -1,7 +1,7 @@
 """Do 95 % intervals cover 95 %? Simulated studies with known error rates decide between methods.
 
 Run `python -m benchmarks.coverage` in the project's folder; it writes benchmarks/coverage.md. One
-core, a few minutes.
+core, a quarter of an hour.
 
 Every simulated study draws new speakers, utterances and scores for two systems that are equally
 good and whose effects are correlated by one half. The true equal error rate is known in closed form
@@ -9,8 +9,7 @@ or from millions of independent trials. Counted are the studies whose interval m
 studies whose paired test calls the two equal systems different.
 """
 
-import sys
-import time
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
-from benchmarks.measuring import markdown, processor
+from benchmarks.measuring import markdown, processor, write_sections
 from studylib.bootstrap import Resamples, bootstrap
 from studylib.metrics import equal_error_rate
 from studylib.resampling import (
@@ -319,7 +318,7 @@ def seed_methods(resamples: Resamples, names, generator) -> Iterator:
     ]
     both = np.quantile(np.stack([logs[0], logs[0] - logs[1]]), [0.025, 0.975], axis=1)
     yield both.T, "seeds and speakers resampled, percentile"
-    own = cells.seed_sds[:2] ** 2 / 3
+    own, pooled = cells.seed_sds[:2] ** 2 / 3, np.mean(cells.seed_sds**2) / 3
     yield (
         [
             contrasts[0].value + reach(contrasts[0], own[0], 2),
@@ -328,15 +327,17 @@ def seed_methods(resamples: Resamples, names, generator) -> Iterator:
         ],
         "own seed variance",
     )
-    yield [c.interval() for c in contrasts], "pooled seed variance"
+    yield [c.value + reach(c, k * pooled, 8) for k, c in enumerate(contrasts, 1)], "pooled"
+    yield [c.interval() for c in contrasts], "pooled, speakers' share out"
 
 
 def percent(shares: dict[str, float]) -> list[str]:
     return [f"{100 * share:.1f}" for share in shares.values()]
 
 
-def main(n_studies: int, n_seed_studies: int) -> str:
-    started, single, paired = time.process_time(), [], []
+def of_speakers(n_studies: int) -> dict[str, str]:
+    """The sections of intervals and of false alarms."""
+    single, paired = [], []
     for setup in SETUPS:
         truth, covered, alarms = simulate(setup, n_studies)
         single = single or [["simulated studies", "true EER %", *covered]]
@@ -344,47 +345,51 @@ def main(n_studies: int, n_seed_studies: int) -> str:
         single.append([setup.what, f"{100 * truth:.2f}", *percent(covered)])
         paired.append([setup.what, *percent(alarms)])
         print(setup.what, percent(covered), percent(alarms), flush=True)
-    seeds = []
+    about = (
+        f"{n_studies:,} simulated studies a row, standard error of 5 %: {error(n_studies):.1f} %."
+    )
+    return {
+        INTERVALS: f'{about} `studylib.statistics` uses "log t, 1 out".\n\n{markdown(single)}',
+        ALARMS: f'{about} `studylib.statistics` uses "log t, 2 out".\n\n{markdown(paired)}',
+    }
+
+
+def of_seeds(n_studies: int) -> dict[str, str]:
+    rows = []
     sizes = 0.08, 0.12, 0.06  # in units of the score
     for what, sds in (
+        ("none", [0.0] * 4),
         ("same for all cells", [sizes[0]] * 4),
         ("twice as large in a and b", np.repeat(sizes[1:], 2)),
     ):
-        covered, alarms = simulate_seeds(sds, n_seed_studies)
-        seeds = seeds or [["seed variance", "asked", *covered]]
-        seeds.append([what, "interval of a covers", *percent(covered)])
-        seeds.append([what, "a differs from b", *percent(alarms)])
+        covered, alarms = simulate_seeds(sds, n_studies)
+        rows = rows or [["seed variance", "asked", *covered]]
+        rows.append([what, "interval of a covers", *percent(covered)])
+        rows.append([what, "a differs from b", *percent(alarms)])
         print(what, percent(covered), percent(alarms), flush=True)
     same, large, small = (
         100 * np.log(SETUPS[0].true_eer(-sd) / SETUPS[0].true_eer()) for sd in sizes
     )
-    return REPORT.format(
-        same=same,
-        large=large,
-        small=small,
-        n=n_studies,
-        n_seed=n_seed_studies,
-        resamples=N_RESAMPLES,
-        error=100 * np.sqrt(0.05 * 0.95 / n_studies),
-        seed_error=100 * np.sqrt(0.05 * 0.95 / n_seed_studies),
-        single=markdown(single),
-        paired=markdown(paired),
-        seeds=markdown(seeds),
-        minutes=(time.process_time() - started) / 60,
-        processor=processor(),
-        numpy=np.__version__,
+    about = ABOUT_SEEDS.format(
+        n=n_studies, error=error(n_studies), same=same, large=large, small=small
     )
+    return {SEEDS: f"{about}\n{markdown(rows)}"}
 
 
-REPORT = """# Coverage of the intervals and false alarms of the paired test
+def error(n_studies: int) -> float:
+    return 100 * np.sqrt(0.05 * 0.95 / n_studies)
 
-Made by `python -m benchmarks.coverage`; {minutes:.1f} minutes of one core's time on
-{processor},
-numpy {numpy}.
 
-{n} simulated studies a row, {resamples} resamples each. Two systems are equally good; all their
-effects (speakers, pairs of speakers, utterances, trials) are correlated by one half. The standard
-error of a 5 % figure is {error:.1f} %.
+INTERVALS = "How often a 95 % interval of one system's EER covers the true EER, %"
+ALARMS = "How often the paired test calls two equal systems different at the 5 % level, %"
+SEEDS = "Seeds"
+HEAD = f"""# Coverage of the intervals and false alarms of the paired test
+
+Made by `python -m benchmarks.coverage` on
+{processor()}, numpy {np.__version__}.
+
+{N_RESAMPLES} resamples a study. Two systems are equally good; all their effects (speakers, pairs of
+speakers, utterances, trials) are correlated by one half.
 
 - "trials" resamples single trials as if they were independent; all others resample speakers, both
   sides of a non-target trial.
@@ -392,30 +397,29 @@ error of a 5 % figure is {error:.1f} %.
   the scale named.
 - "1 out", "2 out": the bootstrap counts the noise of single pairs of speakers three times; one or
   two of them are taken out of the variance.
-
-## How often a 95 % interval of one system's EER covers the true EER, %
-
-`studylib.statistics` uses "log t, 1 out".
-
-{single}
-
-## How often the paired test calls two equal systems different at the 5 % level, %
-
-`studylib.statistics` uses "log t, 2 out".
-
-{paired}
-
-## Seeds
-
-Four equally good settings, three seeds each, {n_seed} simulated studies (standard error
-{seed_error:.1f} %). A seed moves its run's true EER by a standard deviation of about {same:.0f} %
-("same"), or {large:.0f} % and {small:.0f} % ("twice as large"). The first line of a pair should be
-95, the second 5. `studylib.statistics` uses the pooled seed variance.
-
-{seeds}
+"""
+ABOUT_SEEDS = """Four equally good settings, three seeds each, {n} simulated studies (standard error
+of 5 %: {error:.1f} %). A seed moves its run's true EER by a standard deviation of about
+{same:.0f} % ("same"), or {large:.0f} % and {small:.0f} % ("twice as large"), or not at all ("none":
+seeds then differ in what they make of the test speakers, and in nothing else). The first line of a
+pair should be 95, the second 5. `studylib.statistics` uses the last column: the speakers' share of
+the seeds' spread, which resampling speakers counts already, is taken out.
 """
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=int, default=N_STUDIES)
+    parser.add_argument("--seed-studies", type=int, default=N_SEED_STUDIES)
+    parser.add_argument("--only", choices=["speakers", "seeds"])
+    options = parser.parse_args()
+    new = {}
+    if options.only != "seeds":
+        new |= of_speakers(options.studies)
+    if options.only != "speakers":
+        new |= of_seeds(options.seed_studies)
+    write_sections(Path(__file__).with_suffix(".md"), HEAD, (INTERVALS, ALARMS, SEEDS), new)
+
+
 if __name__ == "__main__":
-    sizes = [int(number) for number in sys.argv[1:]] or [N_STUDIES, N_SEED_STUDIES]
-    Path(__file__).with_suffix(".md").write_text(main(*sizes))
+    main()

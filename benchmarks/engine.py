@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.engine_memory import growth, memory
 from benchmarks.engine_runs import SPEAKERS, UTTERANCES, loader_and_sampler, settings_of
-from benchmarks.measuring import processor
+from benchmarks.measuring import processor, write_sections
 from benchmarks.plain_loop import plain_loop
 from studylib.acceleration import set_arithmetic
 from studylib.config import RunSettings
@@ -239,6 +239,11 @@ def median_rate(job: Callable[[], object], device: torch.device, steps: int) -> 
 
 # ------------------------------------------------------------------------------------ main
 
+HEAD = """# The training engine, measured
+
+Written by `python -m benchmarks.engine`. The machine was shared with other programs: trust the
+ratios more than the figures.
+"""
 SECTIONS = {
     "Speed": speed,
     "Loader": loading,
@@ -261,7 +266,7 @@ def main() -> None:
     options.trunks = options.trunks or (MEASURED_TRUNKS if on_cpu else [*TRUNKS])
     options.steps = options.steps or (1 if on_cpu else 50)
     torch.set_num_threads(1 if on_cpu else torch.get_num_threads())
-    old = sections_of(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    new = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         corpus = prepare(CORPUS, folder / "corpus", workers=1, progress=False)
@@ -269,13 +274,9 @@ def main() -> None:
         for title, section in SECTIONS.items():
             if not options.only or title.lower() in options.only:
                 lines = section(corpus, folder / "waves", options)
-                old[title] = "\n".join([measured_on(options.device), "", *lines])
-    text = "# The training engine, measured\n\n"
-    text += "Written by `python -m benchmarks.engine`. The machine was shared with other programs: "
-    text += "trust the ratios more than the figures.\n"
-    text += "".join(f"\n## {title}\n\n{old[title]}\n" for title in SECTIONS if title in old)
-    OUT.write_text(text, encoding="utf-8")
-    print(text)
+                new[title] = "\n".join([measured_on(options.device), "", *lines])
+    write_sections(OUT, HEAD, SECTIONS, new)
+    print(OUT.read_text(encoding="utf-8"))
 
 
 def measured_on(device: torch.device) -> str:
@@ -283,11 +284,6 @@ def measured_on(device: torch.device) -> str:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     return f"On: {name}; torch {torch.__version__}, torchaudio {torchaudio.__version__}."
-
-
-def sections_of(text: str) -> dict[str, str]:
-    parts = [part.split("\n", 1) for part in text.split("\n## ")[1:]]
-    return {title.strip(): body.strip() for title, body in parts}
 
 
 def write_waves(corpus: Corpus, folder: Path) -> None:

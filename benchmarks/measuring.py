@@ -38,3 +38,12 @@ def markdown(rows: Iterable[Sequence[str]]) -> str:
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_sections(path: Path, head: str, titles: Iterable[str], new: dict[str, str]) -> None:
+    """Write a report of sections in this order; those that are not new keep their old text."""
+    old = path.read_text(encoding="utf-8").split("\n## ")[1:] if path.exists() else []
+    texts = {title.strip(): body.strip() for title, _, body in (s.partition("\n") for s in old)}
+    texts |= new
+    sections = [f"## {title}\n\n{texts[title].strip()}\n" for title in titles if title in texts]
+    path.write_text("\n".join([head.strip() + "\n", *sections]), encoding="utf-8")

@@ -22,8 +22,8 @@ def error_table(cells: Cells, *, level: float = 0.95) -> pd.DataFrame:
     -------
     DataFrame
         Index cell; columns rate, low, high (fractions), seeds (how many), seed_sd (this cell's own
-        standard deviation over seeds) and speaker_sd (over test speakers), both relative to the
-        rate. The interval pools the seed variance of all cells.
+        standard deviation over seeds, on these speakers) and speaker_sd (over test speakers), both
+        relative to the rate. The interval pools the seed variance of all cells.
     """
     rows = []
     for name, seeds, seed_sd in zip(cells.names, cells.n_seeds, cells.seed_sds, strict=True):

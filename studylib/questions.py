@@ -163,7 +163,7 @@ def sensitive(study: Study, *, losses: Sequence[str], to: Sequence[str]) -> Answ
     tests, missing = [], []
     for loss in losses:
         names = study.varying(loss, to).index
-        if len(names) < 3 or not study.cells.seed_df:
+        if len(names) < 3 or not (study.cells.n_seeds > 1).any():
             missing.append(f"at least 3 settings of {' and '.join(to)} of {loss}, with seeds")
             continue
         what = f"spread of {loss} over {len(names)} settings"

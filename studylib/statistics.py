@@ -3,8 +3,10 @@
 All arithmetic is on the logarithm of the error rate. There its distribution over speakers is close
 to symmetric where the rate itself is skewed, intervals stay positive, and a difference is what
 papers quote: a relative change. A value v has the interval v +- t sd and the p value of v / sd,
-with sd^2 = sd_speakers^2 + sd_seeds^2 and Student's t. benchmarks/coverage.md holds the evidence
-for this choice against percentile, basic and BCa intervals and against resampling trials.
+with sd^2 = sd_speakers^2 + sd_seeds^2 and Student's t. Two seeds differ on these speakers more than
+they would on all speakers: each suits some speakers better. That part resampling the speakers
+counts already, so it is taken out of sd_seeds. benchmarks/coverage.md holds the evidence for these
+choices against percentile, basic and BCa intervals and against resampling trials or seeds.
 
 References
 ----------
@@ -65,7 +67,7 @@ class Contrast:
         Standard deviations of `value`. seed_sd is nan where no cell has two seeds; the interval and
         the p value then hold for these very networks only.
     speaker_df, seed_df : float
-        Degrees of freedom of the two.
+        Degrees of freedom of the two; seed_df is 0 where seeds add nothing.
     """
 
     value: float
@@ -82,7 +84,7 @@ class Contrast:
     def df(self) -> float:
         """Satterthwaite's degrees of freedom of the summed variance."""
         of_speakers, of_seeds = self.speaker_sd**2, np.nan_to_num(self.seed_sd) ** 2
-        if not of_seeds:
+        if not self.seed_df:
             return self.speaker_df
         spread = of_speakers**2 / self.speaker_df + of_seeds**2 / self.seed_df
         return (of_speakers + of_seeds) ** 2 / spread
@@ -111,6 +113,8 @@ class Cells:
     n_seeds : (C,) int
     seed_sds : (C,) float64
         Over each cell's seeds, of the log error rate of one run; nan where there is one seed.
+    interactions : (C,) float64
+        The part of seed_sds**2 that comes of these test speakers; nan where there is one seed.
     n_speakers : int
     floor : float
         As in `Resamples`.
@@ -122,23 +126,33 @@ class Cells:
     pairs: np.ndarray
     n_seeds: np.ndarray
     seed_sds: np.ndarray
+    interactions: np.ndarray
     n_speakers: int
     floor: float
-
-    @property
-    def seed_df(self) -> int:
-        return int((self.n_seeds - 1).sum())
 
     @property
     def pooled_seed_sd(self) -> float:
         """One standard deviation over seeds for all cells (in log units, so relative); nan without.
 
-        Three seeds say little about their spread; ten cells of three seeds say enough.
+        Three seeds say little about their spread; ten cells of three seeds say enough. It is what
+        would remain with a test speaker of every kind: 0 if chance may explain all of the spread.
         """
-        if not self.seed_df:
+        on_these, of_these = self._pooled(self.seed_sds**2), self._pooled(self.interactions)
+        return float(np.sqrt(np.maximum(on_these - of_these, 0.0)))
+
+    @property
+    def seed_df(self) -> float:
+        """Degrees of freedom of `pooled_seed_sd` squared (Satterthwaite's rule); 0 without."""
+        on_these = self._pooled(self.seed_sds**2)
+        if not on_these > 0:
+            return 0.0
+        return float((self.n_seeds - 1).sum() * (self.pooled_seed_sd**2 / on_these) ** 2)
+
+    def _pooled(self, variances: np.ndarray) -> float:
+        weights = self.n_seeds - 1
+        if not weights.any():
             return float("nan")
-        squares = np.nansum((self.n_seeds - 1) * self.seed_sds**2)
-        return float(np.sqrt(squares / self.seed_df))
+        return float(np.nansum(weights * variances) / weights.sum())
 
     def contrast(self, weights: Mapping[str, float]) -> Contrast:
         """Sum of weight x log error rate over the named cells.
@@ -160,7 +174,8 @@ class Cells:
         noise = np.random.default_rng(0).normal(size=(len(self.names), 1000))
         noise *= self.pooled_seed_sd / np.sqrt(self.n_seeds)[:, None]
         moved = function(self.estimates[:, None] + np.nan_to_num(noise))
-        return self._contrast(function, float(moved.std()) if self.seed_df else float("nan"))
+        several = (self.n_seeds > 1).any()
+        return self._contrast(function, float(moved.std()) if several else float("nan"))
 
     def _contrast(self, function, seed_sd: float) -> Contrast:
         value, shifted = function(self.estimates[:, None] + [0.0, 1.0])
@@ -191,9 +206,25 @@ def cells_of(resamples: Resamples, cells: Mapping[str, Sequence[str]]) -> Cells:
         pairs=log_means(resamples.pairs),
         n_seeds=np.array([len(of_cell) for of_cell in rows.values()]),
         seed_sds=np.array([logs[c].std(ddof=1) if len(c) > 1 else np.nan for c in rows.values()]),
+        interactions=np.array([_interaction(resamples, of_cell) for of_cell in rows.values()]),
         n_speakers=resamples.n_speakers,
         floor=resamples.floor,
     )
+
+
+def _interaction(resamples: Resamples, runs: np.ndarray) -> float:
+    """The variance over test speakers, per run, that the runs of a cell do not share."""
+    if len(runs) < 2:
+        return float("nan")
+    own = []
+    for rates in (resamples.speakers[runs], resamples.pairs[runs]):
+        logs = np.log(np.maximum(rates, resamples.floor))
+        own.append(logs - logs.mean(axis=0))
+    variances = [
+        speaker_variance(speakers, pairs, resamples.n_speakers, taken_out=2)
+        for speakers, pairs in zip(*own, strict=True)
+    ]
+    return sum(variances) / (len(runs) - 1)
 
 
 @dataclass(frozen=True)

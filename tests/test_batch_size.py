@@ -147,7 +147,7 @@ def test_each_loss_s_largest_size_is_tested_against_its_smallest_and_holm_spans_
     # The truth put in: a distance of 3 instead of 1.5 makes fewer errors, 2 and 2 make as many.
     truth = tests.set_index(["comparison", "loss"])
     angular, am = truth.loc["equal_crops"].loc[["angular_prototypical", "am_softmax"]].itertuples()
-    assert angular.p_holm < 0.01
+    assert angular.p_holm < 0.05
     assert angular.high < 0
     assert am.low < 0 < am.high
 

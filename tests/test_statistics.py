@@ -159,7 +159,7 @@ def test_the_degrees_of_freedom_are_those_of_a_variance_of_numbers_of_kurtosis_5
     assert 2 / np.var(found) == pytest.approx(statistics.speaker_df(n), rel=0.1)
 
 
-def cells_with(estimates, speaker_sd, seed_sds, n_seeds, n_speakers=41):
+def cells_with(estimates, speaker_sd, seed_sds, n_seeds, n_speakers=41, interactions=0.0):
     """Cells whose speaker noise is independent and of the given size."""
     generator = np.random.default_rng(0)
     noise = generator.normal(size=(len(estimates), 200_000))
@@ -171,6 +171,7 @@ def cells_with(estimates, speaker_sd, seed_sds, n_seeds, n_speakers=41):
         pairs=np.zeros((len(estimates), 3)),
         n_seeds=np.array(n_seeds),
         seed_sds=np.array(seed_sds),
+        interactions=np.array(interactions),
         n_speakers=n_speakers,
         floor=1e-6,
     )
@@ -208,6 +209,29 @@ def test_the_p_value_is_the_level_at_which_the_interval_touches_zero():
     assert p == pytest.approx(2 * stats.t.sf(difference.value / difference.sd, difference.df))
 
 
+def test_what_test_speakers_add_to_the_spread_of_seeds_is_taken_out_of_it():
+    cells = cells_with([-2.0, -2.2], 0.05, [0.05, 0.05], [3, 3], interactions=[0.0009, 0.0009])
+    assert cells.pooled_seed_sd == pytest.approx(0.04)
+    assert cells.seed_df == pytest.approx(4 * (0.04 / 0.05) ** 4)
+    nothing_left = cells_with([-2.0], 0.05, [0.05], [3], interactions=[0.003])
+    single = nothing_left.contrast({"a": 1.0})
+    assert (single.seed_sd, single.df) == (0, single.speaker_df)
+
+
+def test_seeds_of_equal_networks_spread_by_the_test_speakers_alone():
+    spread, of_speakers = [], []
+    for study in range(60):
+        scores, targets, one, other = simulated(
+            30, 6, 2, np.random.default_rng([7, study]), systems=3
+        )
+        runs = {f"a-{seed}": scores[seed] for seed in range(3)}
+        resamples = bootstrap.bootstrap(runs, targets, one, other, n_resamples=200, seed=study)
+        cells = statistics.cells_of(resamples, {"a": list(runs)})
+        spread.append(cells.seed_sds[0] ** 2)
+        of_speakers.append(cells.interactions[0])
+    assert np.mean(of_speakers) == pytest.approx(np.mean(spread), rel=0.2)
+
+
 def test_a_linear_number_of_the_cells_is_the_contrast_itself():
     cells = cells_with([-2.0, -2.2, -2.1], 0.1, [0.03, 0.05, 0.02], [3, 3, 3])
     linear = cells.contrast({"a": 1.0, "b": -0.5, "c": -0.5})
@@ -227,7 +251,7 @@ def test_seed_spread_of_cells_equals_the_within_mean_square_of_an_analysis_of_va
     )
     logs = np.log(resamples.estimates).reshape(2, 3)
     within = np.sum((logs - logs.mean(axis=1, keepdims=True)) ** 2) / 4
-    assert cells.pooled_seed_sd == pytest.approx(np.sqrt(within))
+    assert np.mean(cells.seed_sds**2) == pytest.approx(within)
     assert np.exp(cells.estimates[0]) == pytest.approx(resamples.estimates[:3].mean())
     table = comparisons.error_table(cells)
     assert list(table.index) == ["a", "b"]
