@@ -115,7 +115,8 @@ def memory(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str
     return [
         "N x 2 crops of 1 s, angular prototypical, the peak of one step in a fresh process: the "
         "tensors that the step makes and that live at once, and all that the process holds (on a "
-        "CPU what files do not back: Python, torch, and what the allocator keeps in stock).",
+        "CPU what files do not back: Python, torch, and what the allocator keeps in stock). A step "
+        f"does not fit if it needs more than {LARGEST_SHARE:.0%} of the machine's memory.",
         "",
         markdown(rows),
         "",

@@ -81,7 +81,7 @@ def reserve(root: Path, tasks: list[Task]) -> Iterator[None]:
 def commit(root: Path, restored: list[str], done: list[Task]) -> list[str]:
     """Record the results with DVC; a sentence for each task whose inputs changed while it ran."""
     tasks = {task.name: task for task in done}
-    moved = []
+    moved, whole = [], []
     try:
         with _repository(root) as repo:
             for stage in filter(_is_run, repo.index.stages):
@@ -93,11 +93,21 @@ def commit(root: Path, restored: list[str], done: list[Task]) -> list[str]:
                         f"(if that decides nothing: dvc commit --force {stage.name})"
                     )
                 else:
-                    repo.commit(stage.name, force=True)
+                    whole.append(stage)
+            _record(whole)
     except StudyError as error:
         words = f"dvc commit --force {' '.join([*restored, *tasks])}"
         raise StudyError(f"the results are not recorded, as {error}; say: {words}") from None
     return moved
+
+
+def _record(stages: list[Stage]) -> None:
+    """What `dvc commit --force` does, but all in one go: one by one it takes seconds a stage."""
+    for stage in stages:
+        stage.save()
+        stage.commit()
+    for file in {stage.path: stage.dvcfile for stage in stages}.values():
+        file.dump_stages([s for s in stages if s.path == file.path], update_pipeline=False)
 
 
 def _is_run(stage: Stage) -> bool:
