@@ -1,6 +1,5 @@
 """How the size of a batch, and the number of training speakers, moves the error rate."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +7,7 @@ import pandas as pd
 from studylib.comparisons import error_table, paired_tests
 from studylib.config import Params
 from studylib.paths import run_folder
+from studylib.provenance import read_manifest
 from studylib.results import cells_by_run, collect_runs, resample
 from studylib.sections import BatchSizeRuns
 from studylib.statistics import Cells
@@ -32,11 +32,7 @@ def named_runs(root: Path, params: Params, compared: BatchSizeRuns) -> pd.DataFr
     runs = collect_runs(root, params)
     runs = runs[runs["run"].isin(compared.names)]
     manifests = [
-        json.loads(
-            (run_folder(root, params.study.name, "train", run, seed) / "manifest.json").read_text(
-                encoding="utf-8"
-            )
-        )
+        read_manifest(run_folder(root, params.study.name, "train", run, seed))
         for run, seed in runs[["run", "seed"]].itertuples(index=False)
     ]
     seen = {

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from studylib.errors import StudyError
+
 PACKAGE = Path(__file__).parent
 REPORTED = ("torch", "torchaudio", "numpy", "scipy", "pandas", "studylib")
 
@@ -48,6 +50,20 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest.json of a run's folder.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise StudyError(f"{path} does not exist: run its stage again (uv run dvc repro)")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def start_manifest(settings: Any, seed: int | None, device: str, module: str) -> dict[str, Any]:

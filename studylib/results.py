@@ -13,6 +13,7 @@ from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.parquet import read_parquet
 from studylib.paths import run_folder
+from studylib.provenance import read_manifest
 from studylib.statistics import Cells, cells_of
 
 
@@ -251,11 +252,7 @@ def study_manifest(root: Path, params: Params, runs: pd.DataFrame) -> dict:
     """
     common = ("device", "processor", "system", "python", "packages", "source", "started")
     manifests = {
-        name: json.loads(
-            (run_folder(root, params.study.name, "train", run, seed) / "manifest.json").read_text(
-                encoding="utf-8"
-            )
-        )
+        name: read_manifest(run_folder(root, params.study.name, "train", run, seed))
         for name, run, seed in runs[runs["trunk"].notna()][["run", "seed"]].itertuples()
     }
     shared = {key: _distinct(manifest[key] for manifest in manifests.values()) for key in common}

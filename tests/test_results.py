@@ -19,6 +19,7 @@ from studylib.results import (
     resample,
     runs_to_judge,
     settings_grid,
+    study_manifest,
     write_tables,
 )
 
@@ -83,6 +84,11 @@ def test_a_run_that_was_not_evaluated_is_named(root, params):
     (root / "results" / "s" / "evaluate" / "triplet-1" / "metrics.json").unlink()
     with pytest.raises(StudyError, match="evaluate the run triplet, seed 1, first"):
         collect_runs(root, params)
+
+
+def test_a_missing_manifest_is_one_sentence_that_names_it(root, params):
+    with pytest.raises(StudyError, match=r"train/am_m0.1_s15-0/manifest.json does not exist"):
+        study_manifest(root, params, collect_runs(root, params))
 
 
 def test_scores_of_other_trials_are_refused(root, params):
