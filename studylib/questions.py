@@ -12,13 +12,8 @@ import pandas as pd
 
 from studylib.statistics import Cells, Contrast
 
-NOT_SETTINGS = (
-    "cell",
-    "seed",
-    "crops",
-    "chosen",
-    "tried",
-)  # columns that do not tell settings apart
+# Columns that do not tell settings apart.
+NOT_SETTINGS = ("cell", "seed", "crops", "chosen", "tried")
 
 
 @dataclass(frozen=True)
@@ -163,7 +158,7 @@ def sensitive(study: Study, *, losses: Sequence[str], to: Sequence[str]) -> Answ
     tests, missing = [], []
     for loss in losses:
         names = study.varying(loss, to).index
-        if len(names) < 3 or not (study.cells.n_seeds > 1).any():
+        if len(names) < 3 or not study.cells.has_seeds:
             missing.append(f"at least 3 settings of {' and '.join(to)} of {loss}, with seeds")
             continue
         what = f"spread of {loss} over {len(names)} settings"

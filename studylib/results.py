@@ -180,7 +180,7 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     )
 
 
-def _trained(runs: pd.DataFrame, without: Collection[str]) -> pd.DataFrame:
+def _trained(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
     return runs[runs["loss"].notna() & ~runs["run"].isin(without)]
 
 
@@ -237,7 +237,7 @@ def by_utterances(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         By loss and M: columns run, loss, size (M), rate, low, high.
     """
-    facts = runs[runs["loss"].notna()].drop_duplicates("run").set_index("run")
+    facts = _trained(runs).drop_duplicates("run").set_index("run")
     alike = facts.groupby(["trunk", "loss", "batch", "crops"], dropna=False)
     several = facts[alike["utterances_per_speaker"].transform("nunique") > 1]
     rows = several.rename(columns={"utterances_per_speaker": "size"})[["loss", "size"]]

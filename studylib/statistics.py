@@ -131,6 +131,11 @@ class Cells:
     floor: float
 
     @property
+    def has_seeds(self) -> bool:
+        """Whether any cell was trained with several seeds."""
+        return bool((self.n_seeds > 1).any())
+
+    @property
     def pooled_seed_sd(self) -> float:
         """One standard deviation over seeds for all cells (in log units, so relative); nan without.
 
@@ -149,9 +154,9 @@ class Cells:
         return float((self.n_seeds - 1).sum() * (self.pooled_seed_sd**2 / on_these) ** 2)
 
     def _pooled(self, variances: np.ndarray) -> float:
-        weights = self.n_seeds - 1
-        if not weights.any():
+        if not self.has_seeds:
             return float("nan")
+        weights = self.n_seeds - 1
         return float(np.nansum(weights * variances) / weights.sum())
 
     def contrast(self, weights: Mapping[str, float]) -> Contrast:
@@ -174,8 +179,7 @@ class Cells:
         noise = np.random.default_rng(0).normal(size=(len(self.names), 1000))
         noise *= self.pooled_seed_sd / np.sqrt(self.n_seeds)[:, None]
         moved = function(self.estimates[:, None] + np.nan_to_num(noise))
-        several = (self.n_seeds > 1).any()
-        return self._contrast(function, float(moved.std()) if several else float("nan"))
+        return self._contrast(function, float(moved.std()) if self.has_seeds else float("nan"))
 
     def _contrast(self, function, seed_sd: float) -> Contrast:
         value, shifted = function(self.estimates[:, None] + [0.0, 1.0])
