@@ -102,8 +102,16 @@ def _kill_at_end_of_input(pid: int) -> None:
     os.read(0, 1)
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
-        # All of them: a notebook's kernel has a session of its own.
-        for process in [root, *root.children(recursive=True)]:
+        stopped: list[psutil.Process] = []
+        # Whoever is stopped starts no more. A notebook's kernel has a session of its own, so that
+        # no signal to a group reaches all of them.
+        while fresh := [p for p in [root, *root.children(recursive=True)] if p not in stopped]:
+            for process in fresh:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+            stopped += fresh
+        # The command itself at last: with it, `main` and so this thread end.
+        for process in reversed(stopped):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 

@@ -243,6 +243,16 @@ def test_two_workers_run_the_pipeline_and_one_that_is_killed_in_the_middle_loses
     assert model == (project / "results/mini/train/softmax-0/model.safetensors").read_bytes()
 
 
+def test_a_command_and_all_that_it_started_end_with_their_standard_input(tmp_path):
+    command = "for i in $(seq 40); do setsid sh -c 'sleep 600; true' & done; wait"
+    keeper = start(tmp_path, "studylib.tasks", command, stdin=subprocess.PIPE)
+    waits(lambda: len(commands_below(keeper, "sleep 600")) == 40)
+    below = psutil.Process(keeper.pid).children(recursive=True)
+    keeper.stdin.close()
+    assert keeper.wait(timeout=120) == 256 - signal.SIGKILL
+    assert not psutil.wait_procs(below, timeout=120)[1]
+
+
 def test_ctrl_c_ends_what_runs_and_commits_what_is_done(copies):
     text = "command: test $run = good || sleep 600; cp first.txt $run.txt\n"
     (copies / "params.yaml").write_text(text)
