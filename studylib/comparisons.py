@@ -1,8 +1,4 @@
-"""Which setting is better, by how much, and how sure: tables of intervals and paired tests.
-
-Also the choice of settings that a fair comparison rests on: on development speakers only, and with
-the same budget for every loss.
-"""
+"""Which setting is better, by how much, and how sure: tables of intervals and paired tests."""
 
 from collections.abc import Iterable
 from itertools import combinations
@@ -11,7 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from studylib.errors import StudyError
 from studylib.statistics import Cells, Contrast, interval_of
 
 
@@ -113,50 +108,3 @@ def speakers_needed(
     if distance <= 0 or room <= 0:
         return float("inf")
     return float(np.ceil(n_speakers * contrast.speaker_sd**2 / room))
-
-
-def choose_settings(development: pd.DataFrame) -> pd.DataFrame:
-    """Pick each loss's best setting by its mean EER on development speakers.
-
-    The best of twelve settings is better by luck alone than the best of four, so `verdicts`
-    compares losses only where as many were tried of each.
-
-    Parameters
-    ----------
-    development : DataFrame
-        One row a training run: loss, setting (a name), seed, crops (seen in training), trials (the
-        name of the list) and eer.
-
-    Returns
-    -------
-    DataFrame
-        Index loss; columns setting, eer (mean over its seeds) and tried (settings in all).
-
-    Raises
-    ------
-    StudyError
-        A missing column, a list other than development, or settings tried unequally: each needs as
-        many seeds, on as many crops.
-    """
-    needed = ["loss", "setting", "seed", "crops", "trials", "eer"]
-    if missing := [column for column in needed if column not in development]:
-        raise StudyError(f"The table of development results lacks {', '.join(missing)}.")
-    lists = sorted(set(development["trials"].astype(str)))
-    if len(lists) != 1 or not lists[0].startswith("dev"):
-        raise StudyError(
-            f"Settings are chosen on one list of development trials (named dev...), not on "
-            f"{', '.join(lists) or 'none'}."
-        )
-    if development.duplicated(["loss", "setting", "seed"]).any():
-        raise StudyError("A run occurs twice in the table of development results.")
-    runs = development.groupby(["loss", "setting"], sort=True)
-    settings = runs.agg(eer=("eer", "mean"), seeds=("seed", "nunique"), crops=("crops", "sum"))
-    if len(settings[["seeds", "crops"]].drop_duplicates()) > 1:
-        told = "; ".join(
-            f"{row.Index[1]} {row.seeds} runs, {row.crops:,.0f} crops"
-            for row in settings.itertuples()
-        )
-        raise StudyError(f"The tuning budgets differ, so no setting is chosen: {told}.")
-    settings = settings.reset_index().sort_values("eer", kind="stable")
-    best = settings.groupby("loss")[["setting", "eer"]].first()
-    return best.assign(tried=settings["loss"].value_counts())

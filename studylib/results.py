@@ -1,14 +1,13 @@
 """The results of a study's runs, gathered into frames and written as tables."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from studylib.bootstrap import Resamples, bootstrap
-from studylib.comparisons import choose_settings
 from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.parquet import read_parquet
@@ -160,89 +159,6 @@ def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
     """The seeds of each run as one cell."""
     members = {run: list(group.index) for run, group in runs.groupby("run", sort=False)}
     return cells_of(resamples, members)
-
-
-def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
-    """The trained runs as `verdicts` wants them, but for those named in `without`.
-
-    A loss with several settings is represented by the run that bears its name, otherwise by the
-    setting with the lowest mean EER on development speakers.
-    """
-    columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    columns += ["training_speakers", "backend"]
-    columns += [name for name in ("margin", "scale") if name in runs]
-    trained = _trained(runs, without)
-    judged = trained[columns].assign(cell=trained["run"])
-    chosen = chosen_settings(runs, without)
-    return judged.assign(
-        chosen=judged["cell"].isin(chosen["setting"]),
-        tried=judged["cell"].map(chosen.set_index("setting")["tried"]).fillna(1).astype(int),
-    )
-
-
-def _trained(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
-    return runs[runs["loss"].notna() & ~runs["run"].isin(without)]
-
-
-def chosen_settings(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataFrame:
-    """The setting that stands for each loss on each trunk, of the runs not named in `without`.
-
-    The run that bears the loss's name stands for it untuned (tried 1), and so does its only run.
-    A loss of several settings is left out where nothing was scored on development trials.
-
-    Returns
-    -------
-    DataFrame
-        Columns trunk, loss, setting, tried (from how many), eer (on development trials, if tuned).
-    """
-    trained = _trained(runs, without)
-    of_loss = trained.groupby(["trunk", "loss"])["run"]
-    untuned = (trained["run"] == trained["loss"]) | (of_loss.transform("nunique") == 1)
-    by_name = trained[untuned].groupby(["trunk", "loss"])["run"].first()
-    parts = [by_name.rename("setting").reset_index().assign(tried=1)]
-    known = pd.MultiIndex.from_frame(trained[["trunk", "loss"]]).isin(by_name.index)
-    if "eer_dev" in trained:
-        tuned = trained[~known].assign(trials="dev")
-        tuned = tuned.assign(setting=tuned["run"], eer=tuned["eer_dev"])
-        for trunk, of_trunk in tuned.groupby("trunk"):
-            parts.append(choose_settings(of_trunk).reset_index().assign(trunk=trunk))
-    return pd.concat(parts, ignore_index=True)
-
-
-def settings_grid(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean EER of every margin and scale of the losses that were run with several of both.
-
-    Columns: loss, margin, scale (as text), eer.
-    """
-    trained = runs[runs["margin"].notna() & runs["scale"].notna() & runs["loss"].notna()]
-    several = trained.groupby("loss")[["margin", "scale"]].transform("nunique").gt(1).all(axis=1)
-    cells = trained[several].astype({"margin": str})
-    return cells.groupby(["loss", "margin", "scale"], as_index=False, sort=True)["eer"].mean()
-
-
-def by_utterances(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Error rates of the losses that were run with several utterances of each speaker in a batch.
-
-    Batches hold equally many crops, or their size would be compared as well.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        From `collect_runs`.
-    table : DataFrame
-        From `comparisons.error_table`, by run.
-
-    Returns
-    -------
-    DataFrame
-        By loss and M: columns run, loss, size (M), rate, low, high.
-    """
-    facts = _trained(runs).drop_duplicates("run").set_index("run")
-    alike = facts.groupby(["trunk", "loss", "batch", "crops"], dropna=False)
-    several = facts[alike["utterances_per_speaker"].transform("nunique") > 1]
-    rows = several.rename(columns={"utterances_per_speaker": "size"})[["loss", "size"]]
-    rows = rows.astype({"size": int}).join(table[["rate", "low", "high"]])
-    return rows.rename_axis("run").reset_index().sort_values(["loss", "size"], ignore_index=True)
 
 
 def study_manifest(root: Path, params: Params, runs: pd.DataFrame) -> dict:

@@ -15,7 +15,8 @@ from studylib.comparisons import holm
 from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.reports import batch_size_runs
-from studylib.results import cells_by_run, collect_runs, resample, runs_to_judge
+from studylib.results import cells_by_run, collect_runs, resample
+from studylib.settings import runs_to_judge
 from studylib.statistics import eer_interval
 from studylib.verdicts import verdicts
 

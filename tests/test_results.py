@@ -1,4 +1,4 @@
-"""From folders of metrics and scores to frames, tables and the runs that are judged."""
+"""From folders of metrics and scores to frames and tables."""
 
 import json
 
@@ -11,14 +11,11 @@ from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.results import (
     backend_table,
-    by_utterances,
     cells_by_run,
     collect_runs,
     collect_scores,
     markdown,
     resample,
-    runs_to_judge,
-    settings_grid,
     study_manifest,
     write_tables,
 )
@@ -108,22 +105,6 @@ def test_a_cell_is_the_mean_over_the_seeds_of_a_run(root, params):
     assert np.exp(cells.estimates[cells.names.index("triplet")]) == pytest.approx(expected)
 
 
-def test_a_loss_is_represented_by_its_best_setting_on_development_speakers(root, params):
-    judged = runs_to_judge(collect_runs(root, params))
-    chosen = judged[judged["chosen"]]
-    assert set(chosen["cell"]) == {"triplet", "am_m0.2_s30"}  # the made-up dev EERs fall by row
-    assert set(chosen[chosen["loss"] == "am_softmax"]["tried"]) == {4}
-    assert set(chosen[chosen["loss"] == "triplet"]["tried"]) == {1}
-    assert "untrained" not in set(judged["cell"])
-
-
-def test_the_grid_holds_the_losses_run_with_several_margins_and_scales(root, params):
-    grid = settings_grid(collect_runs(root, params))
-    assert set(grid["loss"]) == {"am_softmax"}
-    assert len(grid) == 4
-    assert grid.loc[0, "eer"] == pytest.approx((0.01 + 0.02) / 2)
-
-
 def test_tables_are_written_in_three_forms(tmp_path):
     table = pd.DataFrame({"run": ["a_b"], "eer": [0.12345], "seeds": [3], "none": [None]})
     assert markdown(table) == "| run | eer | seeds | none |\n| --- | --- | --- | --- |\n" + (
@@ -144,8 +125,7 @@ def test_back_ends_stand_side_by_side_as_means_over_seeds(root, params):
         further = {"cosine": {"calibration": {}, "lists": {"test": {"eer": 0.5}}}}
         path.write_text(json.dumps(metrics | {"further_backends": further, "calibration": {}}))
     runs = collect_runs(root, params)
-    judged = runs_to_judge(runs)
-    assert judged.groupby("cell")["backend"].first()[["am_m0.1_s15", "triplet"]].tolist() == [
+    assert runs.groupby("run")["backend"].first()[["am_m0.1_s15", "triplet"]].tolist() == [
         "cosine", "plda",
     ]  # fmt: skip
     table = backend_table(runs)
@@ -154,23 +134,3 @@ def test_back_ends_stand_side_by_side_as_means_over_seeds(root, params):
     assert triplet[["eer_cosine", "cllr"]].tolist() == pytest.approx([0.5, 0.3])
     assert np.isnan(table.loc["untrained", "eer_plda"])  # plain, as written before back-ends
     assert table.loc["untrained", "eer_cosine"] == pytest.approx(0.115)
-
-
-def test_utterances_of_a_speaker_are_compared_in_batches_of_one_size():
-    facts = [
-        ("ge2e", 120, 2),
-        ("ge2e", 120, 5),
-        ("ge2e", 128, 4),
-        ("triplet", 120, 2),
-        (None, 0, 1),
-    ]
-    runs = pd.DataFrame(facts, columns=["loss", "batch", "utterances_per_speaker"])
-    runs = runs.assign(run=list("abcde"), trunk="t", crops=1000)
-    runs = pd.concat([runs, runs])  # two seeds
-    table = pd.DataFrame({"rate": 0.1, "low": 0.08, "high": 0.12}, index=list("eabcd"))
-    table.loc["b", "rate"] = 0.11
-    rows = by_utterances(runs, table)
-    assert rows[["run", "loss", "size", "rate"]].to_numpy().tolist() == [
-        ["a", "ge2e", 2, 0.1],
-        ["b", "ge2e", 5, 0.11],
-    ]

@@ -1,7 +1,6 @@
 """The bootstrap against lists written out in full, and intervals against what they promise."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -330,44 +329,6 @@ def test_with_the_speakers_needed_the_interval_ends_at_the_bound():
     assert stats.t.ppf(0.975, contrast.df) * sd == pytest.approx(0.1, rel=0.01)
     seeds_alone = statistics.Contrast(0.1, speaker_sd=0.2, seed_sd=0.06, speaker_df=39, seed_df=8)
     assert comparisons.speakers_needed(seeds_alone, 40) == np.inf
-
-
-def development(**changes):
-    rows = [
-        {"loss": loss, "setting": f"{loss}-{m}", "seed": seed, "crops": 1000, "trials": "dev"}
-        for loss in ("am", "triplet")
-        for m in (0.1, 0.2)
-        for seed in (0, 1)
-    ]
-    eers = [0.10, 0.12, 0.09, 0.125, 0.2, 0.2, 0.3, 0.05]
-    return pd.DataFrame(rows).assign(eer=eers, **changes)
-
-
-def test_the_setting_with_the_lowest_mean_development_eer_is_chosen_for_each_loss():
-    chosen = comparisons.choose_settings(development())
-    assert chosen["setting"].to_dict() == {"am": "am-0.2", "triplet": "triplet-0.2"}
-    np.testing.assert_allclose(chosen["eer"], [0.1075, 0.175])
-    assert chosen["tried"].tolist() == [2, 2]
-
-
-def test_how_many_settings_were_tried_is_told_for_each_loss():
-    chosen = comparisons.choose_settings(development().iloc[:-2])
-    assert chosen["tried"].to_dict() == {"am": 2, "triplet": 1}
-
-
-def test_unequal_budgets_test_lists_and_incomplete_tables_are_refused():
-    table = development()
-    for unequal in (table.iloc[:-1], table.assign(crops=[1000] * 7 + [2000])):
-        with pytest.raises(StudyError, match="budgets differ"):
-            comparisons.choose_settings(unequal)
-    with pytest.raises(StudyError, match="development trials"):
-        comparisons.choose_settings(development(trials="test"))
-    with pytest.raises(StudyError, match="development trials"):
-        comparisons.choose_settings(development(trials=["dev", "dev_hard"] * 4))
-    with pytest.raises(StudyError, match="twice"):
-        comparisons.choose_settings(development(seed=0))
-    with pytest.raises(StudyError, match="lacks crops"):
-        comparisons.choose_settings(table.drop(columns="crops"))
 
 
 def test_trials_and_runs_that_do_not_fit_together_are_refused_in_a_sentence():

@@ -72,7 +72,7 @@ def eer_by_utterances(rates: pd.DataFrame, seeds: pd.DataFrame, *, list_name: st
     Parameters
     ----------
     rates : DataFrame
-        Columns loss, run, size (M), rate, low, high, as in `results.by_utterances`.
+        Columns loss, run, size (M), rate, low, high, as in `settings.by_utterances`.
     seeds, list_name
         As in `eer_by_batch`.
     """
