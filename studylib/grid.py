@@ -144,26 +144,30 @@ class Progress:
         )
 
     def estimate(self, slots: int, now: float) -> str:
-        """The time left, from the mean time of each kind of task of which one has ended."""
-        means = {}
+        """The time left, from what each kind of task has taken for its size, if one has ended."""
+        paces = {}
         for kind in {self.tasks[name].kind for name in self.seconds}:
-            of_kind = [s for name, s in self.seconds.items() if self.tasks[name].kind == kind]
-            means[kind] = sum(of_kind) / len(of_kind)
+            ended = [name for name in self.seconds if self.tasks[name].kind == kind]
+            seconds = sum(self.seconds[name] for name in ended)
+            paces[kind] = seconds / sum(self.tasks[name].size for name in ended)
         left = self.left()
         rest = {
-            task.name: max(0.0, means[task.kind] - now + self.started.get(task.name, now))
+            task.name: max(0.0, paces[task.kind] * task.size - self._run_for(task.name, now))
             for task in left
-            if task.kind in means
+            if task.kind in paces
         }
         chains = [
             rest.get(t.name, 0.0) + sum(rest.get(name, 0.0) for name in t.after) for t in left
         ]
         seconds = max(sum(rest.values()) / max(slots, 1), *chains, 0.0)
-        unknown = sorted({task.kind for task in left} - means.keys())
+        unknown = sorted({task.kind for task in left} - paces.keys())
         if unknown and not rest:
             return "no estimate yet"
         but = f" without {' and '.join(unknown)}" if unknown else ""
         return f"about {_duration(seconds)} left{but}"
+
+    def _run_for(self, name: str, now: float) -> float:
+        return now - self.started.get(name, now)
 
 
 def _run(

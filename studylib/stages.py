@@ -5,6 +5,7 @@ A run's stage is one of a matrix in dvc.yaml (`train@triplet-0`); all others are
 """
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,15 +19,21 @@ from dvc.stage.cache import RunCacheNotFoundError
 
 from studylib.errors import StudyError
 
+CROPS_OF_A_START = 2000.0  # a stage takes seconds to start, in which a CPU trains on as many
+
 
 class Task(NamedTuple):
-    """A stale stage: its name and command, the tasks whose outputs it reads, and its files."""
+    """A stale stage: its name and command, the tasks whose outputs it reads, its files, its size.
+
+    The size tells it from others of its kind, for an estimate of the time it takes.
+    """
 
     name: str
     command: str
     after: tuple[str, ...]
     inputs: dict[str, str]  # what it reads that no task makes -> its hash when the grid began
     outputs: list[str]
+    size: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -63,7 +70,8 @@ def stale_tasks(root: Path) -> tuple[list[Task], list[str]]:
                 continue
             made = {path for name in after for path in tasks[name].outputs}
             outputs = [out.fs_path for out in stage.outs]
-            tasks[stage.name] = Task(stage.name, stage.cmd, after, _inputs(stage, made), outputs)
+            inputs = _inputs(stage, made)
+            tasks[stage.name] = Task(stage.name, stage.cmd, after, inputs, outputs, _size(stage))
     return list(tasks.values()), restored
 
 
@@ -121,6 +129,15 @@ def _inputs(stage: Stage, made: set[str]) -> dict[str, str]:
         for dependency in stage.deps
         if dependency.fs_path not in made
     }
+
+
+def _size(stage: Stage) -> float:
+    """1, but for training what its run's plan says: the crops, and some for starting at all."""
+    for path in (Path(dependency.fs_path) for dependency in stage.deps):
+        if path.parts[-3:-1] == ("plan", "train"):
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            return plan["settings"]["train"]["crops"] + CROPS_OF_A_START
+    return 1.0
 
 
 def _changed_input(stage: Stage, task: Task | None) -> str | None:

@@ -21,7 +21,7 @@ from studylib.clusters import local_layout
 from studylib.config import read_params, run_settings
 from studylib.errors import StudyError
 from studylib.grid import Progress, run_grid
-from studylib.stages import Task
+from studylib.stages import CROPS_OF_A_START, Task, stale_tasks, update_upstream
 from studylib.tasks import check_project
 
 ROOT = Path(__file__).parent.parent
@@ -151,8 +151,8 @@ def test_workers_and_threads_share_the_cores_and_there_is_a_worker_for_each_gpu(
 
 
 def test_the_estimate_is_the_mean_of_each_kind_over_the_workers_and_never_less_than_a_chain():
-    def task(name, *after):
-        return Task(name, "", after, {}, [])
+    def task(name, *after, size=1.0):
+        return Task(name, "", after, {}, [], size)
 
     progress = Progress([task(f"train@{run}-0") for run in "abcd"])
     for run in "abcd":
@@ -165,6 +165,16 @@ def test_the_estimate_is_the_mean_of_each_kind_over_the_workers_and_never_less_t
     progress.seconds |= {"evaluate@a-0": 10.0, "train@b-0": 100.0, "evaluate@b-0": 10.0}
     assert progress.estimate(1, 70.0) == "about 4 min left"  # 220 s
     assert progress.estimate(8, 70.0) == "about 110 s left"  # c, then its evaluation
+    progress = Progress([task("train@a-0", size=20.0), task("train@b-0", size=60.0)])
+    progress.seconds["train@a-0"] = 30.0
+    assert progress.estimate(1, 0.0) == "about 90 s left"
+
+
+def test_a_training_s_size_is_its_crops_and_some_for_its_start(project):
+    update_upstream(project)
+    sizes = {task.name: task.size for task in stale_tasks(project)[0]}
+    assert sizes["train@softmax-0"] == PARAMS["train"]["crops"] + CROPS_OF_A_START
+    assert sizes["evaluate@softmax-0"] == 1
 
 
 RUNS = {
