@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks.measuring import processor
+from benchmarks.measuring import markdown, processor
 from studylib.corpus.embedded import SIZES, prepare
 from studylib.corpus.session import PRESETS, apply_session, draw_session
 from studylib.corpus.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
@@ -37,32 +37,33 @@ def processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def build(folder: Path) -> list[str]:
+def build(folder: Path) -> str:
     """Make the study's corpus with two processes."""
     began, used = time.perf_counter(), processor_seconds()
     corpus = prepare(SIZES["study"], folder / "study", workers=WORKERS)
     clock, processor = time.perf_counter() - began, processor_seconds() - used
     seconds = corpus.utterances["length"].sum() / SAMPLE_RATE
     size = sum(path.stat().st_size for path in corpus.folder.rglob("*") if path.is_file())
-    return [
-        "| what | value |",
-        "|---|---|",
-        f"| utterances | {len(corpus.utterances):,} |",
-        f"| speech | {seconds / 3600:.2f} h |",
-        f"| bytes on disk | {size:,} |",
-        f"| seconds on the clock, {WORKERS} processes | {clock:.0f} |",
-        f"| processor seconds | {processor:.0f} |",
-        f"| speech made per processor second | {seconds / processor:.0f} s |",
-    ]
+    return markdown(
+        [
+            ("what", "value"),
+            ("utterances", f"{len(corpus.utterances):,}"),
+            ("speech", f"{seconds / 3600:.2f} h"),
+            ("bytes on disk", f"{size:,}"),
+            (f"seconds on the clock, {WORKERS} processes", f"{clock:.0f}"),
+            ("processor seconds", f"{processor:.0f}"),
+            ("speech made per processor second", f"{seconds / processor:.0f} s"),
+        ]
+    )
 
 
-def crops(folder: Path) -> list[str]:
+def crops(folder: Path) -> str:
     """Crops a processor second: memory map, files read in part, and files read whole."""
     corpus = open_corpus(folder / "study")
-    waves, table = folder / "wav", corpus.utterances[:FILES]
+    waves, utterances = folder / "wav", corpus.utterances[:FILES]
     waves.mkdir(exist_ok=True)
     files = []
-    for row in table.itertuples():
+    for row in utterances.itertuples():
         path = waves / f"{row.id}.wav"
         if not path.exists():
             soundfile.write(path, corpus.samples(row.Index), SAMPLE_RATE, "PCM_16")
@@ -76,12 +77,12 @@ def crops(folder: Path) -> list[str]:
         root=waves,
         overwrite=True,
     )
-    lines = ["| crop | memory map | files, in part | whole files |", "|---|---|---|---|"]
+    table = [("crop", "memory map", "files, in part", "whole files")]
     for seconds in (2.0, 4.0):
         length = round(seconds * SAMPLE_RATE)
         rng = np.random.default_rng(0)
         rows = rng.integers(0, FILES, (BATCHES, BATCH))
-        starts = rng.integers(0, table["length"].to_numpy()[rows] - length)
+        starts = rng.integers(0, utterances["length"].to_numpy()[rows] - length)
 
         def whole_files(rows, starts, length):
             return np.stack(
@@ -104,25 +105,25 @@ def crops(folder: Path) -> list[str]:
         assert (
             in_place.crops(rows[0], starts[0], length) == whole_files(rows[0], starts[0], length)
         ).all()
-        lines.append(f"| {seconds:.0f} s | " + " | ".join(f"{rate:,.0f}" for rate in rates) + " |")
-    return lines
+        table.append((f"{seconds:.0f} s", *(f"{rate:,.0f}" for rate in rates)))
+    return markdown(table)
 
 
-def effects() -> list[str]:
+def effects() -> str:
     """Seconds of speech a processor second of session effects goes through."""
     waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE).astype(np.float32)
-    lines = ["| preset | times real time |", "|---|---|"]
+    table = [("preset", "times real time")]
     for name, preset in PRESETS.items():
         rng = np.random.default_rng(1)
         sessions = [draw_session(preset, rng) for _ in range(100)]
         began = time.process_time()
         for session in sessions:
             apply_session(waveform, session, rng)
-        lines.append(f"| {name} | {500 / (time.process_time() - began):,.0f} |")
-    return lines
+        table.append((name, f"{500 / (time.process_time() - began):,.0f}"))
+    return markdown(table)
 
 
-def difficulty(folder: Path) -> list[str]:
+def difficulty(folder: Path) -> str:
     """EER of closed-form baselines on ten 4-s crops, 200 training and 40 test speakers."""
     # Here, because helper processes import this file and need no torch.
     import torch
@@ -131,7 +132,7 @@ def difficulty(folder: Path) -> list[str]:
     from studylib.metrics import equal_error_rate
 
     torch.set_num_threads(1)
-    lines = ["| preset | trials | cosine | whitened, cosine |", "|---|---|---|---|"]
+    rows = [("preset", "trials", "cosine", "whitened, cosine")]
     for preset in ("clean", *PRESETS):
         corpus = prepare(
             replace(PRESET_SIZE, preset=preset), folder / f"preset_{preset}", workers=WORKERS
@@ -151,9 +152,9 @@ def difficulty(folder: Path) -> list[str]:
                 mean = unit.mean(axis=1)  # the mean of all crops' cosines is a product of means
                 scores = (mean[sides[0]] * mean[sides[1]]).sum(axis=1)
                 rates.append(100 * equal_error_rate(scores, trials["target"].to_numpy()))
-            shown = " | ".join(f"{rate:.1f} %" for rate in rates)
-            lines.append(f"| {preset} | {'all' if name == 'test' else 'same sex'} | {shown} |")
-    return lines
+            which = "all" if name == "test" else "same sex"
+            rows.append((preset, which, *(f"{rate:.1f} %" for rate in rates)))
+    return markdown(rows)
 
 
 def main() -> None:
@@ -167,21 +168,21 @@ def main() -> None:
             "",
             "## Making 350 x 12 + 50 x 10 + 50 x 10 utterances (preset mid)",
             "",
-            *build(folder),
+            build(folder),
             "",
             f"## Crops a processor second, batches of {BATCH}, files cached by the system",
             "",
-            *crops(folder),
+            crops(folder),
             "",
             "## Session effects, by processor seconds",
             "",
-            *effects(),
+            effects(),
             "",
             "## Difficulty: EER of mean + standard deviation of log-mel",
             "",
             "200 speakers x 12 utterances to train, 40 x 10 to test, ten 4-s crops, one seed.",
             "",
-            *difficulty(folder),
+            difficulty(folder),
             "",
         ]
     Path(__file__).with_suffix(".md").write_text("\n".join(text), encoding="utf-8")

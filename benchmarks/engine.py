@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.engine_memory import growth, memory
 from benchmarks.engine_runs import SPEAKERS, UTTERANCES, loader_and_sampler, settings_of
-from benchmarks.measuring import processor, write_sections
+from benchmarks.measuring import markdown, processor, write_sections
 from benchmarks.plain_loop import plain_loop
 from studylib.acceleration import set_arithmetic
 from studylib.config import RunSettings
@@ -183,21 +183,19 @@ def speed(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]
         f"trunk's multiply-adds against those of one large matrix product here, "
         f"{limit / 1e9:,.0f} G/s.",
         "",
-        "| trunk | loop | crops/s | " + " | ".join(PARTS) + " | of the limit | engine / plain |",
-        "|---|---|" + "---|" * (len(PARTS) + 3),
     ]
+    table = [("trunk", "loop", "crops/s", *PARTS, "of the limit", "engine / plain")]
     for name in options.trunks:
         found, cost = compare(name, corpus, waves, options), count_multiply_adds(TRUNKS[name]())
         for loop in ("engine", "plain"):
             seconds, parts = found[loop]["seconds"], found[loop]["parts"]
             whole = sum(parts.values())
-            shares = " | ".join(f"{100 * parts[part] / whole:.1f} %" for part in PARTS)
+            shares = (f"{100 * parts[part] / whole:.1f} %" for part in PARTS)
             reached = 3 * cost * batch / seconds / limit
             ratio = f"{found['ratio']:.2f}" if loop == "engine" else ""
-            row = f"| {name} | {loop} | {batch / seconds:,.1f} | {shares} | {reached:.0%} |"
-            lines.append(f"{row} {ratio} |")
-            print(lines[-1], flush=True)
-    return lines
+            table.append((name, loop, f"{batch / seconds:,.1f}", *shares, f"{reached:.0%}", ratio))
+            print(*table[-1], flush=True)
+    return [*lines, markdown(table)]
 
 
 # ---------------------------------------------------------------------------------- loader
@@ -205,7 +203,6 @@ def speed(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]
 
 def loading(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
     device = options.device
-    lines = ["| way | crops/s |", "|---|---|"]
     rates = {}
     for audio in ("memory_map", "device"):
         settings = settings_of("compact_tdnn", device, audio=audio)
@@ -219,10 +216,10 @@ def loading(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[st
     )
     watch = Stopwatch(device, by_part=False)
     consumed = median_rate(lambda: whole(watch), device, steps=options.steps)
-    lines += [f"| {way} | {rate:,.0f} |" for way, rate in rates.items()]
-    lines += [f"| compact_tdnn, the fastest trunk, trains on | {consumed:,.0f} |", ""]
-    lines.append(f"The memory map gives {rates['memory_map'] / consumed:,.0f} times that.")
-    return lines
+    told = rates | {"compact_tdnn, the fastest trunk, trains on": consumed}
+    table = [("way", "crops/s"), *((way, f"{rate:,.0f}") for way, rate in told.items())]
+    times = f"The memory map gives {rates['memory_map'] / consumed:,.0f} times that."
+    return [markdown(table), "", times]
 
 
 def median_rate(job: Callable[[], object], device: torch.device, steps: int) -> float:

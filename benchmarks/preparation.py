@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks.measuring import processor
+from benchmarks.measuring import markdown, processor
 from studylib.corpus import folder
 from studylib.corpus.audio import decode
 from studylib.corpus.reader import SAMPLE_RATE, Corpus
@@ -103,13 +103,12 @@ def crops_table(scratch: Path, recordings: Path | None) -> list[str]:
         f"Random 2-s crops from {len(lengths)} {what}, {lengths.mean() / SAMPLE_RATE:.1f} s on "
         f"average, files in the page cache; median of {ROUNDS} rounds of {CROPS} crops.",
         "",
-        "| storage | crops a second | crops a processor second |",
-        "|---|---|---|",
     ]
+    table = [("storage", "crops a second", "crops a processor second")]
     for name, rounds in times.items():
         clock, processor = (statistics.median(times) for times in zip(*rounds, strict=True))
-        lines.append(f"| {name} | {CROPS / clock:,.0f} | {CROPS / processor:,.0f} |")
-    return lines
+        table.append((name, f"{CROPS / clock:,.0f}", f"{CROPS / processor:,.0f}"))
+    return [*lines, markdown(table)]
 
 
 def write_many(root: Path) -> None:
@@ -142,13 +141,12 @@ def listing_table(scratch: Path) -> list[str]:
     lines = [
         f"{SPEAKERS * SESSIONS * FILES:,} wav files of half a second, {WORKERS} workers.",
         "",
-        "| what | seconds on the clock | processor seconds |",
-        "|---|---|---|",
     ]
+    table = [("what", "seconds on the clock", "processor seconds")]
     for name, job in jobs.items():
         clock, processor = timed(job)
-        lines.append(f"| {name} | {clock:.1f} | {processor:.1f} |")
-    return lines
+        table.append((name, f"{clock:.1f}", f"{processor:.1f}"))
+    return [*lines, markdown(table)]
 
 
 def main() -> None:

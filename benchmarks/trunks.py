@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.measuring import processor
+from benchmarks.measuring import markdown, processor
 from studylib.features import FEATURES, FFT_SIZE, N_BINS, STEP, WINDOW, LogMel, mel_filters
 from studylib.trunk_table import TWO_SECONDS
 from studylib.trunks import TRUNKS
@@ -65,16 +65,14 @@ def milliseconds(job: Callable[[], object], repeats: int) -> float:
 
 
 def table_of_trunks(repeats: int) -> list[str]:
-    lines = ["", "## Trunks", ""]
-    lines += ["| trunk | batch | crops/s | features | forward | backward and Adam |"]
-    lines += ["|---|---|---|---|---|---|"]
+    table = [("trunk", "batch", "crops/s", "features", "forward", "backward and Adam")]
     for name in TRUNKS:
         batch_size = BATCH_SIZES.get(name, 16)
         parts = step_parts(name, batch_size, repeats)
         speed = 1000 * batch_size / sum(parts)
-        shares = " | ".join(f"{part / sum(parts):.0%}" for part in parts)
-        lines.append(f"| {name} | {batch_size} | {speed:.1f} | {shares} |")
-    return lines
+        shares = (f"{part / sum(parts):.0%}" for part in parts)
+        table.append((name, str(batch_size), f"{speed:.1f}", *shares))
+    return ["", "## Trunks", "", markdown(table)]
 
 
 def step_parts(name: str, batch_size: int, repeats: int) -> list[float]:
@@ -101,12 +99,11 @@ def step_parts(name: str, batch_size: int, repeats: int) -> list[float]:
 
 
 def table_of_features(repeats: int) -> list[str]:
-    lines = ["", "## Log-mel of 128 crops, milliseconds a crop", ""]
-    lines += ["| way | ms |", "|---|---|"]
+    table = [("way", "ms")]
     waveform = crops(128)
     for name, way in log_mel_ways().items():
-        lines.append(f"| {name} | {milliseconds(lambda w=way: w(waveform), repeats) / 128:.3f} |")
-    return lines
+        table.append((name, f"{milliseconds(lambda w=way: w(waveform), repeats) / 128:.3f}"))
+    return ["", "## Log-mel of 128 crops, milliseconds a crop", "", markdown(table)]
 
 
 def log_mel_ways() -> dict[str, Callable[[Tensor], Tensor]]:
@@ -144,13 +141,13 @@ def log_mel_ways() -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def table_of_variants(repeats: int) -> list[str]:
-    lines = ["", "## Layouts and number formats, training crops/s, batch 16", ""]
     formats = ["plain", "channels_last", "bf16 autocast", "both"]
-    lines += ["| trunk | " + " | ".join(formats) + " |", "|---|---|---|---|---|"]
+    table = [("trunk", *formats)]
     for name in ("fast_resnet34", "vgg_m40", "ecapa_tdnn", "compact_tdnn"):
         speeds = [variant_speed(name, form, repeats) for form in formats]
-        lines.append(f"| {name} | " + " | ".join(f"{s:.1f}" for s in speeds) + " |")
-    return lines
+        table.append((name, *(f"{s:.1f}" for s in speeds)))
+    title = "## Layouts and number formats, training crops/s, batch 16"
+    return ["", title, "", markdown(table)]
 
 
 def variant_speed(name: str, form: str, repeats: int) -> float:
