@@ -75,14 +75,11 @@ def study_crops(params: Params) -> pd.DataFrame:
 
 def measure_speed(settings: RunSettings, seconds: float) -> float:
     """Training crops a second: noise through the run's trunk, loss and optimizer."""
+    device = choose_device(settings.train.device, settings.train.threads)
+    set_arithmetic(settings.train, device)
+    settings = timed_settings(settings, device)
     train = settings.train
-    device = choose_device(train.device, train.threads)
-    set_arithmetic(train, device)
     per_speaker, n_speakers = train.utterances_per_speaker, train.speakers_per_batch
-    if device.type == "cpu":
-        n_speakers = min(n_speakers, max(2, LARGEST_ON_CPU // per_speaker))
-    timed = train.model_copy(update={"initial_weights": None, "speakers_per_batch": n_speakers})
-    settings = settings.model_copy(update={"train": timed})
     learner = build_learner(settings, max(SPEAKERS, n_speakers), 0, device)
     training_step = TrainingStep(settings, learner, 0, device)
     shape = (n_speakers * per_speaker, round(train.crop_seconds * SAMPLE_RATE))
@@ -98,6 +95,19 @@ def measure_speed(settings: RunSettings, seconds: float) -> float:
         step()
         steps += 1
     return steps * shape[0] / (time.monotonic() - started)
+
+
+def timed_settings(settings: RunSettings, device: torch.device) -> RunSettings:
+    """The run's settings, with a batch that is soon embedded; in chunks if the run's own is."""
+    train = settings.train
+    per_speaker, n_speakers = train.utterances_per_speaker, train.speakers_per_batch
+    chunk, batch = train.chunk_crops, n_speakers * per_speaker
+    if device.type == "cpu":
+        n_speakers = min(n_speakers, max(2, LARGEST_ON_CPU // per_speaker))
+        if 0 < chunk < batch:
+            chunk = min(chunk, n_speakers * per_speaker // 2)
+    changes = {"speakers_per_batch": n_speakers, "chunk_crops": chunk, "initial_weights": None}
+    return settings.model_copy(update={"train": train.model_copy(update=changes)})
 
 
 def _hours(hours: float) -> str:

@@ -1,10 +1,12 @@
 """The cost of a study, counted by hand."""
 
 import pytest
+import torch
 import yaml
 
 from studylib.config import Params, run_settings
-from studylib.estimate import estimate, measure_speed, study_crops
+from studylib.estimate import estimate, measure_speed, study_crops, timed_settings
+from studylib.large_batch import in_chunks
 
 DOCUMENT = yaml.safe_load(
     """
@@ -49,3 +51,17 @@ def test_a_speed_is_measured_for_every_loss_and_with_augmentation(params):
         assert measure_speed(settings, 0.05) > 1
     train = settings.train.model_copy(update={"augmentation": {"room_chance": 0.5}})
     assert measure_speed(settings.model_copy(update={"train": train}), 0.05) > 1
+
+
+@pytest.mark.parametrize(
+    ("chunk", "in_the_run"), [(0, False), (40, True), (99, True), (100, False)]
+)
+def test_a_batch_is_timed_in_chunks_where_the_run_s_own_is(params, chunk, in_the_run):
+    settings = run_settings(params, "triplet")  # batches of 100
+    train = settings.train.model_copy(update={"chunk_crops": chunk})
+    settings = settings.model_copy(update={"train": train})
+    for device in ("cpu", "cuda"):
+        timed = timed_settings(settings, torch.device(device)).train
+        batch = timed.speakers_per_batch * timed.utterances_per_speaker
+        assert batch == (64 if device == "cpu" else 100)
+        assert (len(in_chunks(batch, timed.chunk_crops)) > 1) == (chunk in (40, 99))
