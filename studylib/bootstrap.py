@@ -38,7 +38,10 @@ class Resamples:
     seed : int
         Lists of the same speakers, resampled with the same seed, draw the same speakers.
     floor : float
-        Half a target trial: what a measure of 0 counts as when its logarithm is taken.
+        Half a target trial, or half the smallest estimate if that is less: what a measure of 0
+        counts as when its logarithm is taken.
+    ceiling : float
+        No value is higher.
     """
 
     runs: tuple[str, ...]
@@ -48,6 +51,7 @@ class Resamples:
     speaker_names: tuple[str, ...]
     seed: int
     floor: float
+    ceiling: float = 1.0
 
     @property
     def n_speakers(self) -> int:
@@ -100,22 +104,31 @@ def bootstrap(
         parts = [[MEASURES[measure](run, weights) for run in ordered] for weights in blocks]
         return np.concatenate(parts, axis=1)
 
+    estimates = read(iter([original_weights(trials)]))[:, 0]
     return Resamples(
         runs=tuple(scores),
-        estimates=read(iter([original_weights(trials)]))[:, 0],
+        estimates=estimates,
         speakers=read(speaker_resamples(trials, n_resamples, seed)),
         pairs=read(pair_perturbations(trials, n_resamples, seed)),
         speaker_names=tuple(map(str, np.union1d(first_speaker, second_speaker))),
         seed=seed,
-        floor=0.5 / trials.targets.sum(),
+        floor=0.5 * min([1 / trials.targets.sum(), *estimates[estimates > 0]]),
+        ceiling=np.inf if measure == "cllr" else 1.0,
     )
 
 
-def with_other_list(main: Resamples, other: Resamples, name: str) -> Resamples:
-    """The runs of two trial lists side by side, those of the other list named "run@name".
+def rises(main: Resamples, other: Resamples, name: str) -> Resamples:
+    """Each run's error rate on another trial list of the same speakers over that on the main one.
 
-    The speakers are drawn alike in both. Pairs of speakers are not, so the surplus of their noise
-    (`statistics.speaker_variance`) stays in: differences between lists err on the safe side.
+    The ratio is formed in each resample, for speakers, and pairs of speakers, are drawn alike in
+    both lists. What a seed makes of a run it makes on both lists, so most of it cancels.
+
+    Parameters
+    ----------
+    main, other : Resamples
+        Of the same runs.
+    name : str
+        Of the other list, for messages.
 
     Raises
     ------
@@ -128,13 +141,18 @@ def with_other_list(main: Resamples, other: Resamples, name: str) -> Resamples:
             f"The list {name} cannot be compared with the first: it has other speakers, or was "
             f"resampled with another seed or number of resamples."
         )
-    speakers = np.concatenate([main.speakers, other.speakers])
+    rows = other.rows(main.runs)
+
+    def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+        return np.maximum(above[rows], other.floor) / np.maximum(below, main.floor)
+
     return Resamples(
-        runs=main.runs + tuple(f"{run}@{name}" for run in other.runs),
-        estimates=np.concatenate([main.estimates, other.estimates]),
-        speakers=speakers,
-        pairs=np.concatenate([main.estimates, other.estimates])[:, None] * np.ones((1, 2)),
+        runs=main.runs,
+        estimates=ratio(other.estimates, main.estimates),
+        speakers=ratio(other.speakers, main.speakers),
+        pairs=ratio(other.pairs, main.pairs),
         speaker_names=main.speaker_names,
         seed=main.seed,
-        floor=max(main.floor, other.floor),
+        floor=0.0,
+        ceiling=np.inf,
     )

@@ -14,6 +14,7 @@ from studylib.statistics import Cells, Contrast
 
 # Columns that do not tell settings apart.
 NOT_SETTINGS = ("cell", "seed", "crops", "chosen", "tried")
+MOST_WIDENED = 4.0  # of a spread that noise alone may explain; its sd would be infinite
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Study:
         whatever else tells settings apart.
     cells : Cells
         Named by the index of `settings`.
-    other_lists : list name -> Cells
-        The same cells on the main list, named "cell", and on the other list, named "cell@list".
+    rises : list name -> Cells
+        The same cells: their error rates on another list, over those on the main list.
     margin : float
         Log units.
     trunk : str or None
@@ -74,7 +75,7 @@ class Study:
 
     settings: pd.DataFrame
     cells: Cells
-    other_lists: Mapping[str, Cells]
+    rises: Mapping[str, Cells]
     margin: float
     trunk: str | None
 
@@ -172,6 +173,9 @@ def best_value(study: Study, *, losses: Sequence[str], of: str, value: float) ->
     tests, missing = [], []
     for loss in losses:
         cells = study.varying(loss, (of,))
+        if ambiguous := _ambiguous(cells, loss, of):
+            missing.append(ambiguous)
+            continue
         values = dict(zip(cells.get(of, []), cells.index, strict=True))
         if value not in values or len(values) < 2:
             missing.append(f"{loss} with {of} {value:g} and other values")
@@ -188,6 +192,8 @@ def gain(study: Study, *, of: str, helps: Sequence[str], not_helps: Sequence[str
     cells = {loss: study.varying(loss, (of,)) for loss in (*helps, *not_helps)}
     varied = [loss for loss in cells if len(cells[loss]) and cells[loss][of].nunique() > 1]
     missing = [f"{loss} with at least 2 values of {of}" for loss in helps if loss not in varied]
+    missing += filter(None, (_ambiguous(cells[loss], loss, of) for loss in varied))
+    varied = [loss for loss in varied if not _ambiguous(cells[loss], loss, of)]
     if not set(varied) & set(not_helps):
         missing.append(f"{' or '.join(not_helps)} with at least 2 values of {of}")
     tests = []
@@ -207,18 +213,19 @@ def gain(study: Study, *, of: str, helps: Sequence[str], not_helps: Sequence[str
 def degrades_less(study: Study, *, loss: str, than: Sequence[str]) -> Answer:
     """From the main list to a harder one the loss's error rate rises less than the others' do."""
     names, missing = study.stand_ins((loss, *than))
-    if not study.other_lists:
+    if not study.rises:
         missing.append("a harder trial list of the same speakers")
     if missing:
         return [], missing
-    tests = []
-    for name, cells in study.other_lists.items():
-        shares = {loss: 1.0} | {other: -1 / len(than) for other in than}
-        on_both = {f"{names[each]}@{name}": share for each, share in shares.items()}
-        on_both |= {names[each]: -share for each, share in shares.items()}
-        what = f"rise of {loss} on {name} against the mean rise of {', '.join(than)}"
-        tests.append(Test(what, cells.contrast(on_both), bound=0.0))
-    return tests, []
+    weights = {names[loss]: 1.0} | {names[other]: -1 / len(than) for other in than}
+    return [
+        Test(
+            f"rise of {loss} on {name} against the mean rise of {', '.join(than)}",
+            rises.contrast(weights),
+            bound=0.0,
+        )
+        for name, rises in study.rises.items()
+    ], []
 
 
 def systems_compete(study: Study, *, first: Mapping[str, str], second: Mapping[str, str]) -> Answer:
@@ -239,6 +246,12 @@ def systems_compete(study: Study, *, first: Mapping[str, str], second: Mapping[s
     return [Test(f"{names[0]} against {names[1]}", contrast, bound=study.margin)], []
 
 
+def _ambiguous(cells: pd.DataFrame, loss: str, of: str) -> str | None:
+    """What is missing where several cells have one value of what is varied."""
+    twice = cells.index[cells[of].duplicated(keep=False)] if len(cells) else []
+    return f"one setting of {loss} for each {of}, not {', '.join(twice)}" if len(twice) else None
+
+
 def _rows(cells: Cells, names) -> list[int]:
     return [cells.names.index(name) for name in names]
 
@@ -247,10 +260,14 @@ def _spread(cells: Cells, rows: Sequence[int]) -> Contrast:
     """Standard deviation over cells of the log error rate, without what noise adds to it.
 
     The noise of speakers and seeds makes cells differ even where their settings do not matter. In
-    the mean over resamples it adds to the squared spread once more what it has added already.
+    the mean over resamples it adds to the squared spread once more what it has added already. A
+    root moves the more, the nearer it is to 0: by the ratio of the two spreads (the delta method).
     """
     contrast = cells.contrast_of(lambda logs: logs[rows].std(axis=0, ddof=1))
     of_resamples = cells.speakers[rows].var(axis=0, ddof=1).mean()
     of_seeds = cells.pooled_seed_sd**2 * np.mean(1 / cells.n_seeds[rows])
     square = 2 * contrast.value**2 - of_resamples - of_seeds
-    return replace(contrast, value=float(np.sqrt(max(square, 0.0))))
+    value = float(np.sqrt(max(square, 0.0)))
+    wider = min(contrast.value / value, MOST_WIDENED) if value else MOST_WIDENED
+    sds = {"speaker_sd": contrast.speaker_sd * wider, "seed_sd": contrast.seed_sd * wider}
+    return replace(contrast, value=value, **sds)

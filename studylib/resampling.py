@@ -126,16 +126,22 @@ def pair_perturbations(trials: TrialSpeakers, n_resamples: int, seed: int) -> It
     """Blocks of weights 1/2 or 3/2, drawn for each pair of speakers alone; targets count once.
 
     Four times the variance of an error rate under these weights is the noise of the pairs: what
-    would remain of its variance if speakers had no effect beyond the single pair.
+    would remain of its variance if speakers had no effect beyond the single pair. They are drawn
+    for all pairs of the speakers, whichever the list compares, so that a pair has the same weights
+    in every list of these speakers.
     """
     generator = np.random.default_rng([seed, 1])
+    n, (low, high) = trials.n_speakers, trials.pairs.T
+    places = low * (2 * n - low - 1) // 2 + high - low - 1  # among all pairs, in order
     for size in _block_sizes(trials, n_resamples):
-        halves = generator.integers(0, 2, size=(len(trials.pairs), size), dtype=np.int8)
-        yield Weights(np.ones((trials.n_speakers, size)), halves + 0.5)
+        halves = generator.integers(0, 2, size=(n * (n - 1) // 2, size), dtype=np.int8)[places]
+        yield Weights(np.ones((n, size)), halves + 0.5)
 
 
 def _block_sizes(trials: TrialSpeakers, n_resamples: int) -> list[int]:
-    most = max(16, BLOCK // max(len(trials.pairs), trials.n_speakers))
+    """The same for all lists of the same speakers."""
+    n = trials.n_speakers
+    most = max(16, BLOCK // max(n * (n - 1) // 2, n))
     return [min(most, n_resamples - start) for start in range(0, n_resamples, most)]
 
 

@@ -104,11 +104,14 @@ def best_on_development(development: pd.DataFrame) -> pd.DataFrame:
 def settings_grid(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean EER of every margin and scale of the losses that were run with several of both.
 
-    Columns: loss, margin, scale (as text), eer.
+    Columns: loss, margin and scale (as text where one is a schedule), eer.
     """
     trained = runs[runs["margin"].notna() & runs["scale"].notna() & runs["loss"].notna()]
     several = trained.groupby("loss")[["margin", "scale"]].transform("nunique").gt(1).all(axis=1)
-    cells = trained[several].astype({"margin": str})
+    cells = trained[several]
+    for column in ("margin", "scale"):
+        if cells[column].map(lambda value: isinstance(value, str)).any():
+            cells = cells.astype({column: str})
     return cells.groupby(["loss", "margin", "scale"], as_index=False, sort=True)["eer"].mean()
 
 

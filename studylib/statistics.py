@@ -116,7 +116,7 @@ class Cells:
     interactions : (C,) float64
         The part of seed_sds**2 that comes of these test speakers; nan where there is one seed.
     n_speakers : int
-    floor : float
+    floor, ceiling : float
         As in `Resamples`.
     """
 
@@ -129,6 +129,7 @@ class Cells:
     interactions: np.ndarray
     n_speakers: int
     floor: float
+    ceiling: float = 1.0
 
     @property
     def has_seeds(self) -> bool:
@@ -213,6 +214,7 @@ def cells_of(resamples: Resamples, cells: Mapping[str, Sequence[str]]) -> Cells:
         interactions=np.array([_interaction(resamples, of_cell) for of_cell in rows.values()]),
         n_speakers=resamples.n_speakers,
         floor=resamples.floor,
+        ceiling=resamples.ceiling,
     )
 
 
@@ -270,9 +272,9 @@ def interval_of(cells: Cells, name: str, *, level: float = 0.95) -> Interval:
     bound is the share of faulty speakers that the list's speakers could still have missed.
     """
     contrast = cells.contrast({name: 1.0})
-    low, high = np.exp(contrast.interval(level))
+    value, low, high = map(float, np.exp([contrast.value, *contrast.interval(level)]))
     if contrast.value > np.log(cells.floor):
-        return Interval(float(np.exp(contrast.value)), float(low), float(min(high, 1)), level)
+        return Interval(value, low, min(high, cells.ceiling), level)
     if not contrast.speaker_sd:
         high = 1 - (1 - level) ** (1 / cells.n_speakers)
-    return Interval(0.0, 0.0, float(high), level)
+    return Interval(0.0, 0.0, high, level)

@@ -2,21 +2,28 @@
 
 Within one question all runs and all levels are read on the same resamples of the test speakers:
 what a level costs a run, and whether it costs that run more than the others, are paired
-comparisons, made on the logarithm of the error rate as everywhere (see statistics.py).
+comparisons, made on the logarithm of the error rate as everywhere (see statistics.py). So are two
+kinds of trial, where both are of the same speakers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from studylib.bootstrap import bootstrap
+from studylib.bootstrap import bootstrap, rises
 from studylib.comparisons import holm
+from studylib.corpus.trials import is_known
 from studylib.robustness import Condition, Questions
 from studylib.scoring import trial_scores
-from studylib.statistics import Cells, cells_of, interval_of
+from studylib.statistics import Cells, Contrast, cells_of, interval_of
 
 FEWEST_SPEAKERS = 5  # a kind of trial with fewer has no interval worth showing
+RATES = ("run", "loss", "question", "level", "eer", "low", "high")
+COSTS = ("run", "loss", "question", "reference", "hardest")
+COSTS += ("ratio", "low", "high", "relative", "p_holm")
+KIND = "kind of trial"
+HARDER = (("all", "same sex"), ("all", "same accent"), ("within a session", "across sessions"))
 
 
 def condition_rates(
@@ -57,21 +64,39 @@ def condition_rates(
             for level, condition in levels.items()
             for run, vectors in embeddings[condition].items()
         }
-        cells = _cells(scores, targets, speakers[first], speakers[second], n_resamples)
-        rates.append(_rows(cells, scores, losses, question))
-        prices.append(costs(cells, losses, question, *_ends(levels)))
-    return pd.concat(rates, ignore_index=True), pd.concat(prices, ignore_index=True)
+        named = {_name(*key): values for key, values in scores.items()}
+        of_sides = targets, speakers[first], speakers[second]
+        resamples = bootstrap(named, *of_sides, n_resamples=n_resamples)
+        cells = cells_of(resamples, {name: [name] for name in named})
+        rates.append(_rows(cells, {_name(*key): key for key in scores}, losses, question))
+        reference, *_, hardest = levels
+
+        def growth(weights, cells=cells, reference=reference, hardest=hardest):
+            ends = {_name(run, hardest): weight for run, weight in weights.items()}
+            ends |= {_name(run, reference): -weight for run, weight in weights.items()}
+            return cells.contrast(ends)
+
+        prices.append(costs(growth, losses, question, reference, hardest))
+    return _joined(rates, RATES), _joined(prices, COSTS)
+
+
+def _joined(parts: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def costs(
-    cells: Cells, losses: Mapping[str, str | None], question: str, reference: str, hardest: str
+    growth: Callable[[Mapping[str, float]], Contrast],
+    losses: Mapping[str, str | None],
+    question: str,
+    reference: str,
+    hardest: str,
 ) -> pd.DataFrame:
     """How many times each run's error rate grows from the reference to the hardest level.
 
     Parameters
     ----------
-    cells : Cells
-        Named (run, level) as `_name` writes it.
+    growth : callable
+        Weights of runs -> the weighted sum of the growth of their log error rates.
 
     Returns
     -------
@@ -82,17 +107,17 @@ def costs(
         untrained runs and where fewer than two runs are trained.
     """
     trained = [run for run, loss in losses.items() if loss is not None]
+    mean = dict.fromkeys(trained, 1 / max(len(trained), 1))
     rows = []
     for run, loss in losses.items():
-        own = {_name(run, hardest): 1.0, _name(run, reference): -1.0}
-        growth = cells.contrast(own)
-        low, high = np.exp(growth.interval())
+        own = growth({run: 1.0})
+        low, high = np.exp(own.interval())
         row = {"run": run, "loss": loss, "question": question}
         row |= {"reference": reference, "hardest": hardest}
-        row |= {"ratio": float(np.exp(growth.value)), "low": float(low), "high": float(high)}
+        row |= {"ratio": float(np.exp(own.value)), "low": float(low), "high": float(high)}
         row |= {"relative": np.nan, "p_holm": np.nan}
         if loss is not None and len(trained) > 1:
-            against = cells.contrast(_against_mean(own, trained, reference, hardest))
+            against = growth({each: (each == run) - share for each, share in mean.items()})
             row |= {"relative": float(np.expm1(against.value)), "p_holm": against.p_value()}
         rows.append(row)
     table = pd.DataFrame(rows).astype({"loss": object})
@@ -100,18 +125,6 @@ def costs(
     if tested.any():
         table.loc[tested, "p_holm"] = holm(table.loc[tested, "p_holm"])
     return table
-
-
-def _against_mean(
-    own: Mapping[str, float], trained: list[str], reference: str, hardest: str
-) -> dict[str, float]:
-    """Weights of a run's growth minus the mean growth of all trained runs."""
-    weights = dict(own)
-    for run in trained:
-        for level, sign in ((hardest, -1.0), (reference, 1.0)):
-            name = _name(run, level)
-            weights[name] = weights.get(name, 0.0) + sign / len(trained)
-    return weights
 
 
 def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
@@ -134,16 +147,20 @@ def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> Iterator[tupl
         values = utterances[column]
         return [values.loc[trials[side]].to_numpy() for side in ("first", "second")]
 
+    def shared(column: str) -> np.ndarray:
+        first, second = sides(column)
+        known = pd.Series(is_known(utterances[column]), utterances.index)
+        return (first == second) & known.loc[trials["first"]].to_numpy()
+
     kinds = {"all": np.ones(len(trials), dtype=bool)}
     if "sex" in utterances:
         first, second = sides("sex")
-        kinds["same sex"] = first == second
+        kinds["same sex"] = shared("sex")
         kinds |= {
             name: (first == sex) & (second == sex) for name, sex in (("women", "f"), ("men", "m"))
         }
     if "accent" in utterances:
-        first, second = sides("accent")
-        kinds["same accent"] = first == second
+        kinds["same accent"] = shared("accent")
     first, second = sides("session")
     if (within := target & (first == second)).any():
         kinds["within a session"] = within | ~target
@@ -160,34 +177,44 @@ def trial_rates(
     utterances: pd.DataFrame,
     losses: Mapping[str, str | None],
     n_resamples: int,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Error rates of each kind of trial, from scores (T,) of one list that exist already.
 
     Returns
     -------
     DataFrame
         run, loss, question ("kind of trial"), level, eer, low, high.
+    DataFrame
+        See `costs`: of same sex and same accent against all, of two sessions against one, where
+        both kinds are of the same speakers.
     """
-    parts = []
+    runs = {run: [run] for run in scores}
+    resamples, parts, prices = {}, [], []
     for level, mask in trial_kinds(trials, utterances):
         part = trials[mask]
-        of_level = {(run, level): of_run[mask] for run, of_run in scores.items()}
-        first, second = (part[f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
-        cells = _cells(of_level, part["target"].to_numpy(), first, second, n_resamples)
-        parts.append(_rows(cells, of_level, losses, "kind of trial"))
-    return pd.concat(parts, ignore_index=True)
+        resamples[level] = bootstrap(
+            {run: of_run[mask] for run, of_run in scores.items()},
+            part["target"].to_numpy(),
+            *(part[f"{side}_speaker"].to_numpy(str) for side in ("first", "second")),
+            n_resamples=n_resamples,
+        )
+        cells = cells_of(resamples[level], runs)
+        parts.append(_rows(cells, {run: (run, level) for run in runs}, losses, KIND))
+    for reference, hardest in HARDER:
+        main, other = resamples.get(reference), resamples.get(hardest)
+        if main and other and main.speaker_names == other.speaker_names:
+            growth = cells_of(rises(main, other, hardest), runs).contrast
+            prices.append(costs(growth, losses, KIND, reference, hardest))
+    return _joined(parts, RATES), _joined(prices, COSTS)
 
 
-def _cells(scores: Mapping, targets, first, second, n_resamples: int) -> Cells:
-    named = {_name(*key): values for key, values in scores.items()}
-    resamples = bootstrap(named, targets, first, second, n_resamples=n_resamples)
-    return cells_of(resamples, {name: [name] for name in named})
-
-
-def _rows(cells: Cells, keys: Iterable, losses: Mapping, question: str) -> pd.DataFrame:
+def _rows(
+    cells: Cells, keys: Mapping[str, tuple[str, str]], losses: Mapping, question: str
+) -> pd.DataFrame:
+    """One row a cell; `keys` are run and level of each."""
     rows = []
-    for run, level in keys:
-        interval = interval_of(cells, _name(run, level))
+    for name, (run, level) in keys.items():
+        interval = interval_of(cells, name)
         rate = {"eer": interval.estimate, "low": interval.low, "high": interval.high}
         rows.append({"run": run, "loss": losses[run], "question": question, "level": level} | rate)
     return pd.DataFrame(rows).astype({"loss": object})
@@ -195,11 +222,6 @@ def _rows(cells: Cells, keys: Iterable, losses: Mapping, question: str) -> pd.Da
 
 def _name(run: str, level: str) -> str:
     return f"{run}, {level}"
-
-
-def _ends(levels: Mapping[str, Condition]) -> tuple[str, str]:
-    names = list(levels)
-    return names[0], names[-1]
 
 
 def summary(rates: pd.DataFrame) -> pd.DataFrame:

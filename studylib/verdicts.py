@@ -7,7 +7,8 @@ deviation over settings above that margin. The answer:
 
 supported        every 95 % interval lies wholly on the claimed side of its bound
 contradicted     one lies wholly on the other side (after Holm's correction for their number)
-undecided        neither, with these speakers and seeds
+undecided        neither, with these speakers and seeds, or not after Holm's correction for the
+                 number of conclusions that the study tests
 not tested here  runs that the claim needs do not exist; they are named
 
 Without repeated seeds an answer holds for these very networks, and says so ("..., one seed").
@@ -24,7 +25,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from studylib.bootstrap import Resamples, with_other_list
+from studylib.bootstrap import Resamples, rises
 from studylib.comparisons import holm, speakers_needed
 from studylib.errors import StudyError
 from studylib.questions import (
@@ -39,7 +40,10 @@ from studylib.questions import (
     sensitive,
     systems_compete,
 )
-from studylib.statistics import Cells, cells_of
+from studylib.statistics import cells_of
+
+ALPHA = 0.05
+UNTESTED = "not tested here"
 
 
 @dataclass(frozen=True)
@@ -146,9 +150,10 @@ def verdicts(
     -------
     DataFrame
         One row a conclusion: id, claim, verdict; of the decisive comparison its relative effect
-        with low and high, claimed (the bound) and p against that bound; p_holm over all conclusions
-        tested; speakers_needed to decide (undecided only; infinite: more seeds, not speakers);
-        evidence and missing in words.
+        with low and high, claimed (the bound) and p against that bound (where it refutes, corrected
+        for the number of comparisons); p_holm, corrected over all conclusions tested;
+        speakers_needed to decide (undecided only; infinite: more seeds, not speakers); evidence and
+        missing in words.
 
     Raises
     ------
@@ -157,54 +162,99 @@ def verdicts(
         of one trunk trained on different numbers of crops.
     """
     study = _study(runs, resamples, trunk, margin)
-    table = pd.DataFrame([_row(conclusion, study) for conclusion in CONCLUSIONS])
-    tested = table["p"].notna()
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", np.nan)
-    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
-    return table
-
-
-def _row(conclusion: Conclusion, study: Study) -> dict:
-    tests, missing = conclusion.question(study)
-    verdict, decisive = _decide(tests, missing)
-    row = {"id": conclusion.id, "claim": conclusion.claim, "verdict": verdict}
-    row |= dict.fromkeys(["effect", "low", "high", "claimed", "p", "speakers_needed"], np.nan)
-    if decisive is not None:
-        contrast = decisive.contrast
-        values = np.expm1([contrast.value, *contrast.interval(), decisive.bound])
-        row |= dict(zip(["effect", "low", "high", "claimed"], values, strict=True))
-        row["p"] = decisive.p_value()
-    if verdict.startswith("undecided"):
-        row["speakers_needed"] = max(_needed(t, study) for t in tests if not t.holds())
-    row["evidence"] = "; ".join(test.sentence() for test in tests)
-    row["missing"] = "; ".join(missing)
-    return row
-
-
-def _decide(tests: list[Test], missing: list[str]) -> tuple[str, Test | None]:
-    """The verdict and the comparison that decided it: the surest refutation or the weakest link."""
-    if not tests:
-        return "not tested here", None
-    corrected = holm([test.p_value() for test in tests])
-    refuted = [p < 0.05 and test.on_wrong_side() for p, test in zip(corrected, tests, strict=True)]
-    one_seed = ", one seed" if any(np.isnan(test.contrast.seed_sd) for test in tests) else ""
-    if any(refuted):
-        decisive = min(
-            (test for test, wrong in zip(tests, refuted, strict=True) if wrong),
-            key=Test.p_value,
+    answers = [conclusion.question(study) for conclusion in CONCLUSIONS]
+    rulings = [_rule(*answer) for answer in answers]
+    decided = [ruling.verdict != UNTESTED for ruling in rulings]
+    corrected = np.full(len(rulings), np.nan)
+    corrected[decided] = holm([ruling.p for ruling in rulings if ruling.verdict != UNTESTED])
+    level = 1 - ALPHA / max(sum(decided), 1)
+    rows = [
+        _row(conclusion, answer, ruling, p_holm, partial(_needed, study=study, level=level))
+        for conclusion, answer, ruling, p_holm in zip(
+            CONCLUSIONS, answers, rulings, corrected, strict=True
         )
-        return "contradicted" + one_seed, decisive
+    ]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A verdict by itself, the comparison that decides it, and how sure that is."""
+
+    verdict: str
+    decisive: Test | None
+    p: float
+
+
+def _rule(tests: list[Test], missing: list[str]) -> Ruling:
+    """Decided by the surest refutation or by the weakest link."""
+    if not tests:
+        return Ruling(UNTESTED, None, np.nan)
+    corrected = holm([test.p_value() for test in tests])
+    refuting = [
+        (p, number)
+        for number, (p, test) in enumerate(zip(corrected, tests, strict=True))
+        if p < ALPHA and test.on_wrong_side()
+    ]
+    if refuting:
+        p, number = min(refuting)
+        return Ruling("contradicted", tests[number], float(p))
     weakest = min(tests, key=Test.certainty)
     if missing:
-        return "not tested here", weakest
-    if all(test.holds() for test in tests):
-        return "supported" + one_seed, weakest
-    return "undecided" + one_seed, weakest
+        return Ruling(UNTESTED, weakest, weakest.p_value())
+    verdict = "supported" if all(test.holds() for test in tests) else "undecided"
+    return Ruling(verdict, weakest, weakest.p_value())
 
 
-def _needed(test: Test, study: Study) -> float:
-    distance = abs(test.contrast.value - test.bound)
-    return speakers_needed(test.contrast, study.cells.n_speakers, distance=distance)
+def _row(
+    conclusion: Conclusion,
+    answer: Answer,
+    ruling: Ruling,
+    p_holm: float,
+    needed: Callable[[list[Test]], float],
+) -> dict:
+    tests, missing = answer
+    verdict, evidence = ruling.verdict, [test.sentence() for test in tests]
+    if verdict in ("supported", "contradicted") and p_holm >= ALPHA:
+        evidence.append(f"{verdict} were it the only question (p {ruling.p:.2g})")
+        verdict = "undecided"
+    undecided = verdict == "undecided"
+    if any(np.isnan(test.contrast.seed_sd) for test in tests) and verdict != UNTESTED:
+        verdict += ", one seed"
+    row = {"id": conclusion.id, "claim": conclusion.claim, "verdict": verdict}
+    row |= dict.fromkeys(["effect", "low", "high", "claimed"], np.nan)
+    if ruling.decisive is not None:
+        contrast = ruling.decisive.contrast
+        values = np.expm1([contrast.value, *contrast.interval(), ruling.decisive.bound])
+        row |= dict(zip(["effect", "low", "high", "claimed"], values, strict=True))
+    return row | {
+        "p": ruling.p,
+        "p_holm": p_holm,
+        "speakers_needed": needed(tests) if undecided else np.nan,
+        "evidence": "; ".join(evidence),
+        "missing": "; ".join(missing),
+    }
+
+
+def _needed(tests: list[Test], *, study: Study, level: float) -> float:
+    """How many speakers would decide the question, were all values to stay as they are.
+
+    One comparison on the wrong side is enough to contradict; all must hold to support. `level` is
+    that of Bonferroni's intervals for the conclusions tested.
+    """
+    wrong = [test for test in tests if test.on_wrong_side()]
+    if wrong:
+        level = 1 - (1 - level) / len(tests)
+    numbers = [
+        speakers_needed(
+            test.contrast,
+            study.cells.n_speakers,
+            distance=abs(test.contrast.value - test.bound),
+            level=level,
+        )
+        for test in wrong or tests
+    ]
+    return min(numbers) if wrong else max(numbers)
 
 
 def _study(runs, resamples: Mapping[str, Resamples], trunk: str | None, margin: float) -> Study:
@@ -230,7 +280,7 @@ def _study(runs, resamples: Mapping[str, Resamples], trunk: str | None, margin: 
     return Study(
         settings=settings,
         cells=cells_of(first[1], members),
-        other_lists={name: _both_lists(first[1], other, members, name) for name, other in others},
+        rises={name: cells_of(rises(first[1], other, name), members) for name, other in others},
         margin=float(np.log1p(margin)),
         trunk=trunk,
     )
@@ -248,10 +298,3 @@ def _check_trunks(settings: pd.DataFrame, trunk: str | None) -> None:
         if rows["crops"].nunique() > 1:
             told = ", ".join(f"{cell} {crops:,}" for cell, crops in rows["crops"].items())
             raise StudyError(f"Losses are compared at equal numbers of training crops, not {told}.")
-
-
-def _both_lists(main: Resamples, other: Resamples, members, name: str) -> Cells:
-    on_other = {
-        f"{cell}@{name}": [f"{run}@{name}" for run in runs] for cell, runs in members.items()
-    }
-    return cells_of(with_other_list(main, other, name), members | on_other)

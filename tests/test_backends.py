@@ -235,6 +235,8 @@ def test_the_stored_threshold_is_the_bayes_threshold_of_the_prior(score_lists, t
 def test_calibration_without_an_answer_is_refused(tmp_path):
     with pytest.raises(StudyError, match="separate the trials perfectly"):
         backends.fit_calibration([0.0, 1.0, 2.0, 3.0], [False, False, True, True])
+    with pytest.raises(StudyError, match="separate the trials perfectly"):  # but for a tie
+        backends.fit_calibration([0.0, 2.0, 2.0, 3.0], [False, False, True, True])
     with pytest.raises(StudyError, match="do not tell targets"):
         backends.fit_calibration([3.0, 2.0, 2.5, 1.0], [False, False, True, True])
     with pytest.raises(StudyError, match="all equal"):

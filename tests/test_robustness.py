@@ -242,10 +242,38 @@ def test_a_kinds_rate_is_that_of_its_trials(tiny_corpus):
     test = tiny_corpus.utterances.query("split == 'test'")
     trials = made_trials(test)
     scores = np.random.default_rng(0).normal(size=len(trials)) + trials["target"].to_numpy()
-    rates = trial_rates({"a": scores}, trials, test, {"a": None}, 20).set_index("level")
+    rates, prices = trial_rates({"a": scores}, trials, test, {"a": None}, 20)
+    rates = rates.set_index("level")
     for name, mask in trial_kinds(trials, test):
         expected = equal_error_rate(scores[mask], trials.loc[mask, "target"])
         assert rates.loc[name, "eer"] == pytest.approx(expected)
+    assert prices[["reference", "hardest"]].drop_duplicates().values.tolist() == [
+        ["all", "same sex"], ["all", "same accent"],
+    ]  # fmt: skip
+    assert prices["ratio"].tolist() == pytest.approx(
+        [rates.loc[kind, "eer"] / rates.loc["all", "eer"] for kind in prices["hardest"]]
+    )
+
+
+def test_two_speakers_of_unknown_sex_or_accent_are_not_the_same(tiny_corpus):
+    test = tiny_corpus.utterances.query("split == 'test'")
+    speakers = test["speaker"].unique()
+    unknown = dict(zip(speakers[-3:], (None, "", np.nan), strict=True))
+    for column in ("sex", "accent"):
+        same = pd.Series(np.where(test["speaker"].isin(list(unknown)), None, "f"), test.index)
+        told = test.assign(**{column: same.astype(object)})
+        for speaker, value in unknown.items():
+            told.loc[told["speaker"] == speaker, column] = value
+        mask = dict(trial_kinds(made_trials(told), told))[f"same {column}"]
+        n = len(test) - 3 * 4
+        assert mask.sum() == n * (n - 1) / 2
+
+
+def test_without_levels_to_compare_there_are_no_rates_and_no_costs():
+    rates, prices = condition_rates({}, {"added noise": {}}, {}, LOSSES, np.array(["a"]), 20)
+    assert rates.empty
+    assert prices.empty
+    assert {"run", "question", "eer"} <= set(rates.columns)
 
 
 def test_the_summary_names_the_best_trained_run_and_how_far_the_order_is_kept():
@@ -285,7 +313,7 @@ def test_figures_show_every_run_by_name(tables, tiny_corpus):
     test = tiny_corpus.utterances.query("split == 'test'")
     trials = made_trials(test)
     scores = {run: np.random.default_rng(0).normal(size=len(trials)) for run in LOSSES}
-    kinds = trial_rates(scores, trials, test, LOSSES, 20)
+    kinds, _ = trial_rates(scores, trials, test, LOSSES, 20)
     figure = figures.trial_kinds(kinds)
     figure.canvas.draw()
     assert [axes.get_title() for axes in figure.axes] == list(kinds["level"].unique())

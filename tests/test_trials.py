@@ -69,6 +69,14 @@ def test_all_pairs_counts_are_those_of_the_closed_form(table):
     assert as_set(trials) == loop(table, lambda one, two: True)
 
 
+def test_nobody_has_the_same_sex_as_a_speaker_of_unknown_sex(table):
+    for unknown in (None, "", np.nan):
+        told = table.assign(sex=table["sex"].astype(object))
+        told.loc[told["speaker"].isin(["b", "c"]), "sex"] = unknown
+        ids = same_sex(told, "test")[["first", "second"]].astype(str).to_numpy().ravel()
+        assert {name[0] for name in ids} == {"a", "d"}
+
+
 def test_same_sex_keeps_the_pairs_of_one_sex(table):
     trials = same_sex(table, "test")
     check_form(trials, table)

@@ -4,18 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import statistics, verdicts
+from studylib import comparisons, statistics, verdicts
 from studylib.bootstrap import Resamples
 from studylib.errors import StudyError
 
 N_SPEAKERS = 41
 
 
-def resampled(rates, *, own=0.02, seed=0, names=None):
+def resampled(rates, *, own=0.02, seed=0, names=None, trials=0):
     """Resamples of runs with these error rates: speakers move all alike, and each by `own`."""
-    generator = np.random.default_rng(0)
-    size = (1, 4000)
-    noise = 0.15 * generator.normal(size=size) + own * generator.normal(size=(len(rates), size[1]))
+    common = 0.15 * np.random.default_rng(0).normal(size=(1, 4000))
+    noise = common + own * np.random.default_rng([1, trials]).normal(size=(len(rates), 4000))
     estimates = np.array(list(rates.values()))
     return Resamples(
         runs=tuple(rates),
@@ -50,7 +49,8 @@ def ask(id, cells, *, own=0.02, seed_sd=0.02, trunk=None, other=None, **settings
     runs, rates = study(cells, seed_sd=np.hypot(seed_sd, own), **settings)
     lists = {"test": resampled(rates, own=own)}
     if other is not None:
-        lists["hard"] = resampled({run: other(run) * rate for run, rate in rates.items()}, own=own)
+        on_hard = {run: other(run) * rate for run, rate in rates.items()}
+        lists["hard"] = resampled(on_hard, own=own, trials=1)
     table = verdicts.verdicts(runs, lists, trunk=trunk)
     assert list(table["id"]) == ["B1", "B2", "B3", "B4", "B5", "B6", "A1", "A2", "A3"]
     return table.set_index("id").loc[id]
@@ -269,6 +269,49 @@ def test_a2_compares_how_much_a_harder_list_costs():
     row = ask("A2", cells, other=harder(1.6))
     assert row["effect"] == pytest.approx(-0.2, abs=1e-3)
     assert "harder trial list" in ask("A2", cells)["missing"]
+    # What a seed makes of a run it makes on both lists, and so not of the rise.
+    assert ask("A2", cells, other=harder(1.6), seed_sd=0.5)["verdict"] == "supported"
+
+
+def test_a_verdict_that_does_not_survive_holm_s_correction_is_undecided():
+    pair = losses(ge2e=0.08, prototypical=0.09435, triplet=0.10)
+    alone = ask("B3", pair)
+    assert alone["verdict"] == "supported"
+    assert alone["p"] == alone["p_holm"]
+    beside = losses(aam_softmax=0.1, softmax=0.1, coco=0.1, center=0.1, contrastive=0.1)
+    row = ask("B3", pair + beside)  # A1 is asked as well
+    assert 0.025 < row["p"] < 0.05
+    assert row["p_holm"] == pytest.approx(2 * row["p"])
+    assert row["verdict"] == "undecided"
+    assert f"supported were it the only question (p {row['p']:.2g})" in row["evidence"]
+
+
+def test_one_comparison_on_the_wrong_side_needs_fewer_speakers_to_refute_than_all_to_hold():
+    rates = dict(
+        softmax=0.1, am_softmax=0.1, aam_softmax=0.08, triplet=0.1, ge2e=0.0905, prototypical=0.1
+    )
+    cells = losses(angular_prototypical=0.09, **rates)
+    row = ask("B4", cells, own=0.1)
+    assert row["verdict"] == "undecided"
+    # By AAM-softmax, at a sixth of 5 %, halved as B3 is asked as well; by GE2E, never.
+    runs, rates = study(cells, seed_sd=np.hypot(0.02, 0.1))
+    members = {cell: list(group.index) for cell, group in runs.groupby("cell")}
+    contrast = statistics.cells_of(resampled(rates, own=0.1), members).contrast(
+        {"angular_prototypical": 1.0, "aam_softmax": -1.0}
+    )
+    expected = comparisons.speakers_needed(contrast, N_SPEAKERS, level=1 - 0.05 / 6 / 2)
+    assert row["speakers_needed"] == expected < 1000
+
+
+def test_cells_that_differ_in_more_than_what_is_varied_are_named_and_not_mixed_up():
+    cells = [
+        {"cell": name, "loss": "prototypical", "utterances_per_speaker": m, "rate": rate}
+        for name, m, rate in (("p2", 2, 0.08), ("p2_fast", 2, 0.12), ("p3", 3, 0.1))
+    ]
+    row = ask("B5", cells)
+    assert row["verdict"] == "not tested here"
+    expected = "one setting of prototypical for each utterances_per_speaker, not p2, p2_fast"
+    assert row["missing"] == expected
 
 
 def test_a3_compares_two_whole_systems_across_trunks():

@@ -81,12 +81,12 @@ def fit_calibration(scores, targets, *, target_prior: float = 0.05) -> Calibrati
         raise StudyError("Calibration needs a finite score for each trial and a prior in (0, 1).")
     if targets.all() or not targets.any():
         raise StudyError("Calibration needs target and non-target development trials.")
-    if scores[targets].min() > scores[~targets].max():
+    if scores.min() == scores.max():
+        raise StudyError("The development scores are all equal: they cannot be calibrated.")
+    if scores[targets].min() >= scores[~targets].max():
         raise StudyError(
             "The development scores separate the trials perfectly: calibration has no finite scale."
         )
-    if scores.min() == scores.max():
-        raise StudyError("The development scores are all equal: they cannot be calibrated.")
     # Well-conditioned units; the parameters are translated back below.
     centre, width = scores.mean(), scores.std()
     standard = (scores - centre) / width

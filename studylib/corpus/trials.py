@@ -18,14 +18,19 @@ def all_pairs(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def same_sex(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Every pair of a split whose two speakers have the same sex."""
+    """Every pair of a split whose two speakers are known to have the same sex."""
     part = _of_split(utterances, split)
     if "sex" not in part:
         raise StudyError("Same-sex trials need the column 'sex', which this corpus lacks.")
     sex = part["sex"].to_numpy()
     first, second = np.triu_indices(len(part), k=1)
-    kept = sex[first] == sex[second]
+    kept = (sex[first] == sex[second]) & is_known(part["sex"])[first]
     return _as_trials(part, first[kept], second[kept])
+
+
+def is_known(values: pd.Series) -> np.ndarray:
+    """Whether a speaker's sex or accent is told: (U,) bool. Two that are not are not the same."""
+    return (values.notna() & (values != "")).to_numpy()
 
 
 def cross_session(utterances: pd.DataFrame, split: str) -> pd.DataFrame:

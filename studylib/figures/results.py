@@ -137,11 +137,15 @@ def margin_by_scale(table: pd.DataFrame) -> Figure:
                 va="center",
                 color="white" if value > middle else "black",
             )
-        axes.set_xticks(range(cells.shape[1]), [f"{s:g}" for s in cells.columns])
-        axes.set_yticks(range(cells.shape[0]), [str(m) for m in cells.index])
+        axes.set_xticks(range(cells.shape[1]), [_number(scale) for scale in cells.columns])
+        axes.set_yticks(range(cells.shape[0]), [_number(margin) for margin in cells.index])
         axes.set(title=loss, xlabel="scale", ylabel="margin")
     figure.colorbar(image, ax=panels[0].tolist(), label="EER (%)")
     return figure
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 FOREST_LIMITS = (-100, 200)  # per cent
