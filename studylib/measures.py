@@ -14,11 +14,9 @@ from studylib.backends import Calibration, fit_calibration
 from studylib.errors import StudyError
 from studylib.metrics import (
     actual_detection_cost,
-    equal_error_rate,
-    equal_error_threshold,
     log_likelihood_ratio_cost,
-    minimum_detection_cost,
     minimum_log_likelihood_ratio_cost,
+    summary,
 )
 from studylib.statistics import eer_interval
 
@@ -49,7 +47,7 @@ def measure_lists(
     dict
         calibration: scale, offset, target_prior and threshold (of the raw score), or {"skipped":
         why}. lists: for each list eer (a fraction), eer_interval (95 %, over speakers),
-        eer_threshold, min_dcf_<prior>, and how many trials and speakers; on lists other than
+        eer_threshold, auc, min_dcf_<prior>, and how many trials and speakers; on lists other than
         "dev", where there is a calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
     """
     calibration, told = _calibration(scores, lists)
@@ -74,22 +72,19 @@ def _calibration(
 
 
 def error_rates(scores: np.ndarray, sides: TrialSides, n_resamples: int) -> dict[str, Any]:
-    """EER with its interval over speakers, minimum costs, and the sizes of the list."""
+    """EER with its interval over speakers, AUC, minimum costs, and the sizes of the list."""
     targets, first, second = sides.targets, sides.first_speaker, sides.second_speaker
     interval = eer_interval(scores, targets, first, second, n_resamples=n_resamples, seed=0)
-    rates = {
-        "eer": equal_error_rate(scores, targets),
-        "eer_interval": [interval.low, interval.high],
-        "eer_threshold": equal_error_threshold(scores, targets),
-    }
-    for prior in PRIORS:
-        cost = minimum_detection_cost(scores, targets, target_prior=prior)
-        rates[f"min_dcf_{prior:g}"] = cost
-    return rates | {
-        "n_target": int(targets.sum()),
-        "n_nontarget": int((~targets).sum()),
-        "n_speakers": len(np.unique(np.concatenate([first, second]).astype(str))),
-    }
+    rates = summary(scores, targets, target_priors=PRIORS)
+    return (
+        {"eer": rates.pop("eer"), "eer_interval": [interval.low, interval.high]}
+        | rates
+        | {
+            "n_target": int(targets.sum()),
+            "n_nontarget": int((~targets).sum()),
+            "n_speakers": len(np.unique(np.concatenate([first, second]).astype(str))),
+        }
+    )
 
 
 def evidence(scores: np.ndarray, targets: np.ndarray, calibration: Calibration) -> dict[str, float]:

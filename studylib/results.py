@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 
 from studylib.bootstrap import Resamples, bootstrap
+from studylib.comparisons import error_table
 from studylib.config import Params
 from studylib.errors import StudyError
 from studylib.parquet import read_parquet
 from studylib.paths import run_folder
 from studylib.provenance import read_manifest
 from studylib.statistics import Cells, cells_of
+
+OTHER_SETTINGS = ("crop_seconds", "max_utterances_per_speaker", "optimizer", "weight_decay")
+OTHER_SETTINGS += ("augmentation", "initial_weights", "keep")
 
 
 def collect_runs(root: Path, params: Params) -> pd.DataFrame:
@@ -22,7 +26,7 @@ def collect_runs(root: Path, params: Params) -> pd.DataFrame:
     Index <run>-<seed>. Columns: run, loss (None for untrained networks and baselines), seed,
     folder, what metrics.json holds for the first trial list, `eer_<list>` for every list, and how
     it was trained: trunk, crops, batch (N x M), utterances_per_speaker, training_speakers (None:
-    all), margin, scale.
+    all), margin, scale, and other_settings that tell runs of a loss apart, in one text.
 
     Raises
     ------
@@ -51,7 +55,15 @@ def _training_facts(params: Params, run: str) -> dict:
         "batch": speakers * utterances,
         "utterances_per_speaker": utterances,
         "training_speakers": train.get("training_speakers"),
+        "other_settings": _other_settings(entry.loss, train),
     } | numbers
+
+
+def _other_settings(loss: dict, train: dict) -> str:
+    """What else decides a run's outcome, but for its learning rate: that may fit the rest."""
+    numbers = {key: value for key, value in loss.items() if key not in ("name", "margin", "scale")}
+    numbers |= {key: train[key] for key in OTHER_SETTINGS if key in train}
+    return json.dumps(numbers, sort_keys=True)
 
 
 def _trunk_label(shared: dict, own: dict) -> str:
@@ -143,22 +155,61 @@ def backend_table(runs: pd.DataFrame) -> pd.DataFrame:
     return table[[*table.columns.difference(last, sort=False), *last]]
 
 
-def resample(runs: pd.DataFrame, trials: str, n_resamples: int) -> Resamples:
-    """All runs on the same resamples of the speakers of one trial list."""
+def resample(
+    runs: pd.DataFrame, trials: str, n_resamples: int, *, measure: str = "eer"
+) -> Resamples:
+    """All runs on the same resamples of the speakers of one trial list.
+
+    Cllr is that of the calibrated scores, of the runs that were calibrated.
+    """
     common, scores = collect_scores(runs, trials)
+    if measure == "cllr":
+        scores = _calibrated(runs, scores)
     return bootstrap(
         scores,
         common["target"].to_numpy(),
         common["first_speaker"].to_numpy().astype(str),
         common["second_speaker"].to_numpy().astype(str),
+        measure=measure,
         n_resamples=n_resamples,
     )
+
+
+def _calibrated(runs: pd.DataFrame, scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Log-likelihood ratios, by each run's calibration, for those that have one."""
+    ratios = {}
+    for name, folder in runs["folder"].items():
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        told = metrics.get("calibration", {})
+        if "scale" in told:
+            ratios[name] = told["scale"] * scores[name] + told["offset"]
+    return ratios
 
 
 def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
     """The seeds of each run as one cell."""
     members = {run: list(group.index) for run, group in runs.groupby("run", sort=False)}
     return cells_of(resamples, members)
+
+
+def measure_table(runs: pd.DataFrame, trials: str, n_resamples: int) -> pd.DataFrame:
+    """Detection costs and Cllr of every run, with intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row a measure and run, the best first: measure, run, value (mean over seeds), low, high.
+    """
+    parts = []
+    for measure in ("min_dcf_0.01", "min_dcf_0.05", "cllr"):
+        told = runs[runs["cllr"].notna()] if measure == "cllr" and "cllr" in runs else runs
+        if measure == "cllr" and (told.empty or "cllr" not in runs):
+            continue
+        resamples = resample(told, trials, n_resamples, measure=measure)
+        table = error_table(cells_by_run(told, resamples)).sort_values("rate")
+        table = table.rename(columns={"rate": "value"}).rename_axis("run").reset_index()
+        parts.append(table[["run", "value", "low", "high"]].assign(measure=measure))
+    return pd.concat(parts, ignore_index=True)[["measure", "run", "value", "low", "high"]]
 
 
 def study_manifest(root: Path, params: Params, runs: pd.DataFrame) -> dict:

@@ -18,7 +18,7 @@ def runs_to_judge(runs: pd.DataFrame, without: Collection[str] = ()) -> pd.DataF
     setting with the lowest mean EER on development speakers.
     """
     columns = ["loss", "seed", "crops", "trunk", "batch", "utterances_per_speaker"]
-    columns += ["training_speakers", "backend"]
+    columns += ["training_speakers", "backend", "other_settings"]
     columns += [name for name in ("margin", "scale") if name in runs]
     trained = _trained(runs, without)
     judged = trained[columns].assign(cell=trained["run"])

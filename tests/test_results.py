@@ -9,12 +9,14 @@ from made_up import all_trials
 
 from studylib.config import Params
 from studylib.errors import StudyError
+from studylib.metrics import log_likelihood_ratio_cost, minimum_detection_cost
 from studylib.results import (
     backend_table,
     cells_by_run,
     collect_runs,
     collect_scores,
     markdown,
+    measure_table,
     resample,
     study_manifest,
     write_tables,
@@ -67,6 +69,40 @@ def test_every_run_and_seed_is_one_row_with_what_it_was_trained_by(root, params)
         "am_softmax", 1, 8, 0.2, 15,
     ]  # fmt: skip
     assert runs.loc[["untrained-0", "logmel_whitened-0"], "loss"].isna().all()
+
+
+def test_runs_of_a_loss_that_differ_in_something_else_say_so(root, params):
+    told = collect_runs(root, params)["other_settings"]
+    assert told["am_m0.1_s15-0"] == told["am_m0.2_s30-1"]
+    changes = {
+        "am_m0.1_s15": {"train": {"crop_seconds": 3.0}},
+        "triplet": {"loss": {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}},
+    }
+    other = params.runs | {k: params.runs[k].model_copy(update=v) for k, v in changes.items()}
+    now = collect_runs(root, params.model_copy(update={"runs": other}))["other_settings"].fillna("")
+    assert set(now.index[now != told.fillna("")]) == {
+        f"{run}-{seed}" for run in changes for seed in (0, 1)
+    }
+
+
+def test_detection_costs_and_cllr_have_intervals_and_cllr_is_of_calibrated_scores(root, params):
+    for name in ("triplet-0", "triplet-1"):
+        path = root / "results" / "s" / "evaluate" / name / "metrics.json"
+        calibration = {"scale": 2.0, "offset": -3.0}
+        told = json.loads(path.read_text()) | {"cllr": 0.5, "calibration": calibration}
+        path.write_text(json.dumps(told))
+    runs = collect_runs(root, params)
+    table = measure_table(runs, "test", 20)
+    assert set(table["run"][table["measure"] == "cllr"]) == {"triplet"}
+    assert table.groupby("measure")["value"].is_monotonic_increasing.all()
+    assert (table["low"] < table["value"]).all()
+    trials, scores = collect_scores(runs, "test")
+    targets, of_seeds = trials["target"].to_numpy(), [scores[f"triplet-{k}"] for k in (0, 1)]
+    values = table[table["run"] == "triplet"].set_index("measure")["value"]
+    costs = [minimum_detection_cost(s, targets, target_prior=0.05) for s in of_seeds]
+    assert values["min_dcf_0.05"] == pytest.approx(np.mean(costs))
+    cllrs = [log_likelihood_ratio_cost(2 * s - 3, targets) for s in of_seeds]
+    assert values["cllr"] == pytest.approx(np.mean(cllrs))
 
 
 def test_a_trunk_of_another_width_is_another_trunk(root, params):

@@ -28,6 +28,7 @@ def tuned_runs() -> pd.DataFrame:
         utterances_per_speaker=2,
         training_speakers=None,
         backend="cosine",
+        other_settings="{}",
     )
     return runs.assign(eer=0.01 * (runs.index + 1), eer_dev=1 - 0.01 * (runs.index + 1))
 

@@ -312,6 +312,8 @@ def test_cells_that_differ_in_more_than_what_is_varied_are_named_and_not_mixed_u
     assert row["verdict"] == "not tested here"
     expected = "one setting of prototypical for each utterances_per_speaker, not p2, p2_fast"
     assert row["missing"] == expected
+    apart = [cell | {"other_settings": cell["cell"][2:]} for cell in cells]
+    assert ask("B5", apart)["verdict"] == "supported"
 
 
 def test_a3_compares_two_whole_systems_across_trunks():
