@@ -29,7 +29,6 @@ def set_arithmetic(settings: TrainSettings, device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only mistakes
     torch.backends.cudnn.deterministic = settings.deterministic
     torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
-    # Torch's own default lets convolutions round to 10 bits even where float32 is asked for.
     torch.backends.cudnn.conv.fp32_precision = "tf32" if settings.precision == "tf32" else "ieee"
 
 

@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 
 RunName = Annotated[str, typer.Argument(help="A run of params.yaml.")]
-Seed = Annotated[int, typer.Option(help="Decides weights, batches and crops.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides weights, batches and crops.")]
 
 
 def main() -> None:

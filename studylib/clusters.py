@@ -3,6 +3,9 @@
 import contextlib
 import logging
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +13,8 @@ import dask
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
 from studylib.errors import StudyError
+
+FAILURES_OF_JOBS = 100
 
 
 @contextlib.contextmanager
@@ -25,7 +30,8 @@ def connected(
     if scheduler and (workers or slurm):
         raise StudyError("--scheduler names a cluster that runs: leave out --workers and --slurm")
     settings = {
-        "distributed.scheduler.allowed-failures": retries,
+        # A SLURM job that ends at its time limit counts as a failure, too.
+        "distributed.scheduler.allowed-failures": FAILURES_OF_JOBS if slurm else retries,
         "distributed.scheduler.worker-saturation": 1.0,  # the next task to whoever is free first
     }
     with contextlib.ExitStack() as stack:
@@ -109,7 +115,28 @@ def slurm_cluster(options: dict[str, Any], workers: int | None, threads: int):
         raise StudyError("--slurm needs dask-jobqueue: install studylib[slurm]") from None
     if not workers:
         raise StudyError("--slurm needs --workers, the number of jobs")
+    if not shutil.which("sbatch"):
+        raise StudyError("--slurm needs sbatch, which this machine does not have")
     defaults = {"cores": 1, "processes": 1, "job_cpu": threads, "memory": "8GB"}
-    cluster = SLURMCluster(**(defaults | options))
+    if isinstance(seconds := options.get("walltime"), int):  # as YAML reads 24:00:00
+        minutes, options = seconds // 60, options | {"walltime": None}
+        options["walltime"] = f"{minutes // 60:02}:{minutes % 60:02}:{seconds % 60:02}"
+    try:
+        cluster = SLURMCluster(**(defaults | options))
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"--slurm: {error}") from None
+    _require_accepted(cluster.job_script())
     cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
     return cluster
+
+
+def _require_accepted(script: str) -> None:
+    """Ask SLURM whether it would take such a job: dask-jobqueue would try again for ever."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        answer = subprocess.run(
+            ["sbatch", "--test-only", file.name], capture_output=True, text=True, check=False
+        )
+    if answer.returncode:
+        raise StudyError(f"SLURM refuses such jobs: {' '.join(answer.stderr.split())}")

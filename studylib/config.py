@@ -44,7 +44,7 @@ class StudySettings(Section):
 
     name: Name
     runs: list[Name] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     baselines: list[Literal["logmel_mean_std", "logmel_whitened"]] = Field(default=[])
 
 

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from studylib.errors import StudyError
+from studylib.models import usable_cores
 
 # The others wait this long for one that measures or writes. One that died is noticed at once.
 LONGEST_WAIT = timedelta(hours=2)
@@ -45,7 +46,8 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     device : torch.device
         Of a run with one process. If that is a GPU, each process gets one of its own.
     threads : int
-        The setting: 0 shares the present number of CPU threads among the processes.
+        The setting: 0 shares this machine's cores among its processes, unless OMP_NUM_THREADS
+        says how many threads each has.
 
     Yields
     ------
@@ -73,7 +75,7 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     else:
         device = torch.device("cpu")  # other accelerators do not talk to each other
         if not threads:
-            torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+            torch.set_num_threads(_threads_each(processes))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
@@ -86,6 +88,13 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
             f"its own message says why; the same command goes on from the last checkpoint"
         ) from None
     dist.destroy_process_group()
+
+
+def _threads_each(processes: int) -> int:
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told) > 1:  # torchrun says 1 where nobody says anything
+        return int(told)
+    return max(1, usable_cores() // processes)
 
 
 def _tells_of_a_lost_process(error: RuntimeError) -> bool:
@@ -115,14 +124,12 @@ def shared_out(crops: range) -> range:
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     """The model as K processes train it together; with one process the model itself.
 
-    Its batch normalisation is replaced in place. Torch's own synchronised one knows only GPUs.
+    Its batch normalisation is replaced in place. Torch's own synchronised one knows only GPUs, and
+    makes the host wait for them in every layer.
     """
     if world_size() == 1:
         return model
-    if device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    else:
-        _synchronise_batch_norm(model)
+    _synchronise_batch_norm(model)
     wrapped = DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
@@ -228,7 +235,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         dims = [d for d in range(x.dim()) if d != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        count = wide.new_tensor([x.numel() // x.shape[1]])
+        count = wide.new_full((1,), x.numel() // x.shape[1])  # on the device: nobody waits
         sums = _AddUp.apply(torch.cat([wide.sum(dims), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = wide - mean.view(shape)

@@ -1,7 +1,7 @@
 """One training step: crops to embeddings to the loss, and what the optimizer makes of it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from studylib.config import RunSettings
 from studylib.distributed import (
@@ -79,6 +79,12 @@ class TrainingStep:
             raise StudyError(
                 f"train.chunk_crops is {self.train.chunk_crops}, too few for {k} processes: "
                 f"expected more, or 0"
+            )
+        modules = self.learner.model.modules()
+        if min(map(len, chunks)) < 2 and any(isinstance(m, nn.BatchNorm1d) for m in modules):
+            raise StudyError(
+                f"a batch of {self.total} crops in {len(chunks)} chunks leaves one crop alone, "
+                f"which batch normalisation cannot normalise: expected another train.chunk_crops"
             )
         parts = [shared_out(chunk) for chunk in chunks]
         self.sizes = [len(part) for part in parts]

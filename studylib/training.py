@@ -5,9 +5,10 @@ same at every batch size. Every random choice is a pure function of the run's se
 that a run that was killed goes on from its checkpoint and ends with the bits it would have had.
 """
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,28 @@ def train(
     Raises
     ------
     StudyError
-        A corpus too small for the batch, a device that is not there, a loss that is not finite,
-        processes among which the batch cannot be shared out, one of them gone.
+        A negative seed, a corpus too small for the batch, a device that is not there or has too
+        little memory, a loss that is not finite, processes among which the batch cannot be shared
+        out, one of them gone.
     """
+    if seed < 0:
+        raise StudyError(f"the seed is {seed}: expected 0 or more")
     device = choose_device(settings.train.device, settings.train.threads)
-    with process_group(device, settings.train.threads) as device:
+    with process_group(device, settings.train.threads) as device, _enough_memory(device):
         _train(settings, corpus, seed, out, checkpoints, report, device)
+
+
+@contextlib.contextmanager
+def _enough_memory(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
+            raise
+        raise StudyError(
+            f"the memory of {_device_name(device)} does not hold a step: expected a batch in "
+            f"(smaller) chunks, train.chunk_crops, or audio left on disk, train.audio: memory_map"
+        ) from None
 
 
 def _train(

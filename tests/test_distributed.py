@@ -19,6 +19,7 @@ from test_losses import studied
 from test_training import KILLED
 from torch import nn
 
+from studylib import distributed
 from studylib import step as step_module
 from studylib.config import read_params, run_settings
 from studylib.errors import StudyError
@@ -105,6 +106,19 @@ def test_a_batch_that_cannot_be_shared_out_is_one_sentence(monkeypatch, keys, se
     learner = build_learner(settings, SPEAKERS, 0, torch.device("cpu"))
     with pytest.raises(StudyError, match=sentence):
         step_module.TrainingStep(settings, learner, 0, torch.device("cpu"))
+
+
+def test_processes_share_the_cores_and_a_number_of_threads_that_the_user_says_is_for_each(
+    monkeypatch,
+):
+    monkeypatch.setattr(distributed, "usable_cores", lambda: 16)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
+    assert distributed._threads_each(2) == 8
+    assert distributed._threads_each(32) == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert distributed._threads_each(4) == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert distributed._threads_each(2) == 3
 
 
 TRUNK = {"name": "compact_tdnn", "embedding_dim": 16, "channels": 8}

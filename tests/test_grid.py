@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import yaml
 from conftest import TINY
 from dvc.repo import Repo, lock_repo
 
-from studylib.clusters import local_layout
+from studylib.clusters import local_layout, slurm_cluster
 from studylib.config import read_params, run_settings
 from studylib.errors import StudyError
 from studylib.grid import Progress, run_grid
@@ -137,6 +138,48 @@ def test_slurm_without_its_library_is_one_sentence(copies):
         pytest.skip("dask-jobqueue is installed")
     with pytest.raises(StudyError, match=r"needs dask-jobqueue: install studylib\[slurm\]"):
         run_grid(copies, workers=1, slurm={"queue": "gpu"}, report=list)
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A dask-jobqueue and an sbatch that take any job but those for the partition `none`."""
+    asked = []
+
+    class SLURMCluster:
+        def __init__(self, queue, cores, processes, job_cpu, memory, walltime="00:30:00"):
+            asked.append(walltime)
+            self.queue = queue
+
+        def job_script(self):
+            return f"#!/bin/sh\n#SBATCH -p {self.queue}\n"
+
+        def adapt(self, minimum_jobs, maximum_jobs):
+            asked.append(minimum_jobs)
+
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(
+        '#!/bin/sh\ngrep -q "SBATCH -p none" "$2" || exit 0\necho no such partition >&2; exit 1\n'
+    )
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(sbatch.parent), prepend=os.pathsep)
+    monkeypatch.setitem(
+        sys.modules, "dask_jobqueue", types.SimpleNamespace(SLURMCluster=SLURMCluster)
+    )
+    return asked
+
+
+def test_what_slurm_or_its_library_refuses_is_one_sentence(slurm, monkeypatch):
+    with pytest.raises(StudyError, match="SLURM refuses such jobs: no such partition"):
+        slurm_cluster({"queue": "none"}, 8, 1)
+    with pytest.raises(StudyError, match=r"--slurm: .*'quueue'"):
+        slurm_cluster({"quueue": "gpu"}, 8, 1)
+    slurm.clear()
+    slurm_cluster({"queue": "gpu", "walltime": yaml.safe_load("24:30:00")}, 8, 1)
+    assert slurm == ["24:30:00", 8]
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(StudyError, match="needs sbatch, which this machine does not have"):
+        slurm_cluster({"queue": "gpu"}, 8, 1)
 
 
 def test_workers_and_threads_share_the_cores_and_there_is_a_worker_for_each_gpu(monkeypatch):

@@ -214,6 +214,37 @@ def test_more_speakers_a_batch_than_there_are_is_one_sentence(tiny_corpus, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("keys", "seed", "sentence"),
+    [
+        ({"chunk_crops": 1}, 0, "in 12 chunks leaves one crop alone.* another train.chunk_crops"),
+        ({"speakers_per_batch": 1, "utterances_per_speaker": 1}, 0, "of 1 crops in 1 chunks"),
+        ({}, -1, "the seed is -1: expected 0 or more"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(tiny_corpus, tmp_path, keys, seed, sentence):
+    with pytest.raises(StudyError, match=sentence):
+        run(settings_of({"name": "softmax"}, **keys), tiny_corpus, tmp_path, seed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_one_sentence_that_names_the_keys(
+    tiny_corpus, tmp_path, monkeypatch, error
+):
+    def too_much(*_):
+        raise error
+
+    monkeypatch.setattr("studylib.training.TrainingStep.__call__", too_much)
+    with pytest.raises(StudyError, match=r"does not hold a step: .* train\.chunk_crops"):
+        run(settings_of({"name": "softmax"}), tiny_corpus, tmp_path)
+
+
 def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, tmp_path):
     few = replace(TINY, n_train_speakers=9, n_dev_speakers=2, n_test_speakers=2)
     smaller = prepare(few, tmp_path / "corpus", workers=1, progress=False)
