@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import comparisons, statistics, verdicts
+from studylib import comparisons, questions, statistics, verdicts
 from studylib.bootstrap import Resamples
 from studylib.errors import StudyError
 
@@ -203,6 +203,33 @@ def test_the_spread_of_equal_settings_is_not_made_by_noise():
         claimed += row["verdict"] == "supported"
     assert np.median(found) < 0.06
     assert claimed == 0
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.08, 0.12])
+def test_the_interval_of_a_spread_covers_it(noise):
+    # Twelve settings whose log error rates have the standard deviation 0.1, read on few speakers.
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=12)
+    truth *= 0.1 / truth.std(ddof=1)
+    studies, covered, above = 300, 0, 0
+    for _ in range(studies):
+        estimates = truth + noise * generator.normal(size=12)
+        cells = statistics.Cells(
+            names=tuple(map(str, range(12))),
+            estimates=estimates,
+            speakers=estimates[:, None] + noise * generator.normal(size=(12, 300)),
+            pairs=estimates[:, None] * np.ones((1, 2)),
+            n_seeds=np.full(12, 2),
+            seed_sds=np.zeros(12),
+            interactions=np.zeros(12),
+            n_speakers=N_SPEAKERS,
+            floor=1e-6,
+        )
+        low, high = questions._spread(cells, range(12)).interval()
+        covered += low < 0.1 < high
+        above += high < 0.1
+    assert covered / studies > 0.92
+    assert above / studies < 0.04
 
 
 def test_b5_compares_two_utterances_with_each_other_number_tried():
