@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,6 +215,14 @@ class UnreadCrops:
     def to(self, device: torch.device, non_blocking: bool = False) -> Tensor:
         """(B, S) int16 on the device."""
         return self.read().to(device, non_blocking=non_blocking)
+
+
+def read_ahead(chunks: Sequence[UnreadCrops | Tensor]) -> Iterator[UnreadCrops | Tensor]:
+    """The crops of these chunks, read by a thread in the background if they lie in files."""
+    if isinstance(chunks[0], UnreadCrops) and chunks[0].loader.resident is None:
+        yield from prefetch((chunk.read() for chunk in chunks), depth=2)
+    else:
+        yield from chunks
 
 
 def _is_to_reside(audio: str, device: torch.device, needed: int) -> bool:

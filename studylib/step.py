@@ -1,5 +1,7 @@
 """One training step: crops to embeddings to the loss, and what the optimizer makes of it."""
 
+from contextlib import closing
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from studylib.distributed import (
 from studylib.errors import StudyError
 from studylib.large_batch import backward_in_chunks, in_chunks
 from studylib.learner import Learner
-from studylib.loading import UnreadCrops
+from studylib.loading import UnreadCrops, read_ahead
 from studylib.models import as_waveforms
 from studylib.optimizers import zero_grad
 from studylib.sampling import augmentation_seed
@@ -139,9 +141,16 @@ class TrainingStep:
 
         if len(self.sizes) > 1:
             chunks = samples.split(self.sizes)
-            return backward_in_chunks(
-                self.model, self._embed, chunks, self.shares, self.rows, self.total, loss_of
-            )
+            with closing(read_ahead([*chunks, *chunks])) as crops:  # as they are embedded
+                return backward_in_chunks(
+                    self.model,
+                    lambda _: self._embed(next(crops)),
+                    chunks,
+                    self.shares,
+                    self.rows,
+                    self.total,
+                    loss_of,
+                )
         loss = loss_of(gather(self._embed(samples), self.rows, self.total))
         loss.backward()
         return loss.detach()
