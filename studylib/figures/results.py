@@ -178,7 +178,8 @@ def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     axes.axvline(0, color="lightgrey", zorder=0)
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.set(
-        xlabel="decisive relative difference of EER (%), 95 % interval; bar: the claim's bound",
+        xlabel="decisive relative difference of EER (%); bar: the claim's bound\n"
+        "95 % interval, not corrected for the number of claims",
         title="The papers' conclusions, tested here",
     )
     return figure
