@@ -82,12 +82,16 @@ class Contrast:
 
     @property
     def df(self) -> float:
-        """Satterthwaite's degrees of freedom of the summed variance."""
+        """Satterthwaite's degrees of freedom of the summed variance; at least 1.
+
+        There would be less where next to nothing is left of the seeds' spread, and the speakers do
+        not move the value either: any interval would then be infinite.
+        """
         of_speakers, of_seeds = self.speaker_sd**2, np.nan_to_num(self.seed_sd) ** 2
         if not self.seed_df:
             return self.speaker_df
         spread = of_speakers**2 / self.speaker_df + of_seeds**2 / self.seed_df
-        return (of_speakers + of_seeds) ** 2 / spread
+        return max((of_speakers + of_seeds) ** 2 / spread, 1.0)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Bounds in log units."""

@@ -322,6 +322,12 @@ def test_paired_tests_tell_relative_differences_and_correct_the_family():
     assert one.loc[0, "p_holm"] == one.loc[0, "p"]
 
 
+def test_a_value_that_hardly_varies_has_a_short_interval_however_little_is_known_of_seeds():
+    contrast = statistics.Contrast(0.0, speaker_sd=1e-9, seed_sd=1e-4, speaker_df=20, seed_df=1e-3)
+    low, high = contrast.interval()
+    assert -0.002 < low < 0 < high < 0.002  # 12.7 standard deviations
+
+
 def test_with_the_speakers_needed_the_interval_ends_at_the_bound():
     contrast = statistics.Contrast(0.1, speaker_sd=0.2, seed_sd=0.03, speaker_df=39, seed_df=8)
     needed = comparisons.speakers_needed(contrast, 40)
