@@ -5,6 +5,7 @@ Off by default, as in paper B. Paper A adds background noise at 10-20 dB SNR to 
 effects of `studylib.corpus.session` are.
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,7 +126,7 @@ class Augmentation:
         spectrum = torch.fft.rfft(waveforms, size) * torch.fft.rfft(responses, size)
         if settings.equaliser:
             points = _normal((batch, len(EQUALISER_HZ)), generator, waveforms)
-            curve = _octave_interpolation(size).to(waveforms)
+            curve = _octave_interpolation(size, waveforms.dtype, waveforms.device)
             spectrum = spectrum * 10 ** (settings.equaliser * points @ curve / 20)
         return torch.fft.irfft(spectrum, size)[:, :samples]
 
@@ -239,13 +240,14 @@ def _paths(folder: Path) -> list[Path]:
     return paths
 
 
-def _octave_interpolation(size: int) -> Tensor:
+@functools.lru_cache(maxsize=2)  # the same at every step, and a copy to a GPU is waited for
+def _octave_interpolation(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(9, size // 2 + 1): gains at EQUALISER_HZ -> gains of all bins, linear in octaves."""
     frequency = np.arange(size // 2 + 1) * (SAMPLE_RATE / size)
     octave = np.log2(np.clip(frequency, EQUALISER_HZ[0], EQUALISER_HZ[-1]))
     unit = np.eye(len(EQUALISER_HZ))
     rows = [np.interp(octave, np.log2(EQUALISER_HZ), row) for row in unit]
-    return torch.from_numpy(np.stack(rows))
+    return torch.from_numpy(np.stack(rows)).to(device, dtype)
 
 
 def _impulse(like: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from studylib.errors import StudyError
-from studylib.models import usable_cores
 
 # The others wait this long for one that measures or writes. One that died is noticed at once.
 LONGEST_WAIT = timedelta(hours=2)
@@ -38,7 +37,7 @@ def world_size() -> int:
 
 
 @contextmanager
-def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
+def process_group(device: torch.device, threads: int, cores: int) -> Iterator[torch.device]:
     """Join the processes that torchrun started; alone without it.
 
     Parameters
@@ -46,8 +45,10 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     device : torch.device
         Of a run with one process. If that is a GPU, each process gets one of its own.
     threads : int
-        The setting: 0 shares this machine's cores among its processes, unless OMP_NUM_THREADS
-        says how many threads each has.
+        The setting: 0 shares the cores among the processes, unless OMP_NUM_THREADS says how many
+        threads each has.
+    cores : int
+        That the processes of this machine may use together.
 
     Yields
     ------
@@ -75,7 +76,7 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     else:
         device = torch.device("cpu")  # other accelerators do not talk to each other
         if not threads:
-            torch.set_num_threads(_threads_each(processes))
+            torch.set_num_threads(_threads_each(processes, cores))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
@@ -90,11 +91,11 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     dist.destroy_process_group()
 
 
-def _threads_each(processes: int) -> int:
+def _threads_each(processes: int, cores: int) -> int:
     told = os.environ.get("OMP_NUM_THREADS", "")
     if told.isdecimal() and int(told) > 1:  # torchrun says 1 where nobody says anything
         return int(told)
-    return max(1, usable_cores() // processes)
+    return max(1, cores // processes)
 
 
 def _tells_of_a_lost_process(error: RuntimeError) -> bool:

@@ -46,10 +46,10 @@ def trial_scores(embeddings, first, second, *, scoring: str, block: int = 64) ->
     first, second = _checked_rows(embeddings, first, second)
     if scoring == "cosine":
         means = mean_unit_embeddings(embeddings, block=block)
-        return _dot_products(means, first, second, block)
+        return dot_products(means, first, second, block)
     if scoring == "euclidean":
         means, squares = _means_and_squares(embeddings, block)
-        return 2 * _dot_products(means, first, second, block) - squares[first] - squares[second]
+        return 2 * dot_products(means, first, second, block) - squares[first] - squares[second]
     raise StudyError(f"Unknown scoring {scoring!r}: expected one of {', '.join(SCORINGS)}.")
 
 
@@ -89,7 +89,8 @@ def _means_and_squares(embeddings, block: int) -> tuple[np.ndarray, np.ndarray]:
     return means, squares
 
 
-def _dot_products(vectors, first, second, block: int) -> np.ndarray:
+def dot_products(vectors, first, second, block: int = 64) -> np.ndarray:
+    """The dot product of each trial's two rows of `vectors` (U, D), (T,) float64, in blocks."""
     scores = np.empty(len(first))
     for start in range(0, len(first), block):
         part = slice(start, start + block)

@@ -24,7 +24,7 @@ from studylib.errors import StudyError
 from studylib.learner import Learner, build_learner
 from studylib.loading import Loader, TrainingData, training_data
 from studylib.metrics import equal_error_rate
-from studylib.models import Embedder, choose_device, embed
+from studylib.models import Embedder, choose_device, embed, usable_cores
 from studylib.provenance import start_manifest
 from studylib.sampling import BatchSampler
 from studylib.schedules import value_at
@@ -80,7 +80,8 @@ def train(
     if seed < 0:
         raise StudyError(f"the seed is {seed}: expected 0 or more")
     device = choose_device(settings.train.device, settings.train.threads)
-    with process_group(device, settings.train.threads) as device, _enough_memory(device):
+    together = process_group(device, settings.train.threads, usable_cores())
+    with together as device, _enough_memory(device):
         _train(settings, corpus, seed, out, checkpoints, report, device)
 
 

@@ -19,7 +19,7 @@ ALLOWED = {
     "sampling": {"errors"},
     "metrics": {"errors"},
     "scoring": {"errors"},
-    "backends": {"errors"},
+    "backends": {"errors", "scoring"},
     "geometry": {"errors"},
     "resampling": {"errors", "metrics"},
     "bootstrap": {"errors", "resampling"},

@@ -111,14 +111,13 @@ def test_a_batch_that_cannot_be_shared_out_is_one_sentence(monkeypatch, keys, se
 def test_processes_share_the_cores_and_a_number_of_threads_that_the_user_says_is_for_each(
     monkeypatch,
 ):
-    monkeypatch.setattr(distributed, "usable_cores", lambda: 16)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
-    assert distributed._threads_each(2) == 8
-    assert distributed._threads_each(32) == 1
+    assert distributed._threads_each(2, cores=16) == 8
+    assert distributed._threads_each(32, cores=16) == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert distributed._threads_each(4) == 4
+    assert distributed._threads_each(4, cores=16) == 4
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert distributed._threads_each(2) == 3
+    assert distributed._threads_each(2, cores=16) == 3
 
 
 TRUNK = {"name": "compact_tdnn", "embedding_dim": 16, "channels": 8}

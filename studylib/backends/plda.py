@@ -20,6 +20,7 @@ import numpy as np
 from scipy.linalg import eigh, eigvalsh
 
 from studylib.errors import StudyError
+from studylib.scoring import dot_products
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,8 @@ class TwoCovariance:
         of_sum = (1 / (psi + 1) - 1 / (2 * psi + 1)) / 4
         of_difference = (1 / (psi + 1) - 1) / 4
         own = vectors**2 @ (of_sum + of_difference)
-        crossed = np.einsum(
-            "td,td->t", (vectors * 2 * (of_sum - of_difference))[first], vectors[second]
-        )
+        # The factor of u1 u2 is 2 (of_sum - of_difference) = psi / (2 psi + 1).
+        crossed = dot_products(vectors * np.sqrt(np.maximum(psi, 0) / (2 * psi + 1)), first, second)
         constant = np.sum(np.log(psi + 1) - np.log(2 * psi + 1) / 2)
         return own[first] + own[second] + crossed + constant
 
