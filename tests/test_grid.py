@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from studylib.clusters import local_layout, slurm_cluster
 from studylib.config import read_params, run_settings
 from studylib.errors import StudyError
 from studylib.grid import Progress, run_grid
-from studylib.stages import CROPS_OF_A_START, Task, stale_tasks, update_upstream
+from studylib.stages import CROPS_OF_A_START, Task, stale_tasks
 from studylib.tasks import check_project
 
 ROOT = Path(__file__).parent.parent
@@ -213,11 +214,20 @@ def test_the_estimate_is_the_mean_of_each_kind_over_the_workers_and_never_less_t
     assert progress.estimate(1, 0.0) == "about 90 s left"
 
 
-def test_a_training_s_size_is_its_crops_and_some_for_its_start(project):
-    update_upstream(project)
-    sizes = {task.name: task.size for task in stale_tasks(project)[0]}
-    assert sizes["train@softmax-0"] == PARAMS["train"]["crops"] + CROPS_OF_A_START
-    assert sizes["evaluate@softmax-0"] == 1
+def test_a_training_s_size_is_its_crops_and_some_for_its_start(copies):
+    plans = copies / "plan" / "train"
+    plans.mkdir(parents=True)
+    for run, crops in (("good", 600), ("bad", 0)):
+        (plans / f"{run}.json").write_text(json.dumps({"settings": {"train": {"crops": crops}}}))
+    train = COPIES["train"] | {"deps": ["first.txt", "plan/train/${item.run}.json"]}
+    (copies / "dvc.yaml").write_text(yaml.safe_dump({"stages": COPIES | {"train": train}}))
+    sizes = {task.name: task.size for task in stale_tasks(copies)[0]}
+    assert sizes == {
+        "train@good": 600 + CROPS_OF_A_START,
+        "train@bad": CROPS_OF_A_START,
+        "evaluate@good": 1,
+        "evaluate@bad": 1,
+    }
 
 
 RUNS = {
