@@ -219,6 +219,7 @@ def test_a_training_s_size_is_its_crops_and_some_for_its_start(copies):
     plans.mkdir(parents=True)
     for run, crops in (("good", 600), ("bad", 0)):
         (plans / f"{run}.json").write_text(json.dumps({"settings": {"train": {"crops": crops}}}))
+    (copies / "first.txt").write_text("made by the stage before\n")
     train = COPIES["train"] | {"deps": ["first.txt", "plan/train/${item.run}.json"]}
     (copies / "dvc.yaml").write_text(yaml.safe_dump({"stages": COPIES | {"train": train}}))
     sizes = {task.name: task.size for task in stale_tasks(copies)[0]}
