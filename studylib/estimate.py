@@ -101,11 +101,11 @@ def timed_settings(settings: RunSettings, device: torch.device) -> RunSettings:
     """The run's settings, with a batch that is soon embedded; in chunks if the run's own is."""
     train = settings.train
     per_speaker, n_speakers = train.utterances_per_speaker, train.speakers_per_batch
-    chunk, batch = train.chunk_crops, n_speakers * per_speaker
+    chunk, chunked = train.chunk_crops, 0 < train.chunk_crops < n_speakers * per_speaker
     if device.type == "cpu":
-        n_speakers = min(n_speakers, max(2, LARGEST_ON_CPU // per_speaker))
-        if 0 < chunk < batch:
-            chunk = min(chunk, n_speakers * per_speaker // 2)
+        largest = 2 * LARGEST_ON_CPU if chunked else LARGEST_ON_CPU
+        n_speakers = min(n_speakers, max(2, largest // per_speaker))
+        chunk = min(chunk, LARGEST_ON_CPU)
     changes = {"speakers_per_batch": n_speakers, "chunk_crops": chunk, "initial_weights": None}
     return settings.model_copy(update={"train": train.model_copy(update=changes)})
 
