@@ -192,8 +192,9 @@ def gain(study: Study, *, of: str, helps: Sequence[str], not_helps: Sequence[str
     cells = {loss: study.varying(loss, (of,)) for loss in (*helps, *not_helps)}
     varied = [loss for loss in cells if len(cells[loss]) and cells[loss][of].nunique() > 1]
     missing = [f"{loss} with at least 2 values of {of}" for loss in helps if loss not in varied]
-    missing += filter(None, (_ambiguous(cells[loss], loss, of) for loss in varied))
-    varied = [loss for loss in varied if not _ambiguous(cells[loss], loss, of)]
+    ambiguous = {loss: _ambiguous(cells[loss], loss, of) for loss in varied}
+    missing += filter(None, ambiguous.values())
+    varied = [loss for loss in varied if not ambiguous[loss]]
     if not set(varied) & set(not_helps):
         missing.append(f"{' or '.join(not_helps)} with at least 2 values of {of}")
     tests = []

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from studylib.backends import Calibration
 from studylib.bootstrap import Resamples, bootstrap
 from studylib.comparisons import error_table
 from studylib.config import Params
@@ -85,7 +86,7 @@ def _row(root: Path, params: Params, run: str, seed: int, facts: dict) -> dict:
         raise StudyError(
             f"{path} does not exist: evaluate the run {run}, seed {seed}, first (uv run dvc repro)"
         )
-    metrics = {"backend": "cosine"} | json.loads(path.read_text(encoding="utf-8"))
+    metrics = {"backend": "cosine"} | _metrics(folder)
     for key in ("calibration", "further_backends"):  # told by `backend_table`
         metrics.pop(key, None)
     lists = metrics.pop("lists")
@@ -145,7 +146,7 @@ def backend_table(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for run, folder in zip(runs["run"], runs["folder"], strict=True):
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = _metrics(folder)
         row = {"run": run, f"eer_{metrics.get('backend', 'cosine')}": metrics["eer"]}
         for backend, told in metrics.get("further_backends", {}).items():
             row[f"eer_{backend}"] = told["lists"][metrics["trials"]]["eer"]
@@ -160,7 +161,7 @@ def resample(
 ) -> Resamples:
     """All runs on the same resamples of the speakers of one trial list.
 
-    Cllr is that of the calibrated scores, of the runs that were calibrated.
+    Cllr is that of the calibrated scores; all runs must have been calibrated.
     """
     common, scores = collect_scores(runs, trials)
     if measure == "cllr":
@@ -176,14 +177,15 @@ def resample(
 
 
 def _calibrated(runs: pd.DataFrame, scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Log-likelihood ratios, by each run's calibration, for those that have one."""
-    ratios = {}
-    for name, folder in runs["folder"].items():
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        told = metrics.get("calibration", {})
-        if "scale" in told:
-            ratios[name] = told["scale"] * scores[name] + told["offset"]
-    return ratios
+    """Log-likelihood ratios, by each run's calibration."""
+    return {
+        name: Calibration(**_metrics(folder)["calibration"]).log_likelihood_ratios(scores[name])
+        for name, folder in runs["folder"].items()
+    }
+
+
+def _metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
@@ -200,13 +202,13 @@ def measure_table(runs: pd.DataFrame, trials: str, n_resamples: int) -> pd.DataF
     DataFrame
         One row a measure and run, the best first: measure, run, value (mean over seeds), low, high.
     """
+    measured = {"min_dcf_0.01": runs, "min_dcf_0.05": runs}
+    if "cllr" in runs and runs["cllr"].notna().any():
+        measured["cllr"] = runs[runs["cllr"].notna()]
     parts = []
-    for measure in ("min_dcf_0.01", "min_dcf_0.05", "cllr"):
-        told = runs[runs["cllr"].notna()] if measure == "cllr" and "cllr" in runs else runs
-        if measure == "cllr" and (told.empty or "cllr" not in runs):
-            continue
-        resamples = resample(told, trials, n_resamples, measure=measure)
-        table = error_table(cells_by_run(told, resamples)).sort_values("rate")
+    for measure, of in measured.items():
+        resamples = resample(of, trials, n_resamples, measure=measure)
+        table = error_table(cells_by_run(of, resamples)).sort_values("rate")
         table = table.rename(columns={"rate": "value"}).rename_axis("run").reset_index()
         parts.append(table[["run", "value", "low", "high"]].assign(measure=measure))
     return pd.concat(parts, ignore_index=True)[["measure", "run", "value", "low", "high"]]

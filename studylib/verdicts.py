@@ -164,10 +164,10 @@ def verdicts(
     study = _study(runs, resamples, trunk, margin)
     answers = [conclusion.question(study) for conclusion in CONCLUSIONS]
     rulings = [_rule(*answer) for answer in answers]
-    decided = [ruling.verdict != UNTESTED for ruling in rulings]
-    corrected = np.full(len(rulings), np.nan)
-    corrected[decided] = holm([ruling.p for ruling in rulings if ruling.verdict != UNTESTED])
-    level = 1 - ALPHA / max(sum(decided), 1)
+    decided = np.array([ruling.verdict != UNTESTED for ruling in rulings])
+    corrected = np.where(decided, [ruling.p for ruling in rulings], np.nan)
+    corrected[decided] = holm(corrected[decided])
+    level = 1 - ALPHA / max(decided.sum(), 1)
     rows = [
         _row(conclusion, answer, ruling, p_holm, partial(_needed, study=study, level=level))
         for conclusion, answer, ruling, p_holm in zip(

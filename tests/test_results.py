@@ -88,7 +88,7 @@ def test_runs_of_a_loss_that_differ_in_something_else_say_so(root, params):
 def test_detection_costs_and_cllr_have_intervals_and_cllr_is_of_calibrated_scores(root, params):
     for name in ("triplet-0", "triplet-1"):
         path = root / "results" / "s" / "evaluate" / name / "metrics.json"
-        calibration = {"scale": 2.0, "offset": -3.0}
+        calibration = {"scale": 2.0, "offset": -3.0, "target_prior": 0.05, "threshold": 3.0}
         told = json.loads(path.read_text()) | {"cllr": 0.5, "calibration": calibration}
         path.write_text(json.dumps(told))
     runs = collect_runs(root, params)
