@@ -20,9 +20,9 @@ import numpy as np
 import soundfile
 
 from benchmarks.measuring import markdown, processor
-from studylib.corpus.embedded import SIZES, prepare
-from studylib.corpus.session import PRESETS, apply_session, draw_session
-from studylib.corpus.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
+from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
+from studylib.corpora.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
+from studylib.corpora.synthetic.embedded import SIZES, prepare
 
 WORKERS = 2
 BATCH, BATCHES, FILES = 200, 50, 1_000
@@ -128,8 +128,8 @@ def difficulty(folder: Path) -> str:
     # Here, because helper processes import this file and need no torch.
     import torch
 
-    from studylib.baselines import mean_and_deviation, whitening
-    from studylib.metrics import equal_error_rate
+    from studylib.evaluation.baselines import mean_and_deviation, whitening
+    from studylib.statistics.error_rates import equal_error_rate
 
     torch.set_num_threads(1)
     rows = [("preset", "trials", "cosine", "whitened, cosine")]

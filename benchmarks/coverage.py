@@ -18,16 +18,16 @@ import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
 from benchmarks.measuring import markdown, processor, write_sections
-from studylib.bootstrap import Resamples, bootstrap
-from studylib.metrics import equal_error_rate
-from studylib.resampling import (
+from studylib.statistics.bootstrap import Resamples, bootstrap
+from studylib.statistics.error_rates import equal_error_rate
+from studylib.statistics.intervals import cells_of, speaker_df, speaker_variance
+from studylib.statistics.resampling import (
     TrialSpeakers,
     Weights,
     equal_error_rates,
     sort_trials,
     trial_speakers,
 )
-from studylib.statistics import cells_of, speaker_df, speaker_variance
 
 N_STUDIES, N_SEED_STUDIES, N_RESAMPLES = 2000, 500, 300
 SHARED = 0.5  # correlation of each effect between the two systems
@@ -349,8 +349,8 @@ def of_speakers(n_studies: int) -> dict[str, str]:
         f"{n_studies:,} simulated studies a row, standard error of 5 %: {error(n_studies):.1f} %."
     )
     return {
-        INTERVALS: f'{about} `studylib.statistics` uses "log t, 1 out".\n\n{markdown(single)}',
-        ALARMS: f'{about} `studylib.statistics` uses "log t, 2 out".\n\n{markdown(paired)}',
+        INTERVALS: f'{about} the study uses "log t, 1 out".\n\n{markdown(single)}',
+        ALARMS: f'{about} the study uses "log t, 2 out".\n\n{markdown(paired)}',
     }
 
 
@@ -402,7 +402,7 @@ ABOUT_SEEDS = """Four equally good settings, three seeds each, {n} simulated stu
 of 5 %: {error:.1f} %). A seed moves its run's true EER by a standard deviation of about
 {same:.0f} % ("same"), or {large:.0f} % and {small:.0f} % ("twice as large"), or not at all ("none":
 seeds then differ in what they make of the test speakers, and in nothing else). The first line of a
-pair should be 95, the second 5. `studylib.statistics` uses the last column: the speakers' share of
+pair should be 95, the second 5. The study uses the last column: the speakers' share of
 the seeds' spread, which resampling speakers counts already, is taken out.
 """
 

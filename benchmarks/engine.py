@@ -24,18 +24,18 @@ from benchmarks.engine_memory import growth, memory
 from benchmarks.engine_runs import SPEAKERS, UTTERANCES, loader_and_sampler, settings_of
 from benchmarks.measuring import markdown, processor, write_sections
 from benchmarks.plain_loop import plain_loop
-from studylib.acceleration import set_arithmetic
-from studylib.config import RunSettings
-from studylib.corpus.embedded import EmbeddedSettings, prepare
-from studylib.corpus.reader import SAMPLE_RATE, Corpus
-from studylib.learner import build_learner
-from studylib.loading import Loader
-from studylib.models import as_waveforms
-from studylib.optimizers import zero_grad
-from studylib.sampling import BatchSampler
-from studylib.step import TrainingStep
-from studylib.trunk_table import count_multiply_adds
-from studylib.trunks import TRUNKS
+from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
+from studylib.models.embedder import as_waveforms
+from studylib.models.trunk_table import count_multiply_adds
+from studylib.models.trunks import TRUNKS
+from studylib.pipeline.params import RunSettings
+from studylib.training.acceleration import set_arithmetic
+from studylib.training.learner import build_learner
+from studylib.training.loading import Loader
+from studylib.training.optimizers import zero_grad
+from studylib.training.sampling import BatchSampler
+from studylib.training.step import TrainingStep
 
 OUT = Path(__file__).with_suffix(".md")
 CORPUS = EmbeddedSettings(

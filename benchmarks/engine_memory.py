@@ -19,10 +19,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine_runs import loader_and_sampler, settings_of
 from benchmarks.measuring import in_own_process, markdown
-from studylib.corpus.reader import SAMPLE_RATE, Corpus, open_corpus
-from studylib.learner import build_learner
-from studylib.step import TrainingStep
-from studylib.training import train
+from studylib.corpora.reader import SAMPLE_RATE, Corpus, open_corpus
+from studylib.training.learner import build_learner
+from studylib.training.loop import train
+from studylib.training.step import TrainingStep
 
 BATCH_SIZES, CHUNK = (200, 800, 3_200, 6_400), 200
 MIB = 2**20

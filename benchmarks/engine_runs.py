@@ -2,10 +2,10 @@
 
 import torch
 
-from studylib.config import RunSettings
-from studylib.corpus.reader import Corpus
-from studylib.loading import Loader, training_data
-from studylib.sampling import BatchSampler
+from studylib.corpora.reader import Corpus
+from studylib.pipeline.params import RunSettings
+from studylib.training.loading import Loader, training_data
+from studylib.training.sampling import BatchSampler
 
 SPEAKERS, UTTERANCES = 32, 2  # of a batch
 

@@ -4,7 +4,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from studylib.provenance import processor_name
+from studylib.pipeline.provenance import processor_name
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 

@@ -17,11 +17,11 @@ import torchaudio
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from studylib.corpus.reader import SAMPLE_RATE, Corpus
-from studylib.features import FEATURES
-from studylib.loading import training_data
-from studylib.sampling import BatchSampler
-from studylib.trunks import TRUNKS
+from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.models.features import FEATURES
+from studylib.models.trunks import TRUNKS
+from studylib.training.loading import training_data
+from studylib.training.sampling import BatchSampler
 
 CROP = 2 * SAMPLE_RATE
 WORKERS = 8  # processes that read, beside a GPU

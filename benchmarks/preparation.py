@@ -21,10 +21,10 @@ import numpy as np
 import soundfile
 
 from benchmarks.measuring import markdown, processor
-from studylib.corpus import folder
-from studylib.corpus.audio import decode
-from studylib.corpus.reader import SAMPLE_RATE, Corpus
-from studylib.corpus.report import Report
+from studylib.corpora import folder
+from studylib.corpora.audio import decode
+from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.report import Report
 
 CROP = 2 * SAMPLE_RATE
 CROPS, ROUNDS = 400, 7

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.measuring import markdown, processor
-from studylib import metrics
-from studylib.bootstrap import bootstrap
-from studylib.comparisons import paired_tests
-from studylib.scoring import SCORINGS, trial_scores
-from studylib.statistics import cells_of
+from studylib.evaluation.scores import SCORINGS, trial_scores
+from studylib.statistics import error_rates as metrics
+from studylib.statistics.bootstrap import bootstrap
+from studylib.statistics.comparisons import paired_tests
+from studylib.statistics.intervals import cells_of
 
 N_SPEAKERS, N_UTTERANCES, N_CROPS, DIMENSION = 40, 4708, 10, 512
 N_TRIALS, N_RESAMPLES, N_SYSTEMS = 37_720, 1000, 10

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.measuring import markdown, processor
-from studylib.features import FEATURES, FFT_SIZE, N_BINS, STEP, WINDOW, LogMel, mel_filters
-from studylib.trunk_table import TWO_SECONDS
-from studylib.trunks import TRUNKS
+from studylib.models.features import FEATURES, FFT_SIZE, N_BINS, STEP, WINDOW, LogMel, mel_filters
+from studylib.models.trunk_table import TWO_SECONDS
+from studylib.models.trunks import TRUNKS
 
 OUT = Path(__file__).with_suffix(".md")
 BATCH_SIZES = {"compact_tdnn": 128}  # of the others: 16

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from studylib.errors import StudyError
-from studylib.paths import corpus_folder, project_root, run_folder
+from studylib.files.paths import corpus_folder, project_root, run_folder
 
 app = typer.Typer(
     help="Losses for open-set speaker verification, compared fairly.",
@@ -32,8 +32,8 @@ def main() -> None:
 @app.command()
 def plan() -> None:
     """Check params.yaml and write what each run is made of (first stage of the pipeline)."""
-    from studylib.config import read_params
-    from studylib.plan import write_plan
+    from studylib.pipeline.params import read_params
+    from studylib.pipeline.plan import write_plan
 
     root = project_root()
     params = read_params(root / "params.yaml")
@@ -59,9 +59,9 @@ def corpus(
     overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
 ) -> None:
     """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
-    from studylib.config import read_params
-    from studylib.corpus.report import skipped_file
-    from studylib.corpus.sources import prepare_corpus, settings_at
+    from studylib.corpora.report import skipped_file
+    from studylib.corpora.sources import prepare_corpus, settings_at
+    from studylib.pipeline.params import read_params
 
     if source is None:
         if path or out or changes:
@@ -81,9 +81,9 @@ def corpus(
 @app.command()
 def train(run: RunName, seed: Seed = 0) -> None:
     """Train one run, without its notebook; started by torchrun, in many processes."""
-    from studylib.config import read_params, run_settings
-    from studylib.corpus.store import open_corpus
-    from studylib.training import train as train_run
+    from studylib.corpora.store import open_corpus
+    from studylib.pipeline.params import read_params, run_settings
+    from studylib.training.loop import train as train_run
 
     root = project_root()
     settings = run_settings(read_params(root / "params.yaml"), run)
@@ -99,9 +99,9 @@ def train(run: RunName, seed: Seed = 0) -> None:
 @app.command()
 def evaluate(run: RunName, seed: Seed = 0) -> None:
     """Evaluate one trained run, without its notebook."""
-    from studylib.config import evaluate_settings, read_params
-    from studylib.corpus.store import open_corpus
-    from studylib.evaluation import evaluate as evaluate_run
+    from studylib.corpora.store import open_corpus
+    from studylib.evaluation.evaluate import evaluate as evaluate_run
+    from studylib.pipeline.params import evaluate_settings, read_params
 
     root = project_root()
     params = read_params(root / "params.yaml")
@@ -117,9 +117,9 @@ def evaluate(run: RunName, seed: Seed = 0) -> None:
 @app.command()
 def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel_whitened.")]):
     """Evaluate a baseline that learns no network."""
-    from studylib.baselines import evaluate_baseline
-    from studylib.config import read_params
-    from studylib.corpus.store import open_corpus
+    from studylib.corpora.store import open_corpus
+    from studylib.evaluation.baselines import evaluate_baseline
+    from studylib.pipeline.params import read_params
 
     root = project_root()
     params = read_params(root / "params.yaml")
@@ -141,7 +141,7 @@ def notebook(
     ] = None,
 ) -> None:
     """Execute a notebook with papermill; folders are made, mistakes told in one sentence."""
-    from studylib.notebooks import run_notebook
+    from studylib.pipeline.notebooks import run_notebook
 
     parameters = _pairs("-p", parameter)
     run_notebook(project_root() / "notebooks" / f"{name}.ipynb", output, parameters)
@@ -153,7 +153,7 @@ def trunks(
     seconds: Annotated[float, typer.Option(help="Spent on each speed; 0 leaves them out.")] = 2.0,
 ) -> None:
     """Sizes, costs and speeds of the trunks beside the papers' figures."""
-    from studylib.trunk_table import trunk_table
+    from studylib.models.trunk_table import trunk_table
 
     table = trunk_table(seconds=seconds)
     print(table.to_json(orient="index", indent=2) if as_json else table.to_string())
@@ -168,9 +168,9 @@ def import_checkpoint(
     embedding_dim: Annotated[int, typer.Option(help="As in the checkpoint.")] = 512,
 ) -> None:
     """Turn paper B's released weights into a model of ours, and report every key."""
-    from studylib.config import NamedParameters
-    from studylib.models import Embedder, save_model
-    from studylib.voxceleb_trainer import load_voxceleb_trainer
+    from studylib.models.embedder import Embedder, save_model
+    from studylib.models.voxceleb_trainer import load_voxceleb_trainer
+    from studylib.pipeline.params import NamedParameters
 
     parameters = {"embedding_dim": embedding_dim, "pooling": pooling}
     model = Embedder(NamedParameters(name=trunk, parameters=parameters))
@@ -190,10 +190,10 @@ def study(
 
     How many crops it trains on is told, and about how many hours that takes on this machine.
     """
-    from studylib.config import read_params, run_settings
-    from studylib.corpus.sources import check_settings
-    from studylib.estimate import estimate
-    from studylib.reports import batch_size_runs
+    from studylib.corpora.sources import check_settings
+    from studylib.pipeline.estimate import estimate
+    from studylib.pipeline.params import read_params, run_settings
+    from studylib.pipeline.report_runs import batch_size_runs
 
     params = read_params(file)
     check_settings(params.corpus.source, params.corpus.settings)
@@ -227,8 +227,8 @@ def grid(
     import os
     import signal
 
-    from studylib.grid import run_grid
-    from studylib.tasks import python_first
+    from studylib.pipeline.grid import run_grid
+    from studylib.pipeline.tasks import python_first
 
     os.environ["PATH"] = python_first()
     # A batch system's notice, as Ctrl-C: what is done is committed, what runs is ended.

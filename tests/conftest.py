@@ -2,8 +2,8 @@
 
 import pytest
 
-from studylib.corpus.embedded import EmbeddedSettings, prepare
-from studylib.corpus.store import Corpus
+from studylib.corpora.store import Corpus
+from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
 
 TINY = EmbeddedSettings(
     n_train_speakers=12,

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from studylib.config import RunSettings
-from studylib.distributed import SynchronisedBatchNorm, process_group, rank
 from studylib.errors import StudyError
-from studylib.learner import Learner, build_learner
-from studylib.step import TrainingStep
+from studylib.pipeline.params import RunSettings
+from studylib.training.distributed import SynchronisedBatchNorm, process_group, rank
+from studylib.training.learner import Learner, build_learner
+from studylib.training.step import TrainingStep
 
 CPU = torch.device("cpu")
 N, M, SPEAKERS = 6, 2, 9

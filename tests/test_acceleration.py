@@ -15,16 +15,16 @@ from test_losses import studied
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from studylib import acceleration
-from studylib.acceleration import in_channels_last, set_arithmetic
-from studylib.config import NamedParameters, RunSettings
-from studylib.corpus.reader import Corpus
-from studylib.learner import build_learner
+from studylib.corpora.reader import Corpus
 from studylib.losses import LOSSES, common
-from studylib.models import Embedder, embed, load_model, save_model
-from studylib.optimizers import Adam
-from studylib.step import TrainingStep
-from studylib.training import train
+from studylib.models.embedder import Embedder, embed, load_model, save_model
+from studylib.pipeline.params import NamedParameters, RunSettings
+from studylib.training import acceleration
+from studylib.training.acceleration import in_channels_last, set_arithmetic
+from studylib.training.learner import build_learner
+from studylib.training.loop import train
+from studylib.training.optimizers import Adam
+from studylib.training.step import TrainingStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 AP = {"name": "angular_prototypical"}

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from trees import voice, write
 
-from studylib.corpus.audio import check_in_place, decode, read_waveform, require_ffmpeg
+from studylib.corpora.audio import check_in_place, decode, read_waveform, require_ffmpeg
 from studylib.errors import StudyError
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg program")

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from scipy.signal import fftconvolve, welch
 from trees import voice, write
 
-from studylib.augmentation import (
+from studylib.errors import StudyError
+from studylib.training.augmentation import (
     DIRECT,
     Augmentation,
     AugmentationSettings,
@@ -15,7 +16,6 @@ from studylib.augmentation import (
     read_rooms,
     synthetic_rooms,
 )
-from studylib.errors import StudyError
 
 NOTHING = {"noise_chance": 0.0}
 

@@ -9,8 +9,10 @@ from scipy.stats import multivariate_normal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
-from studylib import backends, metrics, scoring
 from studylib.errors import StudyError
+from studylib.evaluation import backends
+from studylib.evaluation import scores as scoring
+from studylib.statistics import error_rates as metrics
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from made_up import all_trials
 
-from studylib import figures
-from studylib.batch_size import named_runs, size_tables
-from studylib.comparisons import holm
-from studylib.config import Params
 from studylib.errors import StudyError
-from studylib.reports import batch_size_runs
-from studylib.results import cells_by_run, collect_runs, resample
-from studylib.settings import runs_to_judge
-from studylib.statistics import eer_interval
-from studylib.verdicts import verdicts
+from studylib.pipeline.params import Params
+from studylib.pipeline.report_runs import batch_size_runs
+from studylib.reports import figures
+from studylib.reports.batch_size import named_runs, size_tables
+from studylib.reports.chosen_runs import runs_to_judge
+from studylib.reports.results import cells_by_run, collect_runs, resample
+from studylib.statistics.comparisons import holm
+from studylib.statistics.intervals import eer_interval
+from studylib.statistics.verdicts import verdicts
 
 matplotlib.use("Agg")
 TRAIN = {"crops": 1000, "speakers_per_batch": 10, "utterances_per_speaker": 2}

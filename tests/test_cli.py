@@ -11,8 +11,8 @@ import pytest
 import torch
 from trees import PLAIN, write_tree
 
-from studylib.config import read_params
-from studylib.corpus.reader import open_corpus
+from studylib.corpora.reader import open_corpus
+from studylib.pipeline.params import read_params
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,8 +121,8 @@ OUR_NAMES_TO_THEIRS = {
 
 
 def test_the_authors_checkpoint_becomes_a_model_that_can_be_loaded(project):
-    from studylib.models import load_model
-    from studylib.trunks import TRUNKS
+    from studylib.models.embedder import load_model
+    from studylib.models.trunks import TRUNKS
 
     trunk = TRUNKS["fast_resnet34"](embedding_dim=32)
     renamed = {}

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studylib.config import (
+from studylib.corpora.sources import check_settings
+from studylib.errors import StudyError
+from studylib.losses.schedules import Schedule
+from studylib.pipeline.params import (
     evaluate_settings,
     notebook_parameters,
     overridden,
     read_params,
     run_settings,
 )
-from studylib.corpus.sources import check_settings
-from studylib.errors import StudyError
-from studylib.reports import batch_size_runs
-from studylib.schedules import Schedule
+from studylib.pipeline.report_runs import batch_size_runs
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,14 +19,14 @@ from test_losses import studied
 from test_training import KILLED
 from torch import nn
 
-from studylib import distributed
-from studylib import step as step_module
-from studylib.config import read_params, run_settings
 from studylib.errors import StudyError
-from studylib.learner import build_learner
 from studylib.losses import LOSSES
-from studylib.training import train
-from studylib.trunks import TRUNKS
+from studylib.models.trunks import TRUNKS
+from studylib.pipeline.params import read_params, run_settings
+from studylib.training import distributed
+from studylib.training import step as step_module
+from studylib.training.learner import build_learner
+from studylib.training.loop import train
 
 AP = {"name": "angular_prototypical"}
 AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5, "equaliser": 3.0}

@@ -14,8 +14,8 @@ import pytest
 from processes import start
 from server import serving
 
-from studylib.corpus import download as module
-from studylib.corpus.download import download, unpack
+from studylib.corpora import download as module
+from studylib.corpora.download import download, unpack
 from studylib.errors import StudyError
 
 try:

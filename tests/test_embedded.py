@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studylib.corpus import synthesis
-from studylib.corpus.embedded import (
+from studylib.corpora.acoustics import Session
+from studylib.corpora.reader import SAMPLE_RATE
+from studylib.corpora.sources import SOURCES
+from studylib.corpora.store import SPLITS, open_corpus
+from studylib.corpora.synthetic import synthesis
+from studylib.corpora.synthetic.embedded import (
     SIZES,
     EmbeddedSettings,
     prepare,
     synthesize,
     utterances,
 )
-from studylib.corpus.reader import SAMPLE_RATE
-from studylib.corpus.session import Session
-from studylib.corpus.sources import SOURCES
-from studylib.corpus.store import SPLITS, open_corpus
 from studylib.errors import StudyError
 from tests.conftest import TINY
 
@@ -185,7 +185,7 @@ def test_trial_lists_are_all_pairs_and_same_sex_pairs(tiny_corpus):
 
 def test_speech_is_the_same_whoever_spoke_before_and_in_a_fresh_process():
     program = (
-        "import hashlib; from studylib.corpus.embedded import *; "
+        "import hashlib; from studylib.corpora.synthetic.embedded import *; "
         f"made = synthesize({SMALL!r}, 'train', 1, 1); "
         "print(hashlib.sha256(made[0].samples).hexdigest())"
     )
@@ -202,7 +202,7 @@ def test_speech_is_the_same_whoever_spoke_before_and_in_a_fresh_process():
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_killed_build_leaves_no_corpus_and_no_helpers(tmp_path):
     program = (
-        "from studylib.corpus.embedded import *; from pathlib import Path; "
+        "from studylib.corpora.synthetic.embedded import *; from pathlib import Path; "
         f"prepare({replace(SMALL, n_train_speakers=500)!r}, Path({str(tmp_path / 'corpus')!r}), "
         "workers=2)"
     )

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib.config import read_params
-from studylib.embeddings import (
+from studylib.errors import StudyError
+from studylib.pipeline.params import read_params
+from studylib.reports.embeddings import (
     choose,
     geometry_table,
     read_embeddings,
@@ -16,7 +17,6 @@ from studylib.embeddings import (
     speaker_maps,
     turned_onto,
 )
-from studylib.errors import StudyError
 
 PARAMS = """
 study: {name: small, runs: [softmax, untrained], seeds: [0, 1], baselines: [logmel_mean_std]}

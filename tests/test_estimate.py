@@ -4,9 +4,9 @@ import pytest
 import torch
 import yaml
 
-from studylib.config import Params, run_settings
-from studylib.estimate import estimate, measure_speed, study_crops, timed_settings
-from studylib.large_batch import in_chunks
+from studylib.pipeline.estimate import estimate, measure_speed, study_crops, timed_settings
+from studylib.pipeline.params import Params, run_settings
+from studylib.training.gradient_caching import in_chunks
 
 DOCUMENT = yaml.safe_load(
     """

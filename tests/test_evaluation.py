@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from studylib.baselines import evaluate_baseline, mean_and_deviation, whitening
-from studylib.config import EvaluateSettings, NamedParameters
-from studylib.corpus.hygiene import known_speakers
+from studylib.corpora.hygiene import known_speakers
 from studylib.errors import StudyError
-from studylib.evaluation import evaluate
-from studylib.features import LogMel
-from studylib.metrics import equal_error_rate
-from studylib.models import Embedder, embed, load_model, save_model
+from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
+from studylib.evaluation.evaluate import evaluate
+from studylib.models.embedder import Embedder, embed, load_model, save_model
+from studylib.models.features import LogMel
+from studylib.pipeline.params import EvaluateSettings, NamedParameters
+from studylib.statistics.error_rates import equal_error_rate
 
 SETTINGS = EvaluateSettings(trials=["test", "test_same_sex"], crops=3, resamples=50, threads=1)
 TRUNK = NamedParameters(name="compact_tdnn", parameters={"embedding_dim": 16, "channels": 8})

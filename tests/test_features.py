@@ -7,7 +7,7 @@ import torchaudio
 from scipy.fft import dct
 
 from studylib.errors import StudyError
-from studylib.features import FEATURES, LogMel, Mfcc, Spectrogram, Waveform
+from studylib.models.features import FEATURES, LogMel, Mfcc, Spectrogram, Waveform
 
 TWO_SECONDS = 200 * 160 + 240
 STFT = {"n_fft": 512, "win_length": 400, "hop_length": 160, "window_fn": torch.hamming_window}

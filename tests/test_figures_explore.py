@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import figures
+from studylib.reports import figures
 
 matplotlib.use("Agg")
 BASIC = ["id", "speaker", "session", "split", "start", "length"]

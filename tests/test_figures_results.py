@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy.special import ndtri
 
-from studylib import figures
+from studylib.reports import figures
 
 matplotlib.use("Agg")
 

@@ -12,8 +12,8 @@ import pytest
 from processes import start
 from trees import PLAIN, SPEAKERS, files_of, voice, write, write_tree
 
-from studylib.corpus import folder, shards
-from studylib.corpus.store import open_corpus
+from studylib.corpora import folder, shards
+from studylib.corpora.store import open_corpus
 from studylib.errors import StudyError
 
 LENGTH = 1.6  # s of each recording of the tree
@@ -344,7 +344,7 @@ def test_a_file_that_changed_since_the_kill_is_decoded_again(tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("studylib.corpus.preparation.write_corpus", fail)
+        patch.setattr("studylib.corpora.preparation.write_corpus", fail)
         with pytest.raises(KeyboardInterrupt):
             prepare({"root": root}, tmp_path / "out")
     assert list((tmp_path / "out.decoded").glob("*.npz"))
@@ -364,7 +364,7 @@ def test_a_damaged_shard_is_decoded_again(tmp_path, monkeypatch):
         planned[0].file.write_bytes(b"PK\x03\x04 cut by a power failure")
         return planned
 
-    monkeypatch.setattr("studylib.corpus.preparation.plan_shards", plan_and_damage)
+    monkeypatch.setattr("studylib.corpora.preparation.plan_shards", plan_and_damage)
     prepare({"root": root}, tmp_path / "out")
     assert files_of(tmp_path / "out") == files_of(tmp_path / "expected")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from studylib.errors import StudyError
-from studylib.geometry import (
+from studylib.reports.geometry import (
     cosine_histogram,
     d_prime,
     effective_rank,

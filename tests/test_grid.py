@@ -19,12 +19,12 @@ import yaml
 from conftest import TINY
 from dvc.repo import Repo, lock_repo
 
-from studylib.clusters import local_layout, slurm_cluster
-from studylib.config import read_params, run_settings
 from studylib.errors import StudyError
-from studylib.grid import Progress, run_grid
-from studylib.stages import CROPS_OF_A_START, Task, stale_tasks
-from studylib.tasks import check_project
+from studylib.pipeline.clusters import local_layout, slurm_cluster
+from studylib.pipeline.grid import Progress, run_grid
+from studylib.pipeline.params import read_params, run_settings
+from studylib.pipeline.stages import CROPS_OF_A_START, Task, stale_tasks
+from studylib.pipeline.tasks import check_project
 
 ROOT = Path(__file__).parent.parent
 
@@ -282,13 +282,13 @@ def commands_below(process: subprocess.Popen, words: str) -> list[psutil.Process
 def test_two_workers_run_the_pipeline_and_one_that_is_killed_in_the_middle_loses_nothing(
     project, tiny_corpus, monkeypatch
 ):
-    from studylib.training import train
+    from studylib.training.loop import train
 
     grid = start(project, "studylib", "grid", "--workers", "2", "--threads", "1")
     training = "python -m studylib train softmax --seed 0"
     waits(lambda: list(project.glob(".checkpoints/softmax-0-*/checkpoint.pt")))
     victims = commands_below(grid, training)
-    keeper = next(process for process in victims if "studylib.tasks" in process.cmdline())
+    keeper = next(process for process in victims if "studylib.pipeline.tasks" in process.cmdline())
     keeper.parent().kill()  # the worker: what it started must end without its help
     assert not psutil.wait_procs(victims, timeout=120)[1]
     text, _ = grid.communicate()
@@ -309,7 +309,7 @@ def test_two_workers_run_the_pipeline_and_one_that_is_killed_in_the_middle_loses
 
 def test_a_command_and_all_that_it_started_end_with_their_standard_input(tmp_path):
     command = "for i in $(seq 40); do setsid sh -c 'sleep 600; true' & done; wait"
-    keeper = start(tmp_path, "studylib.tasks", command, stdin=subprocess.PIPE)
+    keeper = start(tmp_path, "studylib.pipeline.tasks", command, stdin=subprocess.PIPE)
     waits(lambda: len(commands_below(keeper, "sleep 600")) == 40)
     below = psutil.Process(keeper.pid).children(recursive=True)
     keeper.stdin.close()

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from trees import voice
 
-from studylib.corpus.hygiene import known_speakers, refuse_known_speakers, same_session
-from studylib.corpus.lists import TrialList, make_trials, read_trial_list
-from studylib.corpus.report import Report
-from studylib.corpus.splits import Splits
-from studylib.corpus.store import Utterance, write_corpus
-from studylib.corpus.trials import all_pairs
+from studylib.corpora.hygiene import known_speakers, refuse_known_speakers, same_session
+from studylib.corpora.lists import TrialList, make_trials, read_trial_list
+from studylib.corpora.report import Report
+from studylib.corpora.splits import Splits
+from studylib.corpora.store import Utterance, write_corpus
+from studylib.corpora.trials import all_pairs
 from studylib.errors import StudyError
 
 UTTERANCES = pd.DataFrame(

@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 from test_losses import studied
 from torch import nn
 
-from studylib.large_batch import backward_in_chunks, in_chunks
 from studylib.losses import LOSSES
-from studylib.models import Embedder
-from studylib.training import train
-from studylib.trunks import TRUNKS
+from studylib.models.embedder import Embedder
+from studylib.models.trunks import TRUNKS
+from studylib.training.gradient_caching import backward_in_chunks, in_chunks
+from studylib.training.loop import train
 
 AP = {"name": "angular_prototypical"}
 

@@ -11,9 +11,9 @@ import pytest
 from server import serving
 from trees import files_of, voice, write
 
-from studylib.corpus import folder, librispeech
-from studylib.corpus.librispeech import CHECKSUMS, read_speakers
-from studylib.corpus.report import Report
+from studylib.corpora import folder, librispeech
+from studylib.corpora.librispeech import CHECKSUMS, read_speakers
+from studylib.corpora.report import Report
 from studylib.errors import StudyError
 
 SPEAKERS_TXT = """; comment

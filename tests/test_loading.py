@@ -6,11 +6,11 @@ import torch
 from pair import settings_of
 from safetensors.torch import load_file
 
-from studylib.corpus.store import Utterance, write_corpus
+from studylib.corpora.store import Utterance, write_corpus
 from studylib.errors import StudyError
-from studylib.loading import Loader, UnreadCrops, _is_to_reside, training_data
-from studylib.sampling import BatchSampler
-from studylib.training import train
+from studylib.training.loading import Loader, UnreadCrops, _is_to_reside, training_data
+from studylib.training.loop import train
+from studylib.training.sampling import BatchSampler
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CROP = 0.5  # s

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from studylib.measures import TrialSides, measure_lists
+from studylib.evaluation.measures import TrialSides, measure_lists
 
 
 def trials(rng, n_speakers, shift):

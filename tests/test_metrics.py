@@ -9,8 +9,8 @@ from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from studylib import metrics
 from studylib.errors import StudyError
+from studylib.statistics import error_rates as metrics
 
 
 def exact_curve(scores, targets, weights=None):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from studylib.optimizers import Adam, Sgd, zero_grad
+from studylib.training.optimizers import Adam, Sgd, zero_grad
 
 RATES = [0.1, 0.05, 0.2, 0.01]
 CASES = {
@@ -84,9 +84,9 @@ def test_a_weight_without_gradient_stays_and_is_not_counted():
 def test_a_training_process_does_not_import_torchs_compiler():
     code = """
 import sys, torch
-from studylib.acceleration import set_arithmetic
-from studylib.config import TrainSettings
-from studylib.optimizers import Adam, Sgd
+from studylib.training.acceleration import set_arithmetic
+from studylib.pipeline.params import TrainSettings
+from studylib.training.optimizers import Adam, Sgd
 settings = TrainSettings(crops=1, speakers_per_batch=1, utterances_per_speaker=1)
 set_arithmetic(settings, torch.device("cpu"))
 weight = torch.nn.Parameter(torch.ones(2))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from studylib.corpus import overview
-from studylib.corpus.reader import Corpus, open_corpus
-from studylib.corpus.report import Report
+from studylib.corpora.reader import Corpus, open_corpus
+from studylib.corpora.report import Report
 from studylib.errors import StudyError
+from studylib.reports import corpus as overview
 
 
 def test_tables_count_what_the_corpus_holds(tiny_corpus):

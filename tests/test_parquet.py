@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib.parquet import read_parquet
+from studylib.files.tables import read_parquet
 
 FRAME = pd.DataFrame(
     {
@@ -41,7 +41,7 @@ def test_what_cannot_be_read_is_an_error_that_callers_expect(tmp_path):
 THREADS = """
 import os, sys
 import pandas as pd
-from studylib.parquet import read_parquet
+from studylib.files.tables import read_parquet
 def count():
     return len(os.listdir("/proc/self/task"))
 before = count()

@@ -8,10 +8,10 @@ import nbformat
 import pytest
 import yaml
 
-from studylib import plan
-from studylib.config import read_params
 from studylib.errors import StudyError
-from studylib.provenance import imported_files
+from studylib.pipeline import plan
+from studylib.pipeline.params import read_params
+from studylib.pipeline.provenance import imported_files
 
 ROOT = Path(__file__).parent.parent
 

@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from studylib.config import EvaluateSettings
-from studylib.protocols import count_windows, embed_training, embed_utterances, few_of_each
+from studylib.evaluation.protocols import (
+    count_windows,
+    embed_training,
+    embed_utterances,
+    few_of_each,
+)
+from studylib.pipeline.params import EvaluateSettings
 
 
 def energies(corpus):

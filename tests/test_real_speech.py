@@ -10,11 +10,11 @@ import soundfile
 from safetensors.numpy import load_file
 from trees import write
 
-from studylib.config import RunSettings
-from studylib.corpus.sources import prepare_corpus
-from studylib.evaluation import evaluate
-from studylib.sections import EvaluateSettings
-from studylib.training import train
+from studylib.corpora.sources import prepare_corpus
+from studylib.evaluation.evaluate import evaluate
+from studylib.pipeline.params import RunSettings
+from studylib.pipeline.sections import EvaluateSettings
+from studylib.training.loop import train
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "librispeech-samples" / "LibriSpeech"
 SUBSET = "train-clean-100"

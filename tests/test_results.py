@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from made_up import all_trials
 
-from studylib.config import Params
 from studylib.errors import StudyError
-from studylib.metrics import log_likelihood_ratio_cost, minimum_detection_cost
-from studylib.results import (
+from studylib.pipeline.params import Params
+from studylib.reports.results import (
     backend_table,
     cells_by_run,
     collect_runs,
@@ -21,6 +20,7 @@ from studylib.results import (
     study_manifest,
     write_tables,
 )
+from studylib.statistics.error_rates import log_likelihood_ratio_cost, minimum_detection_cost
 
 RUNS = {
     f"am_m{margin}_s{scale}": {"loss": {"name": "am_softmax", "margin": margin, "scale": scale}}

@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from studylib import figures
-from studylib.config import NamedParameters
-from studylib.corpus.session import Session, apply_session
+from studylib.corpora.acoustics import Session, apply_session
 from studylib.errors import StudyError
-from studylib.metrics import equal_error_rate
-from studylib.models import Embedder, embed
-from studylib.robustness import (
+from studylib.models.embedder import Embedder, embed
+from studylib.pipeline.params import NamedParameters
+from studylib.reports import figures
+from studylib.reports.robustness import (
     Condition,
     choose_runs,
     degrade,
@@ -21,7 +20,8 @@ from studylib.robustness import (
     questions_of,
     usable_lengths,
 )
-from studylib.survival import condition_rates, summary, trial_kinds, trial_rates
+from studylib.reports.robustness_costs import condition_rates, summary, trial_kinds, trial_rates
+from studylib.statistics.error_rates import equal_error_rate
 
 matplotlib.use("Agg")
 CPU = torch.device("cpu")

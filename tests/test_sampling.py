@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from studylib.errors import StudyError
-from studylib.sampling import BatchSampler, crop_starts
+from studylib.training.sampling import BatchSampler, crop_starts
 
 
 def sampler(counts, n, m, most=100, seed=0):

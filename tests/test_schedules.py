@@ -5,7 +5,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from studylib.schedules import Schedule, value_at
+from studylib.losses.schedules import Schedule, value_at
 
 
 def test_a_step_jumps_where_it_begins_and_nowhere_else():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from studylib.backends import fit_plda
-from studylib.config import EvaluateSettings
 from studylib.errors import StudyError
-from studylib.protocols import TrainingEmbeddings
-from studylib.scorers import scorer
+from studylib.evaluation.backends import fit_plda
+from studylib.evaluation.protocols import TrainingEmbeddings
+from studylib.evaluation.scorers import scorer
+from studylib.pipeline.params import EvaluateSettings
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = np.array([0, 1, 2, 5]), np.array([3, 4, 0, 5])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from studylib import scoring
 from studylib.errors import StudyError
+from studylib.evaluation import scores as scoring
 
 
 @pytest.fixture(scope="module")

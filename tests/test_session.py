@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from studylib.corpus.session import (
+from studylib.corpora.acoustics import (
     EQUALISER_HZ,
     PRESETS,
     Session,

@@ -6,7 +6,12 @@ import pandas as pd
 import pytest
 
 from studylib.errors import StudyError
-from studylib.settings import best_on_development, by_utterances, runs_to_judge, settings_grid
+from studylib.reports.chosen_runs import (
+    best_on_development,
+    by_utterances,
+    runs_to_judge,
+    settings_grid,
+)
 
 
 def tuned_runs() -> pd.DataFrame:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studylib import bootstrap, comparisons, metrics, resampling, statistics
 from studylib.errors import StudyError
+from studylib.statistics import bootstrap, comparisons, resampling
+from studylib.statistics import error_rates as metrics
+from studylib.statistics import intervals as statistics
 
 MEASURES = {
     "eer": metrics.equal_error_rate,

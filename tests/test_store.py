@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from studylib.corpus.store import Utterance, UtteranceFile, open_corpus, write_corpus
+from studylib.corpora.store import Utterance, UtteranceFile, open_corpus, write_corpus
 from studylib.errors import StudyError
 
 DESCRIPTION = {"source": "noise", "version": "1", "settings": {"n": 12}, "licence": "none"}

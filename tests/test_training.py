@@ -16,14 +16,14 @@ from conftest import TINY
 from safetensors.torch import load_file
 from trees import voice, write
 
-from studylib.config import NamedParameters, RunSettings, read_params, run_settings
-from studylib.corpus.embedded import prepare
-from studylib.corpus.hygiene import known_speakers
+from studylib.corpora.hygiene import known_speakers
+from studylib.corpora.synthetic.embedded import prepare
 from studylib.errors import StudyError
-from studylib.loading import prefetch, training_data
 from studylib.losses import LOSSES
-from studylib.training import train
-from studylib.trunks import TRUNKS
+from studylib.models.trunks import TRUNKS
+from studylib.pipeline.params import NamedParameters, RunSettings, read_params, run_settings
+from studylib.training.loading import prefetch, training_data
+from studylib.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 QUICK = {"speakers_per_batch": 6, "utterances_per_speaker": 2, "threads": 1}
@@ -68,9 +68,9 @@ def test_the_same_run_twice_gives_the_same_bits_and_another_seed_does_not(tiny_c
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from studylib import training
-from studylib.config import RunSettings
-from studylib.corpus.reader import open_corpus
+from studylib.training import loop as training
+from studylib.pipeline.params import RunSettings
+from studylib.corpora.reader import open_corpus
 
 saves = 0
 save = training._Loop._save_checkpoint
@@ -240,7 +240,7 @@ def test_too_little_memory_is_one_sentence_that_names_the_keys(
     def too_much(*_):
         raise error
 
-    monkeypatch.setattr("studylib.training.TrainingStep.__call__", too_much)
+    monkeypatch.setattr("studylib.training.loop.TrainingStep.__call__", too_much)
     with pytest.raises(StudyError, match=r"does not hold a step: .* train\.chunk_crops"):
         run(settings_of({"name": "softmax"}), tiny_corpus, tmp_path)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib.corpus.trials import (
+from studylib.corpora.trials import (
     all_pairs,
     cross_session,
     per_speaker,

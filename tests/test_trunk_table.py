@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from studylib import trunk_table as table
-from studylib.config import Params
 from studylib.errors import StudyError
-from studylib.trunks import TRUNKS
+from studylib.models import trunk_table as table
+from studylib.models.trunks import TRUNKS
+from studylib.pipeline.params import Params
 
 
 def span(layers: list[tuple[int, int, int]]) -> int:

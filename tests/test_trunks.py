@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from studylib.errors import StudyError
-from studylib.features import FEATURES
-from studylib.trunks import TRUNKS
-from studylib.trunks.ecapa_tdnn import ChannelAttentiveStatistics, EcapaTdnn, Res2
-from studylib.trunks.pooling import POOLINGS, SMALLEST_VARIANCE, make_pooling
-from studylib.trunks.residual import ResidualBlock
-from studylib.trunks.sinc_xvector import SincConv
+from studylib.models.ecapa_tdnn import ChannelAttentiveStatistics, EcapaTdnn, Res2
+from studylib.models.features import FEATURES
+from studylib.models.pooling import POOLINGS, SMALLEST_VARIANCE, make_pooling
+from studylib.models.residual import ResidualBlock
+from studylib.models.sinc_xvector import SincConv
+from studylib.models.trunks import TRUNKS
 
 TWO_SECONDS = 200 * 160 + 240  # samples
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib import comparisons, questions, statistics, verdicts
-from studylib.bootstrap import Resamples
 from studylib.errors import StudyError
+from studylib.statistics import comparisons, questions, verdicts
+from studylib.statistics import intervals as statistics
+from studylib.statistics.bootstrap import Resamples
 
 N_SPEAKERS = 41
 

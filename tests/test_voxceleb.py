@@ -10,14 +10,14 @@ import pytest
 from server import serving
 from trees import files_of, voice, write
 
-from studylib.config import RunSettings
-from studylib.corpus import voxceleb
-from studylib.corpus.report import Report
-from studylib.corpus.voxceleb import OFFICIAL_LISTS, VOX1_TEST, VOX1_X, VoxCelebSettings, read_meta
+from studylib.corpora import voxceleb
+from studylib.corpora.report import Report
+from studylib.corpora.voxceleb import OFFICIAL_LISTS, VOX1_TEST, VOX1_X, VoxCelebSettings, read_meta
 from studylib.errors import StudyError
-from studylib.evaluation import evaluate
-from studylib.sections import EvaluateSettings
-from studylib.training import train
+from studylib.evaluation.evaluate import evaluate
+from studylib.pipeline.params import RunSettings
+from studylib.pipeline.sections import EvaluateSettings
+from studylib.training.loop import train
 
 VOX1_META = (
     "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n"

@@ -9,15 +9,15 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from studylib.cli import app
-from studylib.comparisons import error_table
-from studylib.config import read_params
-from studylib.corpus.reader import Corpus
+from studylib.corpora.reader import Corpus
 from studylib.errors import StudyError
-from studylib.features import LogMel
-from studylib.metrics import equal_error_rate
-from studylib.results import cells_by_run, collect_runs, resample
-from studylib.trunks import TRUNKS
-from studylib.voxceleb_trainer import load_voxceleb_trainer
+from studylib.models.features import LogMel
+from studylib.models.trunks import TRUNKS
+from studylib.models.voxceleb_trainer import load_voxceleb_trainer
+from studylib.pipeline.params import read_params
+from studylib.reports.results import cells_by_run, collect_runs, resample
+from studylib.statistics.comparisons import error_table
+from studylib.statistics.error_rates import equal_error_rate
 
 Tensors = dict[str, Tensor]
 

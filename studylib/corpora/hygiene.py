@@ -1,0 +1,131 @@
+"""What keeps an open-set test honest: unseen speakers, and sessions that can be told apart."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from studylib.corpora.lists import TrialList
+from studylib.corpora.reader import Corpus
+from studylib.corpora.report import Report
+from studylib.errors import StudyError
+
+KNOWN_SPEAKERS = "known_speakers.json"
+
+
+def known_speakers(corpus: Corpus, learned: Iterable[str] | None = None) -> dict:
+    """Whom a model trained on this corpus knows; plain values, to be kept with the model.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    learned : iterable of str, optional
+        The training speakers it learned; all unless given.
+
+    Returns
+    -------
+    {"population": str, "train": list of str, "dev": list of str}
+        Those it learned, and those by whom it may have been chosen. Speakers of one name are the
+        same person only within one population (`voxceleb` for VoxCeleb 1 and 2, `librispeech`, one
+        for each folder corpus).
+    """
+    table = corpus.utterances
+    speakers = {
+        split: sorted(table.loc[table["split"] == split, "speaker"].unique())
+        for split in ("train", "dev")
+    }
+    if learned is not None:
+        speakers["train"] = sorted(map(str, learned))
+    return {"population": _population(corpus)} | speakers
+
+
+def refuse_known_speakers(known: dict, corpus: Corpus, trial_list: str) -> None:
+    """Raise StudyError if a model knows speakers of the trial list it is to be measured on.
+
+    So the lists VoxCeleb1-E and -H, which draw on VoxCeleb1's development speakers, are refused
+    for a model trained on these. A list of development speakers may serve to choose models more
+    than once, but not to test one; nobody may be learned and then tested, whatever the list.
+
+    Parameters
+    ----------
+    known : dict
+        What `known_speakers` gave for the corpus the model was trained on.
+    corpus : Corpus
+        Of the trial list.
+    trial_list : str
+    """
+    if known["population"] != _population(corpus):
+        return
+    trials = corpus.trials(trial_list)
+    rows = pd.unique(trials[["first", "second"]].to_numpy().ravel())
+    compared = corpus.utterances.iloc[rows].drop_duplicates("speaker")
+    for_choosing = set(compared.loc[compared["split"] == "dev", "speaker"])
+    compared = set(compared["speaker"])
+    shared = compared & set(known["train"]) | (compared - for_choosing) & set(known["dev"])
+    if shared:
+        shown = ", ".join(sorted(shared)[:3]) + " ..." * (len(shared) > 3)
+        raise StudyError(
+            f"The model knows {len(shared)} of the {len(compared)} speakers of the trial list "
+            f"{trial_list!r} ({shown}): it must be tested on speakers that it has never met."
+        )
+
+
+def known_to_model(model_file: Path) -> list[dict] | None:
+    """What `known_speakers` gave for each corpus a model was trained on; None if nobody tells.
+
+    Training writes it beside the model, as known_speakers.json.
+    """
+    path = model_file.with_name(KNOWN_SPEAKERS)
+    if not path.is_file():
+        return None
+    try:
+        return [
+            {"population": each["population"], "train": each["train"], "dev": each["dev"]}
+            for each in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(f"{path} is damaged: expected what training writes.") from None
+
+
+def same_session(corpus: Corpus, trials: pd.DataFrame) -> pd.Series:
+    """Which trials compare two utterances of one session (one video, one chapter).
+
+    Such targets are easier: the room and the microphone agree as well as the voice.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        As `corpus.trials(name)` gives them.
+
+    Returns
+    -------
+    Series of bool, in the order of the trials
+    """
+    table = corpus.utterances
+    session = pd.factorize(table["session"])[0]
+    speaker = pd.factorize(table["speaker"])[0]
+    first, second = trials["first"].to_numpy(), trials["second"].to_numpy()
+    same = (session[first] == session[second]) & (speaker[first] == speaker[second])
+    return pd.Series(same, index=trials.index, name="same_session")
+
+
+def lonely_speakers(
+    utterances: pd.DataFrame, lists: dict[str, TrialList], report: Report
+) -> list[str]:
+    """Speakers with one utterance in a split that a recipe makes trials of: reported, left out."""
+    splits = {trial_list.split for trial_list in lists.values() if trial_list.recipe}
+    tested = utterances[utterances["split"].isin(splits)]
+    counts = tested["speaker"].value_counts()
+    lonely = sorted(counts.index[counts < 2])
+    for speaker in lonely:
+        report.problem(
+            f"speaker {speaker}",
+            f"Speaker {speaker!r} has one utterance, but target trials need two: "
+            "add recordings, or cut each into pieces (pieces_per_utterance: 2).",
+        )
+    return lonely
+
+
+def _population(corpus: Corpus) -> str:
+    return corpus.description.get("population", corpus.description["source"])

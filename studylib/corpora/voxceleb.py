@@ -1,0 +1,281 @@
+"""VoxCeleb 1 and 2 (Nagrani et al. 2017; Chung et al. 2018), from the trees that users have.
+
+The audio is given on request, and never downloaded here; the trial lists and meta files are public.
+Utterances are named as in the lists (`id10270/x6uYqmx31kE/00001.wav`, also where the file is m4a);
+a session is a video.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+from pydantic import model_validator
+
+from studylib.corpora.download import download
+from studylib.corpora.folder import audio_files, subfolders
+from studylib.corpora.lists import TrialList
+from studylib.corpora.preparation import prepare_recordings
+from studylib.corpora.recordings import Recording
+from studylib.corpora.report import Report
+from studylib.corpora.settings import PreparationSettings, validated
+from studylib.corpora.store import Corpus
+from studylib.corpora.tables import read_rows
+from studylib.errors import StudyError
+
+# Name -> (file, trials, target trials); `cleaned` lists lack trials with wrong labels.
+OFFICIAL_LISTS = {
+    "vox1_o": ("veri_test.txt", 37_720, 18_860),
+    "vox1_o_cleaned": ("veri_test2.txt", 37_611, 18_802),
+    "vox1_e": ("list_test_all.txt", 581_480, 290_743),
+    "vox1_e_cleaned": ("list_test_all2.txt", 579_818, 289_921),
+    "vox1_h": ("list_test_hard.txt", 552_536, 276_270),
+    "vox1_h_cleaned": ("list_test_hard2.txt", 550_894, 275_488),
+}
+ListName = Literal[
+    "vox1_o", "vox1_o_cleaned", "vox1_e", "vox1_e_cleaned", "vox1_h", "vox1_h_cleaned"
+]
+META_FILES = ("vox1_meta.csv", "vox2_meta.csv")
+# VoxCeleb1 numbers its speakers by name: the 40 whose names start with E are the test set.
+VOX1_TEST = range(10270, 10310)
+# VoxCeleb1_X, the 41 speakers of the development set that paper A holds out: an inference of ours.
+# The list itself could not be found; we take the speakers whose names start with U, V or W, which
+# follows the rule that made the test set, and whose number agrees.
+VOX1_X = range(11199, 11240)
+# Targets and non-targets that a development list draws for each speaker (ours).
+DEVELOPMENT_TRIALS = 400
+
+
+class VoxCelebSettings(PreparationSettings):
+    """Which parts of VoxCeleb, and where.
+
+    Attributes
+    ----------
+    voxceleb1, voxceleb2 : Path or None
+        A folder with dev/ and test/, each with wav/ or aac/ or the speakers themselves; or both
+        sets merged in one such folder.
+    train : tuple of str
+        Sets to train on.
+    development : str or None
+        voxceleb1_x: the 41 speakers of VoxCeleb1's development set that paper A holds out, as far
+        as we can infer them (names starting with U, V or W): no list confirms it.
+    lists : tuple of str
+        Official trial lists to test with.
+    meta : Path
+        The folder of the lists and of vox1_meta.csv and vox2_meta.csv, under their official names.
+    download : bool
+        Fetch lists and meta files that are missing (never audio).
+    base_url : str
+        Of the lists and meta files.
+    """
+
+    places: ClassVar[frozenset[str]] = PreparationSettings.places | {
+        "voxceleb1",
+        "voxceleb2",
+        "meta",
+        "download",
+        "base_url",
+    }
+
+    voxceleb1: Path | None = None
+    voxceleb2: Path | None = None
+    train: tuple[Literal["voxceleb1_dev", "voxceleb2_dev", "voxceleb2_test"], ...] = (
+        "voxceleb2_dev",
+    )
+    development: Literal["voxceleb1_x"] | None = None
+    lists: tuple[ListName, ...] = ("vox1_o",)
+    meta: Path
+    download: bool = False
+    base_url: str = "https://mm.kaist.ac.kr/datasets/voxceleb/meta"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "VoxCelebSettings":
+        if self.splits is not None:
+            raise ValueError("VoxCeleb has splits of its own: use train, development and lists")
+        needs_1 = self.lists or self.development or "voxceleb1_dev" in self.train
+        if needs_1 and self.voxceleb1 is None:
+            raise ValueError("voxceleb1, the folder of VoxCeleb1, is needed")
+        if any(name.startswith("voxceleb2") for name in self.train) and self.voxceleb2 is None:
+            raise ValueError("voxceleb2, the folder of VoxCeleb2, is needed to train on it")
+        if self.tests_vox1_dev and ("voxceleb1_dev" in self.train or self.development):
+            raise ValueError(
+                "the lists vox1_e and vox1_h test the speakers of VoxCeleb1's development set, so "
+                "neither train nor development may draw on these: use vox1_o, or voxceleb2_dev only"
+            )
+        return self
+
+    @property
+    def tests_vox1_dev(self) -> bool:
+        return any(name.startswith(("vox1_e", "vox1_h")) for name in self.lists)
+
+    def trial_lists(self, recordings: Iterable[Recording]) -> dict[str, TrialList]:
+        """The official lists; for the development set, what `trials` says or a drawn list."""
+        official = {
+            name: TrialList(file=self.meta / OFFICIAL_LISTS[name][0]) for name in self.lists
+        }
+        if self.trials is not None:
+            return official | self.trials
+        if self.development is None:
+            return official
+        drawn = TrialList(recipe="per_speaker", split="dev", n=DEVELOPMENT_TRIALS, seed=self.seed)
+        return official | {"dev": drawn}
+
+    def split_of(self, part: str, number: int) -> str | None:
+        """The split of a speaker (by set and number); None leaves the speaker out."""
+        if part == "voxceleb1_test" or (part == "voxceleb1_dev" and self.tests_vox1_dev):
+            return "test" if self.lists or self.trials else None
+        if part == "voxceleb1_dev" and self.development and number in VOX1_X:
+            return "dev"
+        return "train" if part in self.train else None
+
+
+def prepare(
+    settings: VoxCelebSettings | Mapping[str, Any],
+    folder: Path,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    keep_going: bool = False,
+    overwrite: bool = False,
+) -> Corpus:
+    """Prepare a corpus from VoxCeleb; see `preparation.prepare_recordings`."""
+    settings = validated(VoxCelebSettings, settings, "voxceleb")
+    report = Report(keep_going or settings.keep_going)
+    if settings.download:
+        fetch_lists(settings, progress)
+    for name in settings.lists:
+        if not (settings.meta / OFFICIAL_LISTS[name][0]).is_file():
+            raise StudyError(
+                f"{settings.meta} lacks {OFFICIAL_LISTS[name][0]}, the trial list {name}: "
+                "put it there, or set download: true."
+            )
+    roots = [
+        Path(os.path.abspath(root)) for root in (settings.voxceleb1, settings.voxceleb2) if root
+    ]
+    return prepare_recordings(
+        voxceleb_recordings(settings, report),
+        Path(os.path.commonpath(roots)),
+        settings,
+        folder,
+        facts={
+            "source": "voxceleb",
+            "version": " and ".join(
+                name for name in ("1", "2") if getattr(settings, f"voxceleb{name}")
+            ),
+            "licence": "CC BY 4.0 (VoxCeleb); the recordings are given on request only",
+            "population": "voxceleb",
+        },
+        report=report,
+        workers=workers,
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[Recording]:
+    """The recordings that the settings ask for, each with its split."""
+    for name in ("voxceleb1", "voxceleb2"):
+        root = getattr(settings, name)
+        if root is None:
+            continue
+        speakers = read_meta(settings.meta / f"vox{name[-1]}_meta.csv", report)
+        for tree, tree_set in _trees(Path(os.path.abspath(root)), name):
+            for speaker in subfolders(tree):
+                number = _number(speaker, name)
+                if number is None:
+                    where = str(tree / speaker)
+                    report.problem(where, f"{where} is not a speaker of {name}.")
+                    continue
+                facts = dict(speakers.get(speaker, {}))
+                meta_set = facts.pop("set", None)
+                if name == "voxceleb1":
+                    own_set = "test" if number in VOX1_TEST else "dev"
+                else:
+                    own_set = tree_set or meta_set
+                if own_set is None:
+                    raise StudyError(
+                        f"{tree} merges the sets of VoxCeleb2, and only {settings.meta}/"
+                        f"vox2_meta.csv tells them apart, which does not name {speaker}: "
+                        "give that file, or set download: true."
+                    )
+                split = settings.split_of(f"{name}_{own_set}", number)
+                if split is not None:
+                    yield from _of_speaker(tree, speaker, split, facts)
+
+
+def read_meta(path: Path, report: Report) -> dict[str, dict[str, str]]:
+    """Speaker -> sex, set, and nationality where it is known; empty if there is no such file.
+
+    vox1_meta.csv is tab-separated; vox2_meta.csv has a byte-order mark, commas and padded fields.
+    """
+    if not path.is_file():
+        return {}
+    speakers = {}
+    for line, row in read_rows(path, ("Gender", "Set"), report):
+        speaker, sex = next(iter(row.values())), row["Gender"]
+        if sex not in ("f", "m") or row["Set"] not in ("dev", "test"):
+            where = f"{path}, line {line}"
+            report.problem(where, f"{where}: expected gender f or m and set dev or test.")
+            continue
+        speakers[speaker] = {"sex": sex, "set": row["Set"]}
+        if row.get("Nationality"):
+            speakers[speaker]["nationality"] = row["Nationality"]
+    return speakers
+
+
+def fetch_lists(settings: VoxCelebSettings, progress: bool = True) -> None:
+    """Download the trial lists and meta files that are missing, and check the lists' counts."""
+    for name in META_FILES:
+        download(f"{settings.base_url.rstrip('/')}/{name}", settings.meta / name, progress=progress)
+    for name in settings.lists:
+        file, trials, targets = OFFICIAL_LISTS[name]
+        path = settings.meta / file
+        if path.is_file():
+            continue
+        download(f"{settings.base_url.rstrip('/')}/{file}", path, progress=progress)
+        labels = pd.Series(path.read_text(encoding="utf-8-sig").splitlines()).str[:1]
+        if (len(labels), int((labels == "1").sum())) != (trials, targets):
+            path.unlink()
+            raise StudyError(
+                f"{settings.base_url}/{file} is not the list {name}: expected {trials:,} trials, "
+                f"{targets:,} of them targets."
+            )
+
+
+def _trees(root: Path, name: str) -> list[tuple[Path, str | None]]:
+    """The folders of speakers below a root, each with its set where the folder tells it."""
+
+    def holding_speakers(folder: Path) -> list[Path]:
+        below = [folder / "wav", folder / "aac", folder]
+        return [
+            path
+            for path in below
+            if path.is_dir() and any(re.fullmatch(r"id\d{5}", entry) for entry in subfolders(path))
+        ]
+
+    if not root.is_dir():
+        raise StudyError(f"{name}: the folder {root} does not exist.")
+    trees = [(path, part) for part in ("dev", "test") for path in holding_speakers(root / part)]
+    trees += [(path, None) for path in holding_speakers(root)]
+    if not trees:
+        raise StudyError(
+            f"{name}: {root} has no folders of speakers (id10001 and so on), neither itself nor in "
+            "dev/wav, dev/aac, test/wav, test/aac, wav or aac."
+        )
+    return trees
+
+
+def _number(speaker: str, name: str) -> int | None:
+    """The number of a speaker; VoxCeleb1 has those from 10001 on, VoxCeleb2 those below."""
+    number = int(speaker[2:]) if re.fullmatch(r"id\d{5}", speaker) else -1
+    return number if number >= 0 and (number > 10000) == (name == "voxceleb1") else None
+
+
+def _of_speaker(
+    tree: Path, speaker: str, split: str, facts: Mapping[str, str]
+) -> Iterator[Recording]:
+    for path in map(Path, audio_files(tree / speaker)):
+        video = path.parent.name
+        yield Recording(f"{speaker}/{video}/{path.stem}.wav", speaker, video, split, path, facts)

@@ -1,0 +1,90 @@
+"""Utterances -> embeddings, cut as the protocols of the field cut them.
+
+- `crops`: evenly spaced crops, ten of 4 s in paper B; a trial's score is the mean over all pairs of
+  a crop of one side and a crop of the other (scoring.py).
+- `whole`: one embedding of the whole utterance.
+- `windows`: the mean of the embeddings of sliding windows, as paper A has it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.pipeline.sections import EvaluateSettings
+from studylib.training.loading import training_data
+
+# Rows of the corpus (U,), crops an utterance, seconds of a crop (None: whole) -> (U, crops, D).
+EmbedCrops = Callable[[np.ndarray, int, float | None], np.ndarray]
+
+
+def embed_utterances(
+    embed_crops: EmbedCrops, corpus: Corpus, rows: np.ndarray, settings: EvaluateSettings
+) -> np.ndarray:
+    """Embeddings (U, C, D) of the corpus rows (U,); C is 1 but for the protocol `crops`."""
+    if settings.protocol == "crops":
+        return embed_crops(rows, settings.crops, settings.crop_seconds)
+    if settings.protocol == "whole":
+        return embed_crops(rows, 1, None)
+    seconds = corpus.utterances["length"].to_numpy()[rows] / SAMPLE_RATE
+    windows = count_windows(seconds, settings.crop_seconds, settings.hop_seconds)
+    means = [np.empty(0)] * len(rows)
+    for count in np.unique(windows):  # utterances of as many windows together
+        at = np.flatnonzero(windows == count)
+        vectors = embed_crops(rows[at], int(count), settings.crop_seconds)
+        for place, mean in zip(at, vectors.mean(axis=1), strict=True):
+            means[place] = mean
+    return np.stack(means)[:, None]
+
+
+def count_windows(seconds: np.ndarray, window: float, hop: float) -> np.ndarray:
+    """How many windows cover utterances from start to end, at most `hop` seconds apart, (U,)."""
+    room = np.maximum(np.asarray(seconds) - window, 0)
+    return 1 + np.ceil(room / hop - 1e-9).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class TrainingEmbeddings:
+    """Embeddings (U, C, D) of training utterances, and each one's speaker (U,)."""
+
+    embeddings: np.ndarray
+    speakers: np.ndarray
+
+
+def embed_training(
+    embed_crops: EmbedCrops, corpus: Corpus, settings: EvaluateSettings
+) -> TrainingEmbeddings | None:
+    """Training utterances by the same protocol, if a back-end of the settings learns from them.
+
+    Raises
+    ------
+    StudyError
+        The corpus has no training utterances.
+    """
+    if set(settings.backends) <= {"cosine"}:
+        return None
+    data = training_data(corpus)
+    kept = few_of_each(data.speakers, settings.training_speakers, settings.training_utterances)
+    embeddings = embed_utterances(embed_crops, corpus, data.rows[kept], settings)
+    return TrainingEmbeddings(embeddings, data.speakers[kept])
+
+
+def few_of_each(speakers: np.ndarray, n_speakers: int, n_utterances: int) -> np.ndarray:
+    """Rows of at most `n_speakers` speakers, `n_utterances` of each, evenly spread, ascending.
+
+    Parameters
+    ----------
+    speakers : (U,) int
+        0 ... C-1, each at least once.
+    """
+    numbers = np.arange(speakers.max() + 1)
+    rows = [
+        _evenly(np.flatnonzero(speakers == speaker), n_utterances)
+        for speaker in _evenly(numbers, n_speakers)
+    ]
+    return np.sort(np.concatenate(rows))
+
+
+def _evenly(values: np.ndarray, most: int) -> np.ndarray:
+    return values[np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))]

@@ -1,0 +1,68 @@
+"""VGG-M-40, the largest trunk of paper B."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from studylib.models.pooling import make_pooling
+
+SHORTEST = 63  # frames: the fewest from which three poolings leave one
+
+
+class VggM40(nn.Module):
+    """VGG-M (Chatfield et al. 2014) on 40 mel bands.
+
+    Source: Chung et al. 2020, section 3.1 and Table 1; every convolution is followed by batch
+    normalisation and ReLU. A 2-s input (40, 202) becomes (512, 1, 5) before pooling. Inputs of
+    fewer than 63 frames (0.62 s) are repeated up to that length.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Length of the embedding.
+    pooling : str
+        "tap" (temporal average, as in the paper), or "sap", "asp", "statistics".
+    """
+
+    features = "log_mel"
+
+    def __init__(self, embedding_dim: int = 512, *, pooling: str = "tap"):
+        super().__init__()
+        self.normalise = nn.InstanceNorm1d(40)
+        self.convolutions = nn.Sequential(
+            *convolution(1, 96, (5, 7), stride=(1, 2), padding=2),
+            nn.MaxPool2d((1, 3), (1, 2)),
+            *convolution(96, 256, 5, stride=2, padding=1),
+            nn.MaxPool2d(3, 2),
+            *convolution(256, 384, 3, padding=1),
+            *convolution(384, 256, 3, padding=1),
+            *convolution(256, 256, 3, padding=1),
+            nn.MaxPool2d(3, 2),
+            *convolution(256, 512, (4, 1)),
+        )
+        self.pooling = make_pooling(pooling, 512)
+        self.fc = nn.Linear(512 * self.pooling.expansion, embedding_dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, 40, T) log-mel -> (B, embedding_dim)."""
+        x = self.normalise(features)
+        if x.shape[2] < SHORTEST:
+            x = F.pad(x, (0, SHORTEST - x.shape[2]), mode="circular")
+        x = self.convolutions(x.unsqueeze(1))
+        return self.fc(self.pooling(torch.flatten(x, 1, 2)))
+
+
+def convolution(
+    in_channels: int,
+    channels: int,
+    kernel: int | tuple[int, int],
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int = 0,
+) -> list[nn.Module]:
+    """A convolution over frequency and time, batch normalisation and ReLU."""
+    return [
+        nn.Conv2d(in_channels, channels, kernel, stride, padding),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    ]
