@@ -9,7 +9,6 @@ import torch
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.errors import StudyError
 from studylib.models.embedder import Embedder, embed
-from studylib.pipeline.params import NamedParameters
 from studylib.reports import figures
 from studylib.reports.robustness import (
     Condition,
@@ -47,8 +46,7 @@ def speakers(tiny_corpus, rows):
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    trunk = NamedParameters(name="compact_tdnn", embedding_dim=16, channels=8)
-    return {run: Embedder(trunk) for run in LOSSES}
+    return {run: Embedder("compact_tdnn", {"embedding_dim": 16, "channels": 8}) for run in LOSSES}
 
 
 @pytest.fixture(scope="module")
