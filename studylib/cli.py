@@ -170,10 +170,10 @@ def import_checkpoint(
     """Turn paper B's released weights into a model of ours, and report every key."""
     from studylib.models.embedder import Embedder, save_model
     from studylib.models.voxceleb_trainer import load_voxceleb_trainer
-    from studylib.pipeline.params import NamedParameters
+    from studylib.training.settings import Component
 
     parameters = {"embedding_dim": embedding_dim, "pooling": pooling}
-    model = Embedder(NamedParameters(name=trunk, parameters=parameters))
+    model = Embedder(Component(name=trunk, parameters=parameters))
     print(load_voxceleb_trainer(file, model.trunk))
     save_model(model, out, scoring="cosine")
 

@@ -9,7 +9,6 @@ import torch
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.errors import StudyError
 from studylib.models.embedder import Embedder, embed
-from studylib.pipeline.params import NamedParameters
 from studylib.reports import figures
 from studylib.reports.robustness import (
     Condition,
@@ -22,6 +21,7 @@ from studylib.reports.robustness import (
 )
 from studylib.reports.robustness_costs import condition_rates, summary, trial_kinds, trial_rates
 from studylib.statistics.error_rates import equal_error_rate
+from studylib.training.settings import Component
 
 matplotlib.use("Agg")
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def speakers(tiny_corpus, rows):
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    trunk = NamedParameters(name="compact_tdnn", embedding_dim=16, channels=8)
+    trunk = Component(name="compact_tdnn", embedding_dim=16, channels=8)
     return {run: Embedder(trunk) for run in LOSSES}
 
 

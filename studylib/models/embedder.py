@@ -15,7 +15,7 @@ from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.errors import StudyError
 from studylib.models.features import FEATURES
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import NamedParameters
+from studylib.training.settings import Component
 
 INT16_RANGE = 32_768.0
 
@@ -25,11 +25,11 @@ class Embedder(nn.Module):
 
     Parameters
     ----------
-    trunk : NamedParameters
+    trunk : Component
         The trunk's name and constructor keywords.
     """
 
-    def __init__(self, trunk: NamedParameters) -> None:
+    def __init__(self, trunk: Component) -> None:
         super().__init__()
         self.trunk = TRUNKS[trunk.name](**trunk.parameters)
         self.features = FEATURES[self.trunk.features]()
@@ -107,7 +107,7 @@ def load_model(path: Path) -> tuple[Embedder, str]:
     if "model" not in metadata:
         raise StudyError(f"{path} does not say which trunk it holds: expected one of our models")
     description = json.loads(metadata["model"])
-    model = Embedder(NamedParameters(**description["trunk"]))
+    model = Embedder(Component(**description["trunk"]))
     model.trunk.load_state_dict(weights)
     return model.eval(), description["scoring"]
 
