@@ -88,27 +88,25 @@ def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
         Title -> (S,) samples, int16 or float.
     """
     table, own = corpus.utterances, corpus.utterances.iloc[row]
-    sounds = {f"as recorded: {own['id']}": corpus.samples(row)}
+    sounds = {"as recorded": corpus.samples(row)}
     if (clean := clean_samples(corpus, row)) is not None:
         sounds = {"without its session's effects": clean} | sounds
     same = table[(table["speaker"] == own["speaker"]) & (table.index != row)]
-    same = same.assign(order=same["session"] == own["session"])
     others = table[(table["split"] == own["split"]) & (table["speaker"] != own["speaker"])]
-    if (others.get("sex") == own.get("sex")).any():
+    if "sex" in table and (others["sex"] == own["sex"]).any():
         others = others[others["sex"] == own["sex"]]
-    others = others.assign(order=(others["f0"] - own["f0"]).abs() if "f0" in others else 0)
-    for name, rows in (("the same speaker", same), ("another speaker", others)):
-        if len(rows):
-            other = rows["order"].argmin()
-            sounds[f"{name}: {rows['id'].iloc[other]}"] = corpus.samples(rows.index[other])
+    distance = (others["f0"] - own["f0"]).abs() if "f0" in table else 0 * others.index
+    sounds["another speaker"] = corpus.samples(others.index[np.argmin(distance)])
+    if len(same):
+        place = np.argmin(same["session"] == own["session"])
+        sounds["the same speaker"] = corpus.samples(same.index[place])
     return sounds
 
 
 def clean_samples(corpus: Corpus, row: int) -> np.ndarray | None:
     """The utterance before its session's effects (S,) float32, where the corpus can make it again.
 
-    None if the source is not the embedded one, or its synthesizer here is not the one that made
-    the corpus.
+    None if the source is not the embedded one, or the synthesizer here says it otherwise.
     """
     from studylib.corpora.synthetic.settings import EmbeddedSettings
     from studylib.corpora.synthetic.speakers import synthesize
@@ -119,10 +117,7 @@ def clean_samples(corpus: Corpus, row: int) -> np.ndarray | None:
     split, number = speakers[row].rsplit("-", 1)
     position = int((speakers[:row] == speakers[row]).sum())
     settings = EmbeddedSettings(**corpus.description["settings"])
-    try:
-        made = synthesize(settings, split, int(number), position + 1)[position]
-    except StudyError:
-        return None
+    made = synthesize(settings, split, int(number), position + 1)[position]
     return made.clean if np.array_equal(made.samples, corpus.samples(row)) else None
 
 

@@ -6,7 +6,7 @@ same resamples of the test speakers: what a level costs a run, and whether it co
 than the others, are paired comparisons, made on the logarithm of the error rate as everywhere.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -28,7 +28,6 @@ NOISE_SLOPE = -3.0  # dB an octave: pink, nearer to rooms and crowds than white 
 DIRECT = 0.0  # dB; direct sound and echo are equally strong, so that T60 alone changes
 CHUNK = 64  # utterances whose features are held at a time
 FEWEST_SPEAKERS = 5  # a kind of trial with fewer has no interval worth showing
-KIND = "kind of trial"
 
 
 @dataclass(frozen=True)
@@ -178,53 +177,49 @@ def condition_rates(
         Of the same error rates, for `growth_table`.
     """
     first, second = np.triu_indices(len(speakers), k=1)
-    scores, rows = {}, []
+    scores = {}
     for factor, levels in factors.items():
         for (level, condition), run in product(levels.items(), scorings):
             vectors = embeddings[condition][run][:, None]
-            cell = cell_name(run, factor, level)
-            scores[cell] = trial_scores(vectors, first, second, scoring=scorings[run])
-            rows.append({"cell": cell, "run": run, "factor": factor, "level": level})
-    cells = _cells(scores, speakers[first], speakers[second], n_resamples)
-    return _rates(rows, cells), cells
+            values = trial_scores(vectors, first, second, scoring=scorings[run])
+            scores[run, factor, level] = values
+    return _rates(scores, speakers[first], speakers[second], n_resamples)
 
 
-def growth_table(cells: Cells, factors: Factors, losses: Mapping[str, str | None]) -> pd.DataFrame:
+def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.DataFrame:
     """How many times each run's error rate grows from the reference to the hardest level.
 
     Returns
     -------
     DataFrame
         run, factor, reference, hardest, ratio, low, high (95 % interval over speakers), relative
-        (the ratio over the trained runs' geometric mean, minus 1) and p_holm (of the hypothesis
-        that relative is 0, corrected over the runs).
+        (the ratio over the runs' geometric mean, minus 1) and p_holm (of the hypothesis that
+        relative is 0, corrected over the runs).
     """
-    trained = [run for run, loss in losses.items() if loss is not None]
     tables = []
     for factor, levels in factors.items():
         reference, *_, hardest = levels
-        rows, p_values = [], []
-        for run in losses:
-            ends = {cell_name(run, factor, hardest): 1.0, cell_name(run, factor, reference): -1.0}
-            mean = {
-                cell_name(other, factor, level): sign / len(trained)
-                for other, (level, sign) in product(trained, ((hardest, -1), (reference, 1)))
-            }
-            growth = cells.contrast(ends)
-            against = cells.contrast(
-                {cell: ends.get(cell, 0) + mean.get(cell, 0) for cell in {**ends, **mean}}
-            )
-            ratio, low, high = np.exp([growth.value, *growth.interval()])
+
+        def growth(weights, factor=factor, reference=reference, hardest=hardest):
+            harder = {(run, factor, hardest): weight for run, weight in weights.items()}
+            easier = {(run, factor, reference): -weight for run, weight in weights.items()}
+            return cells.contrast(harder | easier)
+
+        rows = []
+        for run in runs:
+            own = growth({run: 1.0})
+            against = growth({other: (other == run) - 1 / len(runs) for other in runs})
+            ratio, low, high = np.exp([own.value, *own.interval()])
             row = {"run": run, "factor": factor, "reference": reference, "hardest": hardest}
             row |= {"ratio": ratio, "low": low, "high": high}
-            rows.append(row | {"relative": np.expm1(against.value)})
-            p_values.append(against.p_value())
-        tables.append(pd.DataFrame(rows).assign(p_holm=holm(p_values)))
+            rows.append(row | {"relative": np.expm1(against.value), "p_holm": against.p_value()})
+        table = pd.DataFrame(rows)
+        tables.append(table.assign(p_holm=holm(table["p_holm"])))
     return pd.concat(tables, ignore_index=True)
 
 
-def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    """The kinds of trial the corpus can tell apart: (name, mask (T,) bool).
+def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The kinds of trial the corpus can tell apart: name -> mask (T,) bool.
 
     Same sex and same accent restrict nontarget trials to speakers who share them; a session
     restricts target trials to pairs within one, or across two. A kind that the corpus does not
@@ -248,10 +243,12 @@ def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> Iterator[tupl
     kinds |= {f"same {name}": shared(name) for name in ("sex", "accent") if name in utterances}
     if (within := target & shared("session")).any():
         kinds |= {"within a session": within | ~target, "across sessions": ~within}
-    for name, mask in kinds.items():
+
+    def is_enough(mask: np.ndarray) -> bool:
         n_speakers = trials.loc[mask & target, "first_speaker"].nunique()
-        if n_speakers >= FEWEST_SPEAKERS and (mask & ~target).any():
-            yield name, mask
+        return n_speakers >= FEWEST_SPEAKERS and (mask & ~target).any()
+
+    return {kind: mask for kind, mask in kinds.items() if is_enough(mask)}
 
 
 def trial_rates(
@@ -268,23 +265,20 @@ def trial_rates(
         run, factor ("kind of trial"), level, eer, low, high.
     """
     tables = []
-    for kind, mask in trial_kinds(trials, utterances):
-        part = {run: values[mask] for run, values in scores.items()}
+    for kind, mask in trial_kinds(trials, utterances).items():
+        part = {(run, "kind of trial", kind): values[mask] for run, values in scores.items()}
         sides = (trials.loc[mask, f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
-        rows = [{"cell": run, "run": run, "factor": KIND, "level": kind} for run in scores]
-        tables.append(_rates(rows, _cells(part, *sides, n_resamples)))
+        tables.append(_rates(part, *sides, n_resamples)[0])
     return pd.concat(tables, ignore_index=True)
 
 
-def order_table(rates: pd.DataFrame, losses: Mapping[str, str | None]) -> pd.DataFrame:
-    """One row a factor and level: the best trained run, and whether the order of runs is kept.
+def order_table(rates: pd.DataFrame) -> pd.DataFrame:
+    """One row a factor and level: the best run, and whether the order of runs is kept.
 
-    `median_eer` is over the trained runs; `rank_correlation` is Spearman's, of the trained runs'
-    EERs with those at the factor's first level.
+    `rank_correlation` is Spearman's, of the runs' EERs with those at the factor's first level.
     """
     tables = []
-    trained = rates[rates["run"].map(losses).notna()]
-    for factor, part in trained.groupby("factor", sort=False):
+    for factor, part in rates.groupby("factor", sort=False):
         eers = part.pivot_table("eer", "run", "level", sort=False)
         facts = {"best_run": eers.idxmin(), "best_eer": eers.min(), "median_eer": eers.median()}
         facts |= {"rank_correlation": eers.corrwith(eers.iloc[:, 0], method="spearman")}
@@ -292,23 +286,12 @@ def order_table(rates: pd.DataFrame, losses: Mapping[str, str | None]) -> pd.Dat
     return pd.concat(tables).set_index(["factor", "level"])
 
 
-def cell_name(run: str, factor: str, level: str) -> str:
-    """The name of a run's error rate at a level."""
-    return f"{run}, {factor}: {level}"
-
-
-def _cells(scores, first_speaker, second_speaker, n_resamples: int) -> Cells:
-    resamples = bootstrap(
-        scores,
-        first_speaker == second_speaker,
-        first_speaker,
-        second_speaker,
-        n_resamples=n_resamples,
+def _rates(scores, first_speaker, second_speaker, n_resamples: int) -> tuple[pd.DataFrame, Cells]:
+    """Error rates with intervals from (run, factor, level) -> (T,) scores."""
+    sides = first_speaker == second_speaker, first_speaker, second_speaker
+    cells = cells_of(
+        bootstrap(scores, *sides, n_resamples=n_resamples), {cell: [cell] for cell in scores}
     )
-    return cells_of(resamples, {cell: [cell] for cell in scores})
-
-
-def _rates(rows: list[dict[str, str]], cells: Cells) -> pd.DataFrame:
-    """Rows (cell, run, factor, level) with the cells' error rates and intervals."""
     table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
-    return pd.DataFrame(rows).join(table, on="cell").drop(columns="cell")
+    table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
+    return table.reset_index(), cells

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -87,6 +88,22 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     named = [(run, seed) for run in study.runs for seed in study.seeds]
     named += [(baseline, 0) for baseline in study.baselines]
     return experiments_in(study.experiment(run, seed) for run, seed in named)
+
+
+def some_utterances(
+    utterances: pd.DataFrame, split: str, n_speakers: int, n_utterances: int
+) -> np.ndarray:
+    """Places (R,) of at most so many speakers of a split, and of each at most so many utterances.
+
+    Drawn at random, the same ones each time; ascending.
+    """
+    known = utterances["split"].unique()
+    if split not in known:
+        raise StudyError(f"no utterances of the split {split!r} here: expected {', '.join(known)}")
+    part = utterances.reset_index(drop=True).query("split == @split").sample(frac=1, random_state=0)
+    speakers = part["speaker"].unique()[:n_speakers]
+    part = part[part["speaker"].isin(speakers)].groupby("speaker").head(n_utterances)
+    return np.sort(part.index.to_numpy())
 
 
 def collect_variants(study: Study) -> pd.DataFrame:

@@ -18,6 +18,7 @@ VOICES = {
     "accent": "accent",
     "nationality": "nationality",
     "language": "language",
+    "sex": "sex",
 }
 SESSIONS = {
     "seconds": "length of an utterance (s)",
@@ -56,25 +57,15 @@ def spectrograms(sounds: Mapping[str, np.ndarray], seconds: float = 4.0) -> Figu
 def voices(utterances: pd.DataFrame) -> Figure:
     """How the speakers differ, by sex where it is known: F0, speaking rate, accent, as known."""
     speakers = utterances.drop_duplicates("speaker").reset_index(drop=True)
-    sex = speakers.get("sex", pd.Series(index=speakers.index, dtype=object))
-    speakers["sex"] = sex.where(sex.isin(list(SEXES)), "unknown")
-    figure, panels = _panels(speakers, VOICES | {"sex": "sex"})
+    speakers["sex"] = speakers["sex"].fillna("unknown") if "sex" in speakers else "unknown"
+    figure, panels = _panels(speakers, VOICES)
     for name, axes in panels.items():
-        values = speakers[name]
-        if not pd.api.types.is_numeric_dtype(values):
-            common = values.value_counts().index[:MOST_VALUES]
-            values = pd.Categorical(values, common)
-        numeric = pd.api.types.is_numeric_dtype(values)
-        seaborn.histplot(
-            **{"x" if numeric else "y": values},
-            hue=speakers["sex"],
-            hue_order=[sex for sex in SEXES if sex in set(speakers["sex"])],
-            palette=SEXES,
-            multiple="stack",
-            legend=False,
-            ax=axes,
-        )
-        axes.set(**({"ylabel": "speakers"} if numeric else {"xlabel": "speakers"}))
+        numeric = pd.api.types.is_numeric_dtype(speakers[name])
+        common = speakers[name].value_counts().index[:MOST_VALUES]
+        shown = speakers if numeric else speakers[speakers[name].isin(common)]
+        looks = {"hue": "sex", "palette": SEXES, "multiple": "stack", "ax": axes}
+        seaborn.histplot(shown, **{"x" if numeric else "y": name}, **looks)
+        axes.set(**{"xlabel" if numeric else "ylabel": VOICES[name]})
     return figure
 
 
@@ -102,6 +93,4 @@ def _panels(table: pd.DataFrame, labels: Mapping[str, str]) -> tuple[Figure, dic
     known = [name for name in labels if name in table and table[name].notna().any()]
     size = (3.2 * len(known), 2.9)
     figure, panels = plt.subplots(1, len(known), figsize=size, squeeze=False, layout="constrained")
-    for name, axes in zip(known, panels[0], strict=True):
-        axes.set(xlabel=labels[name], ylabel=labels[name])
     return figure, dict(zip(known, panels[0], strict=True))

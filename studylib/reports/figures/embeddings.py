@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from studylib.reports.figures.style import NONTARGET, TARGET, colour
+from studylib.reports.figures.style import NONTARGET, TARGET, look, run_title
 
 MOST_COLOURS = 8
 OTHERS = "others"
@@ -28,8 +28,11 @@ def speaker_maps(
     named : sequence of str
         Which eight; unless given, the commonest.
     """
-    title = maps["run"] + " (EER " + (100 * maps["eer"]).round(1).astype(str) + " %)"
-    shown = maps.assign(title=title)
+    titles = {
+        row.run: f"{run_title(row.run, row.loss)} (EER {100 * row.eer:.1f} %)"
+        for row in maps.drop_duplicates("run").itertuples()
+    }
+    shown = maps.assign(title=maps["run"].map(titles))
     looks = {"palette": "viridis"}
     if not pd.api.types.is_numeric_dtype(maps[colour_by]):
         common = maps[colour_by].value_counts().index
@@ -38,24 +41,24 @@ def speaker_maps(
         names += [OTHERS] if (values == OTHERS).any() else []
         shown = shown.assign(**{colour_by: values})
         shown = pd.concat([shown[values == OTHERS], shown[values != OTHERS]])  # drawn on top
-        fills = dict(zip(names, seaborn.color_palette("colorblind", MOST_COLOURS)))
+        fills = dict(zip(names, seaborn.color_palette("colorblind", len(names)), strict=True))
         looks = {"palette": fills | {OTHERS: "#cccccc"}, "hue_order": names}
         looks |= {"style": colour_by, "style_order": names}
-    n_runs = maps["run"].nunique()
-    rows = -(-n_runs // 4)
-    grid = seaborn.relplot(
-        shown,
-        x="x",
-        y="y",
-        hue=colour_by,
-        col="title",
-        col_wrap=-(-n_runs // rows),
-        col_order=shown["title"].loc[maps.drop_duplicates("run").index],
-        height=2.9,
-        s=30,
-        facet_kws={"sharex": False, "sharey": False},
-        **looks,
-    )
+    rows = -(-len(titles) // 4)
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out the panels
+        grid = seaborn.relplot(
+            shown,
+            x="x",
+            y="y",
+            hue=colour_by,
+            col="title",
+            col_wrap=-(-len(titles) // rows),
+            col_order=list(titles.values()),
+            height=2.9,
+            s=30,
+            facet_kws={"sharex": False, "sharey": False},
+            **looks,
+        )
     grid.set(xticks=[], yticks=[], xlabel="", ylabel="").set_titles("{col_name}")
     for axes in grid.axes:
         axes.set_aspect("equal", adjustable="datalim")
@@ -79,13 +82,15 @@ def geometry(table: pd.DataFrame) -> Figure:
     ):
         mean, sd = table[f"{kind}_mean"], table[f"{kind}_sd"]
         left.errorbar(mean, rows, xerr=sd, fmt="o", color=fill, linewidth=3, label=label)
-    left.set_yticks(rows, table["run"])
+    left.set_yticks(rows, map(run_title, table["run"], table["loss"]))
     left.set_xlabel("cosine of two utterances: mean and standard deviation of all pairs")
     left.legend(frameon=False)
-    palette = [colour(loss) for loss in table["loss"]]
-    looks = {"hue": "run", "style": "run", "palette": palette, "s": 90, "edgecolor": "black"}
-    seaborn.scatterplot(table, x="uniformity", y="alignment", ax=right, **looks)
+    for row in table.itertuples():
+        looks = look(row.loss)
+        style = {"color": looks.colour, "marker": looks.mark, "ls": "", "ms": 8}
+        label = run_title(row.run, row.loss)
+        right.plot(row.uniformity, row.alignment, label=label, mec="black", **style)
     right.set(xlabel="uniformity (lower: more evenly spread)")
     right.set(ylabel="alignment (lower: tighter speakers)")
-    seaborn.move_legend(right, "center left", bbox_to_anchor=(1, 0.5), frameon=False, title="")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
