@@ -153,9 +153,11 @@ def trunks(
     seconds: Annotated[float, typer.Option(help="Spent on each speed; 0 leaves them out.")] = 2.0,
 ) -> None:
     """Sizes, costs and speeds of the trunks beside the papers' figures."""
+    import pandas as pd
+
     from studylib.models.trunk_table import trunk_table
 
-    table = trunk_table(seconds=seconds)
+    table = pd.DataFrame.from_dict(trunk_table(seconds=seconds), orient="index")
     print(table.to_json(orient="index", indent=2) if as_json else table.to_string())
 
 
@@ -170,10 +172,9 @@ def import_checkpoint(
     """Turn paper B's released weights into a model of ours, and report every key."""
     from studylib.models.embedder import Embedder, save_model
     from studylib.models.voxceleb_trainer import load_voxceleb_trainer
-    from studylib.training.settings import Component
 
     parameters = {"embedding_dim": embedding_dim, "pooling": pooling}
-    model = Embedder(Component(name=trunk, parameters=parameters))
+    model = Embedder(trunk, parameters)
     print(load_voxceleb_trainer(file, model.trunk))
     save_model(model, out, scoring="cosine")
 

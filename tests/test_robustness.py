@@ -21,7 +21,6 @@ from studylib.reports.robustness import (
 )
 from studylib.reports.robustness_costs import condition_rates, summary, trial_kinds, trial_rates
 from studylib.statistics.error_rates import equal_error_rate
-from studylib.training.settings import Component
 
 matplotlib.use("Agg")
 CPU = torch.device("cpu")
@@ -47,8 +46,7 @@ def speakers(tiny_corpus, rows):
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    trunk = Component(name="compact_tdnn", embedding_dim=16, channels=8)
-    return {run: Embedder(trunk) for run in LOSSES}
+    return {run: Embedder("compact_tdnn", {"embedding_dim": 16, "channels": 8}) for run in LOSSES}
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,6 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The document that `write_json` wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 

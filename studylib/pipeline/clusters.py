@@ -61,7 +61,7 @@ def local_layout(
     """Workers, the threads of each, and the GPUs of this machine."""
     gpus = visible_gpus()
     if not (workers and threads):
-        from studylib.models.embedder import available_cores
+        from studylib.models.devices import available_cores
 
         cores = available_cores()
         workers = workers or len(gpus) or max(1, cores // (threads or 1))

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from studylib.corpora.reader import SAMPLE_RATE
-from studylib.models.embedder import choose_device
+from studylib.models.devices import choose_device
 from studylib.pipeline.params import Params, run_settings
 from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner
