@@ -56,7 +56,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The file is missing, is no UTF-8, or is no valid YAML; with its line where there is one.
     """
     try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise StudyError(f"{path} does not exist: expected a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:

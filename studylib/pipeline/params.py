@@ -168,7 +168,7 @@ def _resolved(settings: RunSettings, where: str) -> RunSettings:
     try:
         with torch.device("meta"):  # shapes without numbers
             TRUNKS[settings.trunk.name](**trunk)
-            LOSSES[settings.loss.name](trunk["embedding_dim"], 2, **numbers)
+        LOSSES[settings.loss.name](trunk["embedding_dim"], 2, **numbers)
     except (ValueError, RuntimeError) as error:
         raise StudyError(f"{where}: {error}") from None
     return settings.model_copy(

@@ -19,6 +19,7 @@ from studylib.errors import StudyError
 from studylib.files.atomic import read_json, write_json
 from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
 from studylib.pipeline.provenance import digest, file_hash
+from studylib.pipeline.report_runs import batch_size_runs
 
 EXPERIMENT = "experiment"  # the notebook that is no report
 # A run's own loss, trunk and source are named apart; values of settings are in the plan itself.
@@ -40,6 +41,7 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
         Settings of a run, of the corpus or of a report that are not valid.
     """
     study = params.study
+    batch_size_runs(params)
     documents = {"corpus.json": corpus_plan(root, params)}
     for run in study.runs:
         documents[f"experiment/{run}.json"] = run_plan(root, params, run)
@@ -211,7 +213,7 @@ def _defining(root: Path, module: str, name: str) -> Iterator[Path]:
                 yield from _defining(root, inner, original)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _imports(source: str) -> list[tuple[str, str, str]]:
     """Module, name and local name of each `from studylib... import name` in a source."""
     return [
