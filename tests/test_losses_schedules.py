@@ -44,6 +44,7 @@ def test_a_number_is_the_same_at_all_times():
         {"initial": 0.0, "shape": "exponential"},
         {"shape": "parabola"},
         {"inital": 1.0},
+        {"final": math.nan},
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(keys):
