@@ -13,22 +13,27 @@ import resource
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
 from benchmarks.measuring import markdown, processor
 from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
 from studylib.corpora.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
-from studylib.corpora.synthetic.embedded import SIZES, prepare
+from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
+from studylib.evaluation.baselines import mean_and_deviation, whitening
+from studylib.statistics.error_rates import equal_error_rate
 
 WORKERS = 2
 BATCH, BATCHES, FILES = 200, 50, 1_000
-PRESET_SIZE = replace(
-    SIZES["study"], n_train_speakers=200, n_dev_speakers=1, dev_utterances=1, n_test_speakers=40
-)
+PRESET_SIZE = {
+    "n_train_speakers": 200,
+    "n_dev_speakers": 1,
+    "dev_utterances": 1,
+    "n_test_speakers": 40,
+}
 
 
 def processor_seconds() -> float:
@@ -40,7 +45,7 @@ def processor_seconds() -> float:
 def build(folder: Path) -> str:
     """Make the study's corpus with two processes."""
     began, used = time.perf_counter(), processor_seconds()
-    corpus = prepare(SIZES["study"], folder / "study", workers=WORKERS)
+    corpus = prepare(EmbeddedSettings(), folder / "study", workers=WORKERS)
     clock, processor = time.perf_counter() - began, processor_seconds() - used
     seconds = corpus.utterances["length"].sum() / SAMPLE_RATE
     size = sum(path.stat().st_size for path in corpus.folder.rglob("*") if path.is_file())
@@ -111,7 +116,7 @@ def crops(folder: Path) -> str:
 
 def effects() -> str:
     """Seconds of speech a processor second of session effects goes through."""
-    waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE).astype(np.float32)
+    waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE)
     table = [("preset", "times real time")]
     for name, preset in PRESETS.items():
         rng = np.random.default_rng(1)
@@ -125,17 +130,11 @@ def effects() -> str:
 
 def difficulty(folder: Path) -> str:
     """EER of closed-form baselines on ten 4-s crops, 200 training and 40 test speakers."""
-    # Here, because helper processes import this file and need no torch.
-    import torch
-
-    from studylib.evaluation.baselines import mean_and_deviation, whitening
-    from studylib.statistics.error_rates import equal_error_rate
-
     torch.set_num_threads(1)
     rows = [("preset", "trials", "cosine", "whitened, cosine")]
     for preset in ("clean", *PRESETS):
         corpus = prepare(
-            replace(PRESET_SIZE, preset=preset), folder / f"preset_{preset}", workers=WORKERS
+            PRESET_SIZE | {"preset": preset}, folder / f"preset_{preset}", workers=WORKERS
         )
         table = corpus.utterances
         training = np.flatnonzero(table["split"] == "train")
