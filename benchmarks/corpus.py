@@ -21,8 +21,9 @@ import soundfile
 
 from benchmarks.measuring import markdown, processor
 from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
-from studylib.corpora.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
+from studylib.corpora.store import SAMPLE_RATE, open_corpus
 from studylib.corpora.synthetic.embedded import SIZES, prepare
+from studylib.corpora.writing import write_corpus
 
 WORKERS = 2
 BATCH, BATCHES, FILES = 200, 50, 1_000
@@ -58,26 +59,22 @@ def build(folder: Path) -> str:
 
 
 def crops(folder: Path) -> str:
-    """Crops a processor second: memory map, files read in part, and files read whole."""
+    """Crops a processor second: packed, files read in part, and files read whole."""
     corpus = open_corpus(folder / "study")
     waves, utterances = folder / "wav", corpus.utterances[:FILES]
     waves.mkdir(exist_ok=True)
-    files = []
     for row in utterances.itertuples():
         path = waves / f"{row.id}.wav"
         if not path.exists():
             soundfile.write(path, corpus.samples(row.Index), SAMPLE_RATE, "PCM_16")
-        own = (row.id, row.speaker, row.session, row.split)
-        files.append(UtteranceFile(*own, path.name, row.length))
     in_place = write_corpus(
         folder / "in_place",
-        files,
+        utterances.assign(start=0, path=utterances["id"] + ".wav"),
         trials={},
-        description={"source": "wav", "version": "1", "settings": {}, "licence": "as study"},
-        root=waves,
+        description={"source": "wav", "version": "1", "root": str(waves)},
         overwrite=True,
     )
-    table = [("crop", "memory map", "files, in part", "whole files")]
+    table = [("crop", "packed", "files, in part", "whole files")]
     for seconds in (2.0, 4.0):
         length = round(seconds * SAMPLE_RATE)
         rng = np.random.default_rng(0)
@@ -87,7 +84,9 @@ def crops(folder: Path) -> str:
         def whole_files(rows, starts, length):
             return np.stack(
                 [
-                    soundfile.read(waves / files[row].path, dtype="int16")[0][start:][:length]
+                    soundfile.read(waves / f"{utterances['id'][row]}.wav", dtype="int16")[0][
+                        start:
+                    ][:length]
                     for row, start in zip(rows, starts, strict=True)
                 ]
             )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from studylib.corpora.reader import Corpus, open_corpus
 from studylib.corpora.report import Report
+from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
 from studylib.reports import corpus as overview
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from studylib.corpora.reader import SAMPLE_RATE
+from studylib.corpora.store import SAMPLE_RATE
 from studylib.models.embedder import choose_device
 from studylib.pipeline.params import Params, run_settings
 from studylib.training.acceleration import set_arithmetic

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from studylib.corpora.acoustics import Session, apply_session
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.errors import StudyError
 from studylib.files.paths import run_folder
 from studylib.models.embedder import INT16_RANGE, Embedder, load_model

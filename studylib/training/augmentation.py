@@ -17,9 +17,8 @@ from scipy.fft import next_fast_len
 from torch import Generator, Tensor
 
 from studylib.corpora.acoustics import EQUALISER_HZ, MODULATION_HZ
-from studylib.corpora.audio import decode, read_waveform, resample
-from studylib.corpora.folder import audio_files
-from studylib.corpora.reader import SAMPLE_RATE
+from studylib.corpora.audio import audio_files, decode, read_waveform, resample
+from studylib.corpora.store import SAMPLE_RATE
 from studylib.errors import StudyError
 from studylib.files.paths import project_root
 

@@ -17,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from studylib.corpora.parallel import cores, in_order
-from studylib.corpora.store import SPLITS, Corpus, Utterance, write_corpus
+from studylib.corpora.store import SPLITS, Corpus
 from studylib.corpora.synthetic.settings import SIZES, EmbeddedSettings, checked_settings
 from studylib.corpora.synthetic.speakers import Recording, synthesize
 from studylib.corpora.synthetic.synthesis import engine_version
 from studylib.corpora.trials import all_pairs, same_sex
-from studylib.files.disk import exclusive, full_disk_told
+from studylib.corpora.writing import Utterance, write_corpus
+from studylib.files.disk import exclusive, explained_full_disk
 
 __all__ = ["SIZES", "EmbeddedSettings", "Recording", "prepare", "synthesize", "utterances"]
 
@@ -76,7 +77,7 @@ def prepare(
     }
     folder = Path(folder)
     lock = folder.with_name(f"{folder.name}.lock")
-    with exclusive(lock), full_disk_told(folder.parent, "making a corpus"):
+    with exclusive(lock), explained_full_disk(folder.parent, "making a corpus"):
         return write_corpus(
             folder,
             utterances(settings, workers=workers, progress=progress),

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from studylib.corpora.acoustics import PRESETS, Session, apply_session, draw_session
-from studylib.corpora.reader import SAMPLE_RATE
-from studylib.corpora.store import SPLITS
+from studylib.corpora.store import SAMPLE_RATE, SPLITS
 from studylib.corpora.synthetic.sentences import draw_sentence
 from studylib.corpora.synthetic.settings import CLEAN, EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import Speaker, speaking
