@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import types
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -18,13 +17,13 @@ import pytest
 import yaml
 from conftest import TINY
 from dvc.repo import Repo, lock_repo
+from studylib.pipeline.stages import CROPS_OF_A_START, Task, stale_tasks
+from studylib.pipeline.tasks import check_project
 
 from studylib.errors import StudyError
 from studylib.pipeline.clusters import local_layout, slurm_cluster
 from studylib.pipeline.grid import Progress, run_grid
 from studylib.pipeline.params import read_params, run_settings
-from studylib.pipeline.stages import CROPS_OF_A_START, Task, stale_tasks
-from studylib.pipeline.tasks import check_project
 
 ROOT = Path(__file__).parent.parent
 
@@ -237,7 +236,7 @@ RUNS = {
 }
 PARAMS = {
     "study": {"name": "mini", "runs": list(RUNS), "seeds": [0], "baselines": ["logmel_mean_std"]},
-    "corpus": {"name": "tiny", "source": "embedded", "settings": asdict(TINY)},
+    "corpus": {"name": "tiny", "source": "embedded", "settings": TINY.model_dump()},
     "trunk": {"name": "compact_tdnn", "embedding_dim": 16, "channels": 8},
     "train": {
         "crops": 4800,  # some seconds, within which a worker is killed

@@ -68,8 +68,6 @@ def check_settings(source: str, settings: Mapping[str, Any]) -> Any:
         known = ", ".join(SOURCES)
         raise StudyError(f"the source of a corpus is {source!r}: expected one of {known}")
     module, name, _ = SOURCES[source]
-    if source == "embedded":
-        return import_module(module).checked_settings(settings)
     return validated(getattr(import_module(module), name), settings, source)
 
 
