@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from studylib.cli import app
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.models.features import LogMel
 from studylib.models.trunks import TRUNKS

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_known_speakers
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.measures import TrialSides, measure_lists
 from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances

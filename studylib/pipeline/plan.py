@@ -114,7 +114,8 @@ def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
     from studylib.corpora.sources import SOURCES
 
     corpus = _corpus(params)
-    return corpus | {"digest": digest(_hashes(root, [SOURCES[corpus["source"]].__module__]))}
+    settings_module, _, preparing_module = SOURCES[corpus["source"]]
+    return corpus | {"digest": digest(_hashes(root, [settings_module, preparing_module]))}
 
 
 def _corpus(params: Params) -> dict[str, Any]:
