@@ -23,7 +23,7 @@ from studylib.training.acceleration import in_channels_last, set_arithmetic
 from studylib.training.learner import build_learner
 from studylib.training.loop import train
 from studylib.training.optimizers import Adam
-from studylib.training.settings import Component, RunSettings
+from studylib.training.settings import RunSettings
 from studylib.training.step import TrainingStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -100,7 +100,7 @@ def test_on_a_gpu_a_deterministic_run_repeats_its_bits(tiny_corpus, tmp_path, tr
 @pytest.mark.parametrize("name", ["fast_resnet34", "vgg_m40"])
 def test_channels_last_gives_the_same_embeddings_and_gradients_up_to_rounding(name):
     torch.manual_seed(0)
-    plain = Embedder(Component(name=name)).trunk.eval()
+    plain = Embedder(name).trunk.eval()
     other = copy.deepcopy(plain)
     in_channels_last(other)
     convolution = next(m for m in other.modules() if isinstance(m, nn.Conv2d))
@@ -118,7 +118,7 @@ def test_channels_last_gives_the_same_embeddings_and_gradients_up_to_rounding(na
 
 def test_a_saved_model_has_no_layout(tmp_path):
     torch.manual_seed(0)
-    model = Embedder(Component(name="fast_resnet34", parameters={"width": 8}))
+    model = Embedder("fast_resnet34", {"width": 8})
     save_model(model, tmp_path / "plain.safetensors", scoring="cosine")
     in_channels_last(model)
     save_model(model, tmp_path / "other.safetensors", scoring="cosine")

@@ -15,22 +15,21 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.models.embedder import Embedder, embed, load_model, save_model
 from studylib.models.features import LogMel
 from studylib.statistics.error_rates import equal_error_rate
-from studylib.training.settings import Component
 
 SETTINGS = EvaluateSettings(trials=["test", "test_same_sex"], crops=3, resamples=50, threads=1)
-TRUNK = Component(name="compact_tdnn", parameters={"embedding_dim": 16, "channels": 8})
+TRUNK = "compact_tdnn", {"embedding_dim": 16, "channels": 8}
 
 
 @pytest.fixture
 def model_file(tmp_path):
     torch.manual_seed(0)
-    save_model(Embedder(TRUNK), tmp_path / "model.safetensors", scoring="cosine")
+    save_model(Embedder(*TRUNK), tmp_path / "model.safetensors", scoring="cosine")
     return tmp_path / "model.safetensors"
 
 
 def test_a_model_comes_back_from_its_file_bit_by_bit(model_file):
     torch.manual_seed(0)
-    written = Embedder(TRUNK).eval()
+    written = Embedder(*TRUNK).eval()
     read, scoring = load_model(model_file)
     samples = torch.randint(-3000, 3000, (2, 16_000), dtype=torch.int16)
     assert torch.equal(written(samples), read(samples))

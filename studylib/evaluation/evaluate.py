@@ -53,7 +53,8 @@ def evaluate(
         A missing model or trial list, a list of speakers that the model (or the training set of
         a back-end) knows, or a device that is not there.
     """
-    from studylib.models.embedder import choose_device, embed, load_model
+    from studylib.models.devices import choose_device
+    from studylib.models.embedder import embed, load_model
 
     device = choose_device(settings.device, settings.threads)
     manifest = start_manifest(settings.model_dump(mode="json"), None, device.type, __file__)

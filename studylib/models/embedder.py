@@ -1,9 +1,9 @@
 """A trunk with its features: from samples to embeddings, on any device, to and from a file."""
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.errors import StudyError
-from studylib.models.features import FEATURES
+from studylib.models.features import FEATURES, SAMPLE_RATE
 from studylib.models.trunks import TRUNKS
-from studylib.training.settings import Component
 
 INT16_RANGE = 32_768.0
 
@@ -25,15 +23,27 @@ class Embedder(nn.Module):
 
     Parameters
     ----------
-    trunk : Component
-        The trunk's name and constructor keywords.
+    trunk : str
+        A key of `TRUNKS`.
+    parameters : mapping
+        The keywords of the trunk's constructor.
+
+    Attributes
+    ----------
+    trunk, features : nn.Module
+        What computes the embeddings, and what it reads.
+    name, keywords
+        The trunk's name and constructor keywords, as given. (`parameters()` are its weights.)
+    embedding_dim : int
+        Length D of the embeddings.
     """
 
-    def __init__(self, trunk: Component) -> None:
+    def __init__(self, trunk: str, parameters: Mapping[str, Any] = {}) -> None:
         super().__init__()
-        self.trunk = TRUNKS[trunk.name](**trunk.parameters)
+        self.trunk = TRUNKS[trunk](**parameters)
         self.features = FEATURES[self.trunk.features]()
-        self.description = trunk
+        self.name, self.keywords = trunk, dict(parameters)
+        self.embedding_dim = self.trunk.fc.out_features
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples are int16, or floats in [-1, 1]."""
@@ -45,41 +55,10 @@ def as_waveforms(samples: Tensor) -> Tensor:
     return samples if samples.is_floating_point() else samples.float() / INT16_RANGE
 
 
-def available_cores() -> int:
-    """Cores this process may use; OMP_NUM_THREADS, if it is set, says how many."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdecimal() and int(told) else usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores that the system lets this process use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def choose_device(wanted: str, threads: int) -> torch.device:
-    """The device named, or for "auto" the first of CUDA, MPS and CPU that is there.
-
-    Also sets the number of CPU threads; 0 takes all cores that this process may use.
-    """
-    torch.set_num_threads(threads or available_cores())
-    # Torch's own default lets a GPU's convolutions round to 10 bits even where float32 is asked
-    # for: evaluation would differ from what training measured on the way. Training may change it.
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
-    if wanted != "auto":
-        try:
-            return torch.empty(0, device=wanted).device
-        except (RuntimeError, AssertionError):
-            raise StudyError(f"the device {wanted!r} is not available on this machine") from None
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
     """Write the trunk's weights, with what is needed to build it again and to score with it."""
-    description = {"trunk": model.description.model_dump(mode="json"), "scoring": scoring}
+    trunk = {"name": model.name, "parameters": model.keywords}
+    description = {"trunk": trunk, "scoring": scoring}
     # One entry: the library writes several in another order each time, and bytes are compared.
     metadata = {"model": json.dumps(description)}
     weights = {name: value.contiguous().cpu() for name, value in model.trunk.state_dict().items()}
@@ -107,15 +86,24 @@ def load_model(path: Path) -> tuple[Embedder, str]:
     if "model" not in metadata:
         raise StudyError(f"{path} does not say which trunk it holds: expected one of our models")
     description = json.loads(metadata["model"])
-    model = Embedder(Component(**description["trunk"]))
+    model = Embedder(description["trunk"]["name"], description["trunk"]["parameters"])
     model.trunk.load_state_dict(weights)
     return model.eval(), description["scoring"]
+
+
+class Utterances(Protocol):
+    """What `embed` asks of a corpus."""
+
+    utterances: Any  # a table whose column `length` counts samples
+
+    def crops(self, rows: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+        """(B, length) int16 samples of crops, each beginning at its start in its row."""
 
 
 @torch.inference_mode()
 def embed(
     model: Embedder,
-    corpus: Corpus,
+    corpus: Utterances,
     rows: np.ndarray,
     *,
     crops: int,

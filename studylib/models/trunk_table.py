@@ -1,23 +1,21 @@
 """Table 1 of paper B beside ours: what each trunk holds, costs and sees.
 
-`trunk_table()` is the one call; `sizes_of_runs` tells the same of a study's own trunks. Sizes are
-exact; speeds are of this machine, and taken from a wall clock, so they mean little while other
-programs are running.
+`trunk_table()` is the one call; `trunk_sizes` gives the sizes of one trunk as a run builds it.
+Sizes are exact; speeds are of this machine, and taken from a wall clock, so they mean little while
+other programs are running.
 """
 
 import copy
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from studylib.errors import StudyError
 from studylib.models.features import FEATURES, SAMPLE_RATE, STEP, WINDOW
 from studylib.models.squeeze_excitation import SqueezeExcitation
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import Params, run_settings
 
 TWO_SECONDS = 200 * STEP + 240  # samples: the crop of paper B
 
@@ -31,12 +29,12 @@ PAPERS = {
 
 
 def trunk_table(
-    names: Iterable[str] | None = None,
+    names: Iterable[str] = tuple(TRUNKS),
     *,
     batch_size: int = 16,
     seconds: float = 2.0,
     device: str | torch.device = "cpu",
-) -> pd.DataFrame:
+) -> dict[str, dict[str, object]]:
     """One row for each trunk, with the constructor's defaults, for a 2-s input.
 
     Parameters
@@ -44,7 +42,7 @@ def trunk_table(
     names : iterable of str, optional
         Trunks to show; all of them by default.
     batch_size : int
-        Utterances at a time while speed is measured.
+        Utterances in a batch while speed is measured.
     seconds : float
         Time spent on each of the two speeds of a trunk; 0 leaves them out.
     device : str or torch.device
@@ -52,23 +50,13 @@ def trunk_table(
 
     Returns
     -------
-    DataFrame
-        Indexed by trunk: features; parameters; paper_parameters (millions); multiply_adds (from
-        features to embedding, linear layers included); paper_multiply_adds (billions); frames that
-        reach the pooling; receptive_field of one of them, in seconds; trained and embedded,
-        utterances a second from the waveform on, with backward pass and Adam step, or without.
-
-    Raises
-    ------
-    StudyError
-        If a name is not that of a trunk.
+    dict
+        Trunk -> features; parameters; paper_parameters (millions); multiply_adds (from features to
+        embedding, linear layers included); paper_multiply_adds (billions); frames that reach the
+        pooling; receptive_field of one of them, in seconds; trained and embedded, utterances a
+        second from the waveform on, with backward pass and Adam step, or without.
     """
-    names = list(TRUNKS) if names is None else list(names)
-    unknown = [name for name in names if name not in TRUNKS]
-    if unknown:
-        raise StudyError(f"{unknown[0]!r} is not a trunk; expected one of {', '.join(TRUNKS)}")
-    rows = [_row(name, batch_size, seconds, torch.device(device)) for name in names]
-    return pd.DataFrame(rows, index=pd.Index(names, name="trunk"))
+    return {name: _row(name, batch_size, seconds, torch.device(device)) for name in names}
 
 
 def _row(name: str, batch_size: int, seconds: float, device: torch.device) -> dict[str, object]:
@@ -76,12 +64,10 @@ def _row(name: str, batch_size: int, seconds: float, device: torch.device) -> di
     parameters, billions = PAPERS.get(name, (None, None))
     row = {
         "features": trunk.features,
-        "parameters": count_parameters(trunk),
+        **trunk_sizes(name),
         "paper_parameters": parameters,
-        "multiply_adds": count_multiply_adds(trunk),
         "paper_multiply_adds": billions,
         "frames": count_frames(trunk),
-        "receptive_field": receptive_field(trunk),
     }
     if seconds > 0:
         model = nn.Sequential(FEATURES[trunk.features](), trunk).to(device)
@@ -91,28 +77,20 @@ def _row(name: str, batch_size: int, seconds: float, device: torch.device) -> di
     return row
 
 
-def sizes_of_runs(params: Params) -> pd.DataFrame:
-    """What the trunk of each run of a study, with that run's numbers, holds, costs and sees.
+def trunk_sizes(name: str, parameters: Mapping[str, Any] = {}) -> dict[str, float]:
+    """What a trunk built with these keywords holds, costs and sees.
 
     Returns
     -------
-    DataFrame
-        Index run; columns parameters, multiply_adds and receptive_field, as in `trunk_table`.
+    dict
+        parameters, multiply_adds and receptive_field, as in `trunk_table`.
     """
-    sizes: dict[str, dict[str, float]] = {}
-    rows = []
-    for run in params.study.runs:
-        settings = run_settings(params, run).trunk
-        key = settings.model_dump_json()
-        if key not in sizes:
-            trunk = TRUNKS[settings.name](**settings.parameters)
-            sizes[key] = {
-                "parameters": count_parameters(trunk),
-                "multiply_adds": count_multiply_adds(trunk),
-                "receptive_field": receptive_field(trunk),
-            }
-        rows.append(sizes[key])
-    return pd.DataFrame(rows, index=pd.Index(params.study.runs, name="run"))
+    trunk = TRUNKS[name](**parameters)
+    return {
+        "parameters": count_parameters(trunk),
+        "multiply_adds": count_multiply_adds(trunk),
+        "receptive_field": receptive_field(trunk),
+    }
 
 
 def count_parameters(trunk: nn.Module) -> int:

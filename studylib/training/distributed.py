@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from studylib.errors import StudyError
+from studylib.models.devices import omp_num_threads
 
 # The others wait this long for one that measures or writes. One that died is noticed at once.
 LONGEST_WAIT = timedelta(hours=2)
@@ -92,10 +93,9 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
 
 
 def _threads_each(processes: int, cores: int) -> int:
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdecimal() and int(told) > 1:  # torchrun says 1 where nobody says anything
-        return int(told)
-    return max(1, cores // processes)
+    threads = omp_num_threads()
+    # torchrun sets it to 1 where nobody has set it
+    return threads if threads > 1 else max(1, cores // processes)
 
 
 def _tells_of_a_lost_process(error: RuntimeError) -> bool:

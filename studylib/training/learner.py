@@ -68,10 +68,9 @@ def build_learner(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Embedder(settings.trunk)
+        model = Embedder(settings.trunk.name, settings.trunk.parameters)
         numbers = {key: value_at(value, 0.0) for key, value in settings.loss.parameters.items()}
-        embedding_dim = settings.trunk.parameters.get("embedding_dim", 512)
-        criterion = LOSSES[settings.loss.name](embedding_dim, n_speakers, **numbers)
+        criterion = LOSSES[settings.loss.name](model.embedding_dim, n_speakers, **numbers)
     if settings.train.initial_weights:
         _take_initial_weights(model, settings)
     model, criterion = model.to(device).train(), criterion.to(device).train()
@@ -86,10 +85,10 @@ def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
     try:
         model.trunk.load_state_dict(pretrained.trunk.state_dict())
     except RuntimeError:
-        theirs, ours = pretrained.description, settings.trunk
+        ours = settings.trunk
         raise StudyError(
-            f"run {settings.name}: train.initial_weights: {path} holds the trunk {theirs.name} "
-            f"with {theirs.parameters}, but the run's is {ours.name} with {ours.parameters}"
+            f"run {settings.name}: train.initial_weights: {path} holds the trunk {pretrained.name} "
+            f"with {pretrained.keywords}, but the run's is {ours.name} with {ours.parameters}"
         ) from None
 
 

@@ -20,7 +20,8 @@ from studylib.corpora.reader import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.scores import trial_scores
 from studylib.losses.schedules import value_at
-from studylib.models.embedder import Embedder, choose_device, embed, usable_cores
+from studylib.models.devices import choose_device, usable_cores
+from studylib.models.embedder import Embedder, embed
 from studylib.pipeline.provenance import start_manifest
 from studylib.statistics.error_rates import equal_error_rate
 from studylib.training.acceleration import set_arithmetic
