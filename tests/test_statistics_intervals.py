@@ -99,25 +99,6 @@ def test_measures_read_together_are_those_read_alone():
         np.testing.assert_array_equal(alone.pairs, together[measure].pairs)
 
 
-def test_cllr_is_that_of_the_calibrated_scores_of_the_runs_that_are_calibrated():
-    scores, targets, one, other = simulated(12, 4, 3, np.random.default_rng(2), systems=2)
-    found = bootstrap(
-        {"a": scores[0], "b": scores[1]},
-        targets,
-        one,
-        other,
-        measures=("eer", "cllr"),
-        calibrations={"b": (2.0, -3.0)},
-        n_resamples=20,
-    )
-    ratios = bootstrap(
-        {"b": 2 * scores[1] - 3}, targets, one, other, measures=["cllr"], n_resamples=20
-    )
-    assert found["eer"].runs == ("a", "b")
-    assert found["cllr"].runs == ("b",)
-    np.testing.assert_allclose(found["cllr"].speakers, ratios["cllr"].speakers)
-
-
 def test_speakers_may_be_named_and_trials_may_come_in_any_order():
     (scores,), targets, one, other = simulated(12, 4, 3, np.random.default_rng(2))
     names = np.array([f"id{k:05d}" for k in range(12)])
@@ -321,7 +302,7 @@ def test_intervals_over_speakers_cover_and_those_over_trials_do_not():
         names, pairs = ("",) * targets.sum(), np.zeros(((~targets).sum(), 2))
         each = trial_weights.TrialSpeakers(targets, np.arange(len(targets)), pairs, names)
         weights = generator.poisson(1, (len(targets), 100)).astype(float)
-        rates = read_measures(sort_trials(scores[0], each, None), weights, ["eer"])
+        rates = read_measures(sort_trials(scores[0], each), weights, ["eer"])
         low, high = np.quantile(rates, [0.025, 0.975])
         covered_by_trials.append(low <= true_eer() <= high)
     assert 0.9 <= np.mean(covered) <= 0.99

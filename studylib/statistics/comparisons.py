@@ -21,7 +21,7 @@ def error_table(cells: Cells) -> pd.DataFrame:
         speakers), both relative to the rate. The interval pools the seed variance of all cells.
     """
     rows = [interval_of(cells, name) for name in cells.names]
-    table = pd.DataFrame(rows, index=pd.Index(cells.names, name="cell"))
+    table = pd.DataFrame(rows, index=pd.Index(cells.names, name="cell", tupleize_cols=False))
     return table.rename(columns={"estimate": "rate"}).assign(
         seeds=cells.n_seeds,
         seed_sd=cells.seed_sds,

@@ -71,7 +71,6 @@ def bootstrap(
     second_speaker,
     *,
     measures: Sequence[str] = ("eer",),
-    calibrations: Mapping[str, tuple[float, float]] | None = None,
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Resamples]:
@@ -83,13 +82,11 @@ def bootstrap(
     Parameters
     ----------
     scores : run -> (T,) float
-        Each run's scores of the same trials in the same order.
+        Each run's scores of the same trials in the same order. Cllr takes them as log-likelihood
+        ratios; the other measures are the same of calibrated scores, whose order is that of the raw.
     targets : (T,) bool
     first_speaker, second_speaker : (T,) int or str
     measures : of "eer", "min_dcf_0.01", "min_dcf_0.05" and "cllr"
-    calibrations : run -> (scale, offset), optional
-        Cllr is that of scale x score + offset, of these runs alone; of the scores themselves where
-        no calibrations are given.
     n_resamples : int
     seed : int
         The same seed and list give the same resamples, whatever the runs.
@@ -102,8 +99,7 @@ def bootstrap(
     if not set(measures) <= set(MEASURES):
         raise ValueError(f"measures are of {', '.join(MEASURES)}, not {', '.join(measures)}")
     trials = trial_speakers(targets, first_speaker, second_speaker)
-    calibrated = dict.fromkeys(scores, (1.0, 0.0)) if calibrations is None else calibrations
-    ordered = [sort_trials(values, trials, calibrated.get(run)) for run, values in scores.items()]
+    ordered = [sort_trials(values, trials) for values in scores.values()]
 
     def read(blocks: Iterable[np.ndarray]) -> np.ndarray:
         parts = []
@@ -111,26 +107,24 @@ def bootstrap(
             for start in range(0, weights.shape[1], COLUMNS):
                 part = np.ascontiguousarray(weights[:, start : start + COLUMNS])
                 parts.append([read_measures(run, part, measures) for run in ordered])
-        return np.concatenate(parts, axis=2)  # (runs, measures, resamples)
+        return np.concatenate(parts, axis=2).swapaxes(0, 1)  # (measures, runs, resamples)
 
     estimates = read([np.ones((trials.n_units, 1))])[:, :, 0]
     speakers = read(speaker_resamples(trials, n_resamples, seed))
     pairs = read(pair_perturbations(trials, n_resamples, seed))
-    found = {}
-    for number, measure in enumerate(measures):
-        known = ~np.isnan(estimates[:, number])
-        values = estimates[known, number]
-        found[measure] = Resamples(
-            runs=tuple(np.array(list(scores))[known].tolist()),
+    return {
+        measure: Resamples(
+            runs=tuple(scores),
             estimates=values,
-            speakers=speakers[known, number],
-            pairs=pairs[known, number],
+            speakers=speakers[number],
+            pairs=pairs[number],
             speaker_names=trials.names,
             seed=seed,
             floor=0.5 * min([1 / trials.targets.sum(), *values[values > 0]]),
             ceiling=np.inf if measure == "cllr" else 1.0,
         )
-    return found
+        for number, (measure, values) in enumerate(zip(measures, estimates, strict=True))
+    }
 
 
 def ratios(main: Resamples, other: Resamples, name: str) -> Resamples:

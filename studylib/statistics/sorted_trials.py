@@ -46,13 +46,8 @@ class SortedTrials:
     bits: list[np.ndarray]
 
 
-def sort_trials(
-    scores, trials: TrialSpeakers, calibration: tuple[float, float] | None
-) -> SortedTrials:
+def sort_trials(scores, trials: TrialSpeakers) -> SortedTrials:
     """Sort a run's scores (T,) once for all resamples.
-
-    With `calibration` (scale, offset), scale x score + offset is the log-likelihood ratio; without,
-    there is no Cllr.
 
     Raises
     ------
@@ -74,10 +69,7 @@ def sort_trials(
     ends = np.append(0, np.unique(distinct[wanted]))
     chunk = np.repeat(np.arange(len(ends) - 1), np.diff(ends)) + ~targets * (len(ends) - 1)
     shape = (2 * len(ends) - 2, trials.n_units)
-    costs = np.full(len(scores), np.nan)
-    if calibration is not None:
-        costs = bits(calibration[0] * scores + calibration[1], targets)
-    costs = np.bincount(unit, costs, minlength=trials.n_units)
+    costs = np.bincount(unit, bits(scores, targets), minlength=trials.n_units)
     counts = sparse.csr_array((np.ones(len(unit)), (chunk, unit)), shape=shape)
     return SortedTrials(targets, last, unit, ends, counts, np.split(costs, [len(trials.names)]))
 
