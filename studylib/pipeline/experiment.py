@@ -164,7 +164,7 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     if experiment.fresh:
         return read_json(folder / "metrics.json")
     from studylib.evaluation.baselines import evaluate_baseline
-    from studylib.evaluation.evaluate import evaluate
+    from studylib.evaluation.run import evaluate
 
     started, scratch = time.monotonic(), folder / "measured"
     (folder / "manifest.json").unlink(missing_ok=True)  # it comes back when all is whole
