@@ -208,7 +208,8 @@ def _defining(root: Path, module: str, name: str) -> Iterator[Path]:
     else:
         whole = (place / name / "__init__.py").exists()  # a face imported as a module
         face = (place / name if whole else place) / "__init__.py"
-        for inner, original, local in _imports(face.read_text(encoding="utf-8")):
+        source = face.read_text(encoding="utf-8") if face.exists() else ""
+        for inner, original, local in _imports(source):
             if whole or local == name:
                 yield from _defining(root, inner, original)
 

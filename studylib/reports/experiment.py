@@ -12,7 +12,7 @@ from torch import Tensor
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
 from studylib.losses.schedules import value_at
-from studylib.training.batches import read_batches, training_data
+from studylib.training.loading import read_batches, training_data
 from studylib.training.learner import build_learner
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
