@@ -20,7 +20,6 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.models.devices import available_cores
 from studylib.models.embedder import INT16_RANGE, even_crops
 from studylib.models.features import LogMel
-from studylib.pipeline.provenance import start_manifest
 from studylib.training.loading import training_data
 
 MOST_TRAINING_UTTERANCES = 10_000  # enough for 80 x 80 covariances
@@ -36,7 +35,6 @@ def evaluate_baseline(
 ) -> dict[str, Any]:
     """Evaluate a baseline by the protocol of the networks and write `out` as `evaluate` does."""
     torch.set_num_threads(settings.threads or available_cores())
-    manifest = start_manifest(settings.model_dump(mode="json"), None, "cpu", __file__)
     trials = {each: corpus.trials(each) for each in settings.trials}
     report(f"{name}: {len(evaluated_rows(trials)):,} utterances, protocol {settings.protocol}")
     data = training_data(corpus)
@@ -51,10 +49,7 @@ def evaluate_baseline(
         vectors = mean_and_deviation(corpus, rows, crops, crop_seconds) - centre
         return (vectors @ projection).astype(np.float32)
 
-    manifest |= {"scoring": "cosine"}
-    return write_evaluation(
-        embed_crops, corpus, trials, settings, out, scoring="cosine", manifest=manifest
-    )
+    return write_evaluation(embed_crops, corpus, trials, settings, out, scoring="cosine")
 
 
 def mean_and_deviation(

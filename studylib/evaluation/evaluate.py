@@ -15,7 +15,7 @@ from studylib.evaluation.measures import TrialSides, measure_lists
 from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances
 from studylib.evaluation.scorers import scorer
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.pipeline.provenance import start_manifest, write_json
+from studylib.files.atomic import write_json
 
 
 def evaluate(
@@ -37,8 +37,7 @@ def evaluate(
         The first list of `trials` and the first back-end give the headline; all are in the metrics.
     out : Path
         Replaced by: embeddings.npy (U, crops, D) float32; utterances.parquet, its U rows;
-        scores/<list>.parquet (score; score_<name> for each further back-end); metrics.json;
-        manifest.json.
+        scores/<list>.parquet (score; score_<name> for each further back-end); metrics.json.
 
     Returns
     -------
@@ -57,7 +56,6 @@ def evaluate(
     from studylib.models.embedder import embed, load_model
 
     device = choose_device(settings.device, settings.threads)
-    manifest = start_manifest(settings.model_dump(mode="json"), None, device.type, __file__)
     model, scoring = load_model(model_file)
     trials = {name: corpus.trials(name) for name in settings.trials}
     _refuse_known_speakers(model_file, corpus, settings, report)
@@ -66,10 +64,7 @@ def evaluate(
     def embed_crops(rows, crops, crop_seconds):
         return embed(model, corpus, rows, crops=crops, crop_seconds=crop_seconds, device=device)
 
-    manifest |= {"scoring": scoring}
-    return write_evaluation(
-        embed_crops, corpus, trials, settings, out, scoring=scoring, manifest=manifest
-    )
+    return write_evaluation(embed_crops, corpus, trials, settings, out, scoring=scoring)
 
 
 def _refuse_known_speakers(
@@ -91,7 +86,6 @@ def write_evaluation(
     out: Path,
     *,
     scoring: str,
-    manifest: dict[str, Any],
 ) -> dict[str, Any]:
     """Embed, score and measure; write the folder `out`, whole or not at all (see `evaluate`)."""
     rows = evaluated_rows(trials)
@@ -115,7 +109,7 @@ def write_evaluation(
             settings.resamples,
         )
     metrics = _headline(told, settings)
-    _write(out, embeddings, corpus.utterances.iloc[rows], lists, metrics, manifest)
+    _write(out, embeddings, corpus.utterances.iloc[rows], lists, metrics)
     return metrics
 
 
@@ -157,7 +151,6 @@ def _write(
     utterances: pd.DataFrame,
     lists: dict[str, pd.DataFrame],
     metrics: dict[str, Any],
-    manifest: dict[str, Any],
 ) -> None:
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -167,6 +160,5 @@ def _write(
     np.save(partial / "embeddings.npy", embeddings)
     utterances.to_parquet(partial / "utterances.parquet")
     write_json(partial / "metrics.json", metrics)
-    write_json(partial / "manifest.json", manifest)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
