@@ -29,12 +29,12 @@ from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
 from studylib.models.embedder import as_waveforms
 from studylib.models.trunk_table import count_multiply_adds
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import RunSettings
 from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner
 from studylib.training.loading import Loader
 from studylib.training.optimizers import zero_grad
 from studylib.training.sampling import BatchSampler
+from studylib.training.settings import RunSettings
 from studylib.training.step import TrainingStep
 
 OUT = Path(__file__).with_suffix(".md")

@@ -3,9 +3,9 @@
 import torch
 
 from studylib.corpora.reader import Corpus
-from studylib.pipeline.params import RunSettings
 from studylib.training.loading import Loader, training_data
 from studylib.training.sampling import BatchSampler
+from studylib.training.settings import RunSettings
 
 SPEAKERS, UTTERANCES = 32, 2  # of a batch
 

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from studylib.errors import StudyError
-from studylib.pipeline.params import RunSettings
 from studylib.training.distributed import SynchronisedBatchNorm, process_group, rank
 from studylib.training.learner import Learner, build_learner
+from studylib.training.settings import RunSettings
 from studylib.training.step import TrainingStep
 
 CPU = torch.device("cpu")

@@ -18,12 +18,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from studylib.corpora.reader import Corpus
 from studylib.losses import LOSSES, common
 from studylib.models.embedder import Embedder, embed, load_model, save_model
-from studylib.pipeline.params import RunSettings
 from studylib.training import acceleration
 from studylib.training.acceleration import in_channels_last, set_arithmetic
 from studylib.training.learner import build_learner
 from studylib.training.loop import train
 from studylib.training.optimizers import Adam
+from studylib.training.settings import RunSettings
 from studylib.training.step import TrainingStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -11,9 +11,9 @@ from studylib.corpora.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
 from studylib.evaluation.evaluate import evaluate
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.models.embedder import Embedder, embed, load_model, save_model
 from studylib.models.features import LogMel
-from studylib.pipeline.params import EvaluateSettings
 from studylib.statistics.error_rates import equal_error_rate
 
 SETTINGS = EvaluateSettings(trials=["test", "test_same_sex"], crops=3, resamples=50, threads=1)

@@ -85,7 +85,7 @@ def test_a_training_process_does_not_import_torchs_compiler():
     code = """
 import sys, torch
 from studylib.training.acceleration import set_arithmetic
-from studylib.pipeline.params import TrainSettings
+from studylib.training.settings import TrainSettings
 from studylib.training.optimizers import Adam, Sgd
 settings = TrainSettings(crops=1, speakers_per_batch=1, utterances_per_speaker=1)
 set_arithmetic(settings, torch.device("cpu"))

@@ -9,7 +9,7 @@ from studylib.evaluation.protocols import (
     embed_utterances,
     few_of_each,
 )
-from studylib.pipeline.params import EvaluateSettings
+from studylib.evaluation.settings import EvaluateSettings
 
 
 def energies(corpus):

@@ -12,9 +12,9 @@ from trees import write
 
 from studylib.corpora.sources import prepare_corpus
 from studylib.evaluation.evaluate import evaluate
-from studylib.pipeline.params import RunSettings
-from studylib.pipeline.sections import EvaluateSettings
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.training.loop import train
+from studylib.training.settings import RunSettings
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "librispeech-samples" / "LibriSpeech"
 SUBSET = "train-clean-100"

@@ -7,7 +7,7 @@ from studylib.errors import StudyError
 from studylib.evaluation.backends import fit_plda
 from studylib.evaluation.protocols import TrainingEmbeddings
 from studylib.evaluation.scorers import scorer
-from studylib.pipeline.params import EvaluateSettings
+from studylib.evaluation.settings import EvaluateSettings
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = np.array([0, 1, 2, 5]), np.array([3, 4, 0, 5])

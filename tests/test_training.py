@@ -21,9 +21,10 @@ from studylib.corpora.synthetic.embedded import prepare
 from studylib.errors import StudyError
 from studylib.losses import LOSSES
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import NamedParameters, RunSettings, read_params, run_settings
+from studylib.pipeline.params import read_params, run_settings
 from studylib.training.loading import prefetch, training_data
 from studylib.training.loop import train
+from studylib.training.settings import Component, RunSettings
 
 ROOT = Path(__file__).parent.parent
 QUICK = {"speakers_per_batch": 6, "utterances_per_speaker": 2, "threads": 1}
@@ -69,7 +70,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from studylib.training import loop as training
-from studylib.pipeline.params import RunSettings
+from studylib.training.settings import RunSettings
 from studylib.corpora.reader import open_corpus
 
 saves = 0
@@ -160,7 +161,7 @@ def test_initial_weights_of_another_trunk_are_one_sentence(tiny_corpus, tmp_path
     run(settings_of(TRIPLET, crops=0), tiny_corpus, tmp_path / "first")
     start = "first/out/model.safetensors"
     wider = settings_of(TRIPLET, crops=12, initial_weights=start).model_copy(
-        update={"trunk": NamedParameters(name="compact_tdnn", parameters={"channels": 16})}
+        update={"trunk": Component(name="compact_tdnn", parameters={"channels": 16})}
     )
     with pytest.raises(StudyError, match=r"initial_weights: .* holds the trunk compact_tdnn with"):
         run(wider, tiny_corpus, tmp_path / "wider")

@@ -15,9 +15,9 @@ from studylib.corpora.report import Report
 from studylib.corpora.voxceleb import OFFICIAL_LISTS, VOX1_TEST, VOX1_X, VoxCelebSettings, read_meta
 from studylib.errors import StudyError
 from studylib.evaluation.evaluate import evaluate
-from studylib.pipeline.params import RunSettings
-from studylib.pipeline.sections import EvaluateSettings
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.training.loop import train
+from studylib.training.settings import RunSettings
 
 VOX1_META = (
     "VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n"

@@ -16,10 +16,10 @@ import torch
 
 from studylib.corpora.store import Corpus
 from studylib.evaluation.evaluate import evaluated_rows, write_evaluation
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.models.devices import available_cores
 from studylib.models.embedder import INT16_RANGE, even_crops
 from studylib.models.features import LogMel
-from studylib.pipeline.params import EvaluateSettings
 from studylib.pipeline.provenance import start_manifest
 from studylib.training.loading import training_data
 

@@ -14,7 +14,7 @@ from studylib.errors import StudyError
 from studylib.evaluation.measures import TrialSides, measure_lists
 from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances
 from studylib.evaluation.scorers import scorer
-from studylib.pipeline.params import EvaluateSettings
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.pipeline.provenance import start_manifest, write_json
 
 

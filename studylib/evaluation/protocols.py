@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from studylib.corpora.reader import SAMPLE_RATE, Corpus
-from studylib.pipeline.sections import EvaluateSettings
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.training.loading import training_data
 
 # Rows of the corpus (U,), crops an utterance, seconds of a crop (None: whole) -> (U, crops, D).

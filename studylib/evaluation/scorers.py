@@ -13,7 +13,7 @@ import numpy as np
 from studylib.evaluation.backends import adaptive_snorm, fit_plda, speaker_means
 from studylib.evaluation.protocols import TrainingEmbeddings
 from studylib.evaluation.scores import mean_unit_embeddings, trial_scores
-from studylib.pipeline.sections import EvaluateSettings
+from studylib.evaluation.settings import EvaluateSettings
 
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]  # both sides (T,) of trials -> (T,)
 

@@ -2,12 +2,21 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studylib.errors import StudyError
-from studylib.losses.schedules import Schedule
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]  # becomes a file name
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of a document: keys it does not know are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def validated(model: type[BaseModel], document: Any, where: str) -> Any:
@@ -25,26 +34,14 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     member_types = ("Schedule", "float", "int", "bool", "str")
     key = ".".join(str(part) for part in problem["loc"] if part not in member_types)
     if problem["type"] == "extra_forbidden":
-        return unknown("unknown key", key, _keys_at(model, problem["loc"][:-1]))
+        known = model.model_fields if len(problem["loc"]) == 1 else ()
+        return unknown("unknown key", key, known)
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem["input"]
     shown = f" (given: {given!r})" if isinstance(given, bool | int | float | str) else ""
     return f"{key}: {message}{shown}" if key else message
-
-
-def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """The keys a section knows; for a section deeper than a plain model, none."""
-    for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return list(Schedule.model_fields) if part == "Schedule" else []
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
-        elif "Schedule" not in location:
-            return []
-    return list(model.model_fields)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -9,9 +9,10 @@ import torch
 
 from studylib.corpora.reader import SAMPLE_RATE
 from studylib.models.devices import choose_device
-from studylib.pipeline.params import Params, RunSettings, run_settings
+from studylib.pipeline.params import Params, run_settings
 from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner
+from studylib.training.settings import RunSettings
 from studylib.training.step import TrainingStep
 
 SPEAKERS = 1000  # of the loss that is timed; the corpus need not be there yet

@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from studylib.errors import StudyError
-from studylib.files.documents import unknown, validated
-from studylib.losses.schedules import Schedule
-from studylib.pipeline.sections import EvaluateSettings, ReportSettings, Section, TrainSettings
-
-Value = bool | int | float | Schedule | str
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]
+from studylib.evaluation.settings import EvaluateSettings
+from studylib.files.documents import Name, Section, unknown, validated
+from studylib.reports.settings import ReportSettings
+from studylib.training.settings import CorpusSettings, RunSettings, TrainSettings, Value
 
 # What a notebook or a command may change of one run, which makes a variant of it.
 VARIANT_KEYS = (
@@ -48,29 +46,6 @@ class StudySettings(Section):
     baselines: list[Literal["logmel_mean_std", "logmel_whitened"]] = Field(default=[])
 
 
-class CorpusSettings(Section):
-    """Where the utterances come from; they are kept in data/<name>/."""
-
-    name: Name
-    source: str
-    settings: dict[str, Any] = Field(default={})
-
-
-class NamedParameters(Section):
-    """A loss or a trunk by its name, and the keywords its constructor is given."""
-
-    name: str
-    parameters: dict[str, Value] = Field(default={})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_flat(cls, flat: Any) -> Any:
-        if not isinstance(flat, Mapping) or "parameters" in flat:
-            return flat
-        parameters = {key: value for key, value in flat.items() if key != "name"}
-        return {"name": flat.get("name"), "parameters": parameters}
-
-
 class RunEntry(Section):
     loss: dict[str, Any]
     trunk: dict[str, Any] = Field(default={})
@@ -88,17 +63,6 @@ class Params(Section):
     evaluate: EvaluateSettings
     report: ReportSettings = ReportSettings()
     runs: dict[Name, RunEntry]
-
-
-class RunSettings(Section):
-    """Everything that decides the outcome of one run, its seed apart."""
-
-    study: str
-    name: str
-    corpus: CorpusSettings
-    loss: NamedParameters
-    trunk: NamedParameters
-    train: TrainSettings
 
 
 def read_params(path: Path) -> Params:

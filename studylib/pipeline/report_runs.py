@@ -15,8 +15,9 @@ from itertools import combinations
 
 from studylib.errors import StudyError
 from studylib.files.documents import unknown
-from studylib.pipeline.params import Params, RunSettings, run_settings
-from studylib.pipeline.sections import BatchSizeRuns
+from studylib.pipeline.params import Params, run_settings
+from studylib.reports.settings import BatchSizeRuns
+from studylib.training.settings import RunSettings
 
 # What may differ between two runs of one loss. Some scale the learning rate with the batch.
 _BATCH = {"train.speakers_per_batch", "train.learning_rate"}

@@ -7,8 +7,8 @@ import pandas as pd
 from studylib.files.paths import run_folder
 from studylib.pipeline.params import Params
 from studylib.pipeline.provenance import read_manifest
-from studylib.pipeline.sections import BatchSizeRuns
 from studylib.reports.results import cells_by_run, collect_runs, resample
+from studylib.reports.settings import BatchSizeRuns
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import Cells
 

@@ -8,7 +8,7 @@ import os
 import torch
 from torch import nn
 
-from studylib.pipeline.params import TrainSettings
+from studylib.training.settings import TrainSettings
 
 COMPILER = "inductor"
 

@@ -13,9 +13,9 @@ from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_to_model
 from studylib.corpora.reader import Corpus
 from studylib.files.paths import project_root
 from studylib.models.embedder import save_model
-from studylib.pipeline.params import RunSettings
 from studylib.pipeline.provenance import write_json
 from studylib.training.learner import Learner
+from studylib.training.settings import RunSettings
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -11,9 +11,9 @@ from studylib.files.paths import project_root
 from studylib.losses import LOSSES
 from studylib.losses.schedules import value_at
 from studylib.models.embedder import Embedder, load_model
-from studylib.pipeline.params import RunSettings, TrainSettings
 from studylib.training.acceleration import fused_optimizer, prepare_model
 from studylib.training.optimizers import Adam, Sgd
+from studylib.training.settings import RunSettings, TrainSettings
 
 
 @dataclass

@@ -22,7 +22,6 @@ from studylib.evaluation.scores import trial_scores
 from studylib.losses.schedules import value_at
 from studylib.models.devices import choose_device, usable_cores
 from studylib.models.embedder import Embedder, embed
-from studylib.pipeline.params import RunSettings
 from studylib.pipeline.provenance import start_manifest
 from studylib.statistics.error_rates import equal_error_rate
 from studylib.training.acceleration import set_arithmetic
@@ -37,6 +36,7 @@ from studylib.training.distributed import process_group, rank, require_agreement
 from studylib.training.learner import Learner, build_learner
 from studylib.training.loading import Loader, TrainingData, training_data
 from studylib.training.sampling import BatchSampler
+from studylib.training.settings import RunSettings
 from studylib.training.step import TrainingStep
 
 CURVE_ROWS = 100

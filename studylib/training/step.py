@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule, value_at
 from studylib.models.embedder import as_waveforms
-from studylib.pipeline.params import RunSettings
 from studylib.training.distributed import (
     gather,
     parallel,
@@ -21,6 +20,7 @@ from studylib.training.learner import Learner
 from studylib.training.loading import UnreadCrops, read_ahead
 from studylib.training.optimizers import zero_grad
 from studylib.training.sampling import augmentation_seed
+from studylib.training.settings import RunSettings
 
 
 class TrainingStep:

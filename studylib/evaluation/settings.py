@@ -1,0 +1,50 @@
+"""How a trained run is measured: the section `evaluate` of a parameter file."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from studylib.files.documents import Positive, Seconds, Section
+
+Backend = Literal["cosine", "snorm", "plda"]
+
+
+class EvaluateSettings(Section):
+    """How a trained run is measured: paper B's protocol and plain scores unless said otherwise.
+
+    Attributes
+    ----------
+    trials : list of str
+        The first list gives the headline; scores are calibrated on "dev" where it is among them.
+    protocol : "crops", "whole" or "windows"
+        See protocols.py. `crop_seconds` is the length of a crop or a window, `crops` belongs to the
+        first protocol and `hop_seconds` to the last.
+    backends : list of "cosine", "snorm" and "plda"
+        See scorers.py. The first gives the headline, and the scores that all reports read.
+    training_speakers, training_utterances : int
+        At most so many training speakers, and utterances of each, make the cohort and fit PLDA.
+    cohort_top, plda_dimension : int
+        Cohort speakers that count for each side; what LDA keeps. Less where there is less.
+    """
+
+    trials: list[str] = Field(default=["test"], min_length=1)
+    protocol: Literal["crops", "whole", "windows"] = "crops"
+    crops: Positive = 10
+    crop_seconds: Annotated[float, Field(ge=0.5)] = 4.0
+    hop_seconds: Seconds = 1.0
+    backends: list[Backend] = Field(default=["cosine"], min_length=1)
+    training_speakers: Annotated[int, Field(ge=2)] = 400
+    training_utterances: Annotated[int, Field(ge=2)] = 10
+    cohort_top: Annotated[int, Field(ge=2)] = 400
+    plda_dimension: Positive = 150
+    resamples: Positive = 1000
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "EvaluateSettings":
+        for key in ("trials", "backends"):
+            names = getattr(self, key)
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key} names one of {', '.join(names)} twice")
+        return self

@@ -1,0 +1,85 @@
+"""The settings of one run: its corpus, loss and trunk, and how it trains."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from studylib.files.documents import Name, Positive, Section
+from studylib.losses.schedules import Schedule
+
+Value = bool | int | float | Schedule | str
+
+
+class CorpusSettings(Section):
+    """Where the utterances come from; they are kept in data/<name>/."""
+
+    name: Name
+    source: str
+    settings: dict[str, Any] = Field(default={})
+
+
+class Component(Section):
+    """A loss or a trunk by its name, and the keywords its constructor is given."""
+
+    name: str
+    parameters: dict[str, Value] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, flat: Any) -> Any:
+        if not isinstance(flat, Mapping) or "parameters" in flat:
+            return flat
+        parameters = {key: value for key, value in flat.items() if key != "name"}
+        return {"name": flat.get("name"), "parameters": parameters}
+
+
+class TrainSettings(Section):
+    """How a run trains. All lengths are in training crops or in shares of them, never in steps."""
+
+    crops: Annotated[int, Field(ge=0)]
+    crop_seconds: Annotated[float, Field(ge=0.5)] = 2.0
+    speakers_per_batch: Positive
+    utterances_per_speaker: Positive
+    max_utterances_per_speaker: Positive = 100
+    chunk_crops: Annotated[int, Field(ge=0)] = 0  # embedded at once; 0: the whole batch
+    training_speakers: Positive | None = None  # the corpus's first so many; null: all
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float | Schedule = 0.001
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    # tf32: convolutions in 10 bits on GPUs that have them; bfloat16: the trunk in 8, losses never
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    augmentation: dict[str, Any] | None = None
+    initial_weights: str | None = None
+    measurements: Annotated[int, Field(ge=0)] = 0
+    keep: Literal["last", "best"] = "last"
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    # device: no copies in a step, for all training audio in its memory; auto: on CUDA, if it fits
+    audio: Literal["auto", "memory_map", "device"] = "auto"
+    pinned_memory: bool = True  # nobody waits for copies to CUDA, for memory that cannot be swapped
+    channels_last: bool = True  # 2-D convolutions: 1.2 to 1.4 times faster on a CPU, other rounding
+    fused_optimizer: bool | Literal["auto"] = "auto"  # fewer passes, other rounding; auto: on CUDA
+    compile: bool = False  # fewer passes over activations, for minutes of compiling and other bits
+    deterministic: bool = False  # the same bits every time on a GPU too, for slower kernels
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainSettings":
+        if self.deterministic and self.compile:
+            raise ValueError("deterministic: true needs compile: false, whose kernels vary")
+        if self.keep == "best" and not self.measurements:
+            raise ValueError("keep: best needs measurements, the number of development EERs taken")
+        return self
+
+
+class RunSettings(Section):
+    """Everything that decides the outcome of one run, its seed apart."""
+
+    study: str
+    name: str
+    corpus: CorpusSettings
+    loss: Component
+    trunk: Component
+    train: TrainSettings
