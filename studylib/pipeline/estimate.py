@@ -12,8 +12,8 @@ from studylib.models.devices import choose_device
 from studylib.pipeline.params import Params, run_settings
 from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner
+from studylib.training.loop import TrainingStep
 from studylib.training.settings import RunSettings
-from studylib.training.step import TrainingStep
 
 SPEAKERS = 1000  # of the loss that is timed; the corpus need not be there yet
 LARGEST_ON_CPU = 64  # crops a timed batch; the speed hardly depends on it there, the memory does
