@@ -82,6 +82,7 @@ def corpus(
 def train(run: RunName, seed: Seed = 0) -> None:
     """Train one run, without its notebook; started by torchrun, in many processes."""
     from studylib.corpora.store import open_corpus
+    from studylib.evaluation.development import development_eer
     from studylib.pipeline.params import read_params, run_settings
     from studylib.training.loop import train as train_run
 
@@ -93,6 +94,8 @@ def train(run: RunName, seed: Seed = 0) -> None:
         seed,
         run_folder(root, settings.study, "train", run, seed),
         checkpoints=root / ".checkpoints",
+        key=settings.model_dump_json(),
+        measure=development_eer,
     )
 
 

@@ -61,6 +61,10 @@ def write_json(path: Path, document: Any) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def _flush(path: Path) -> None:
     """Bring a file, or a folder's list of names, to the disk."""
     if os.name == "nt" and path.is_dir():  # Windows opens no folders

@@ -1,9 +1,11 @@
-"""Executing the study's notebooks with papermill: folders made, mistakes told in one sentence."""
+"""The study's notebooks: their parameters checked, executed with papermill."""
 
+import ast
 import logging
 import os
 import sys
 import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,34 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from studylib.errors import StudyError
+from studylib.files.documents import unknown
+
+INJECTED = "# Parameters"  # papermill's cell with the values given begins so
+
+
+def check_parameters(history: Sequence[str], known: Collection[str]) -> None:
+    """Refuse a parameter that the notebook does not have: papermill only warns of it.
+
+    Only papermill's own cell is read: names that a user or a later cell assigns are no parameters,
+    so that all cells may be run again in the same kernel.
+
+    Parameters
+    ----------
+    history : sequence of str
+        IPython's list `In`: the source of each cell that this kernel has run.
+    known : collection of str
+        The names of the notebook's parameters.
+
+    Raises
+    ------
+    StudyError
+        The notebook has been given a parameter of another name.
+    """
+    injected = [source for source in history if source.startswith(INJECTED)]
+    for statement in ast.parse(injected[-1]).body if injected else []:
+        for target in statement.targets if isinstance(statement, ast.Assign) else []:
+            if isinstance(target, ast.Name) and target.id not in known:
+                raise StudyError(unknown("unknown parameter", target.id, known))
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:

@@ -226,4 +226,4 @@ class _AddUp(torch.autograd.Function):
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return x.to(torch.promote_types(x.dtype, torch.float32))

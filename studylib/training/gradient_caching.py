@@ -65,9 +65,8 @@ def share_out(settings: TrainSettings, device: torch.device) -> Share:
     smallest, least = min(map(len, chunks)), max(2, k)
     if smallest < least:
         raise StudyError(
-            f"train.chunk_crops is {settings.chunk_crops}, and of the batch's {total} crops a chunk "
-            f"has {smallest}: expected at least {least}, two for batch normalisation and one for "
-            "each process"
+            f"train.chunk_crops is {settings.chunk_crops}: a chunk has {smallest} of the batch's "
+            f"{total} crops, but needs {least}, two for batch normalisation and one for each process"
         )
     parts = [chunk[len(chunk) * r // k : len(chunk) * (r + 1) // k] for chunk in chunks]
     places = torch.tensor([place for part in parts for place in part])

@@ -1,0 +1,171 @@
+"""What a report reads: the experiments of a study, each described by its own manifest.
+
+`results/<study>/plan/reports/<report>.json` names the runs, seeds and baselines and holds the
+report's own settings. What a run is made of is read from the manifest of its results.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from studylib.errors import StudyError
+from studylib.files.atomic import read_json
+
+# Settings of training that a comparison of losses may not leave aside; the rest is arithmetic.
+OTHER_SETTINGS = ("crop_seconds", "max_utterances_per_speaker", "optimizer", "weight_decay")
+OTHER_SETTINGS += ("augmentation", "initial_weights", "keep")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The experiments that one report compares.
+
+    Attributes
+    ----------
+    name : str
+    folder : Path
+        results/<name>.
+    corpus : str
+        Name of its folder under data/.
+    runs, baselines : list of str
+    seeds : list of int
+    settings : dict
+        The report's own section, defaults filled in.
+    """
+
+    name: str
+    folder: Path
+    corpus: str
+    runs: list[str]
+    seeds: list[int]
+    baselines: list[str]
+    settings: dict[str, Any]
+
+    def experiment(self, run: str, seed: int) -> Path:
+        """The folder of the results of a run, or of a baseline (seed 0)."""
+        return self.folder / "experiment" / f"{run}-{seed}"
+
+
+def read_study(root: Path, study: str, report: str) -> Study:
+    """What the plan says of one report; `study` may be empty: the one of params.yaml.
+
+    Raises
+    ------
+    StudyError
+        If the study has no plan yet.
+    """
+    name = study or yaml.safe_load((root / "params.yaml").read_text("utf-8"))["study"]["name"]
+    folder = root / "results" / name
+    path = folder / "plan" / "reports" / f"{report}.json"
+    if not path.exists():
+        raise StudyError(f"{path} does not exist: plan the study {name} first (studylib plan)")
+    plan = read_json(path)
+    keys = ("corpus", "runs", "seeds", "baselines", "settings")
+    return Study(name=name, folder=folder, **{key: plan[key] for key in keys})
+
+
+def collect_experiments(study: Study) -> pd.DataFrame:
+    """One row a run and seed, baselines last, in the order of the study.
+
+    Index <run>-<seed>. Columns: run, seed, folder; loss (None for untrained networks and
+    baselines), margin, scale (None where a loss has none); trunk (its name, with the numbers that
+    tell apart two runs of this study on one trunk), crops, batch (N x M), utterances_per_speaker,
+    training_speakers (None: all), other_settings (a text that differs where anything else does, but
+    for the learning rate); backend; the measures of the first trial list, eer_low and eer_high; and
+    eer_<list> of every list.
+
+    Raises
+    ------
+    StudyError
+        If an experiment has no results yet.
+    """
+    named = [(run, seed) for run in study.runs for seed in study.seeds]
+    named += [(baseline, 0) for baseline in study.baselines]
+    return experiments_in(study.experiment(run, seed) for run, seed in named)
+
+
+def collect_variants(study: Study) -> pd.DataFrame:
+    """The experiments run by hand, rows as in `collect_experiments`; run is the parent's."""
+    metrics = sorted(study.folder.glob("variants/*/metrics.json"))
+    return experiments_in(path.parent for path in metrics)
+
+
+def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:
+    """One row a folder of results; index its name. See `collect_experiments`."""
+    folders = list(folders)
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    trunks = [manifest["settings"].get("trunk") for manifest in manifests.values()]
+    rows = [
+        {"run": manifest["run"], "seed": manifest["seed"], "folder": folder}
+        | _settings(manifest["settings"], trunks)
+        | _measures(folder)
+        for folder, manifest in manifests.items()
+    ]
+    columns = None if rows else ["run", "seed", "folder", "loss"]
+    table = pd.DataFrame(rows, index=[folder.name for folder in folders], columns=columns)
+    return table.astype({"loss": object})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an experiment's results; StudyError where there is none."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise StudyError(f"{path} does not exist: run {folder.name} first (uv run dvc repro)")
+    return read_json(path)
+
+
+def trial_lists(runs: pd.DataFrame) -> list[str]:
+    """The trial lists that the experiments were scored on; the first gives the headline."""
+    return read_manifest(runs["folder"].iloc[0])["settings"]["evaluate"]["trials"]
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """All measures of an experiment: the headline, and each trial list and back-end."""
+    return read_json(folder / "metrics.json")
+
+
+def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict[str, Any]:
+    if settings["loss"] is None:  # a baseline
+        return {"loss": None}
+    loss, train = settings["loss"], settings["train"]
+    numbers = dict(loss["parameters"])
+    speakers, utterances = train["speakers_per_batch"], train["utterances_per_speaker"]
+    return {
+        "loss": loss["name"] if train["crops"] else None,
+        "margin": _number(numbers.pop("margin", None)),
+        "scale": _number(numbers.pop("scale", None)),
+        "trunk": _trunk_label(settings["trunk"], trunks),
+        "crops": train["crops"],
+        "batch": speakers * utterances,
+        "utterances_per_speaker": utterances,
+        "training_speakers": train["training_speakers"],
+        "other_settings": json.dumps(
+            numbers | {key: train[key] for key in OTHER_SETTINGS}, sort_keys=True
+        ),
+    }
+
+
+def _number(value: object) -> object:
+    """A loss's number; a schedule as its two ends."""
+    return f"{value['initial']:g} to {value['final']:g}" if isinstance(value, dict) else value
+
+
+def _trunk_label(trunk: Mapping[str, Any], trunks: list[Mapping | None]) -> str:
+    """The trunk's name, and its numbers that differ among the study's runs on it."""
+    alike = [other["parameters"] for other in trunks if other and other["name"] == trunk["name"]]
+    own = trunk["parameters"].items()
+    differing = [f"{k}={v}" for k, v in own if any(other.get(k) != v for other in alike)]
+    return " ".join([trunk["name"], *differing])
+
+
+def _measures(folder: Path) -> dict[str, Any]:
+    metrics = {"backend": "cosine"} | read_metrics(folder)
+    low, high = metrics["eer_interval"]
+    numbers = {key: value for key, value in metrics.items() if not isinstance(value, dict | list)}
+    eers = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
+    return numbers | {"eer_low": low, "eer_high": high} | eers
