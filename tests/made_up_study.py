@@ -21,7 +21,7 @@ RUNS = {
     "triplet": {"loss": {"name": "triplet", "margin": 0.3, "hard_fraction": 1.0}, "noise": 0.75},
     "untrained": {"loss": {"name": "softmax"}, "train": {"crops": 0}, "noise": 1.3},
 }
-REPORTS = ("losses", "batch_size", "embeddings", "robustness")
+REPORTS = ("losses", "batch_size", "corpus", "embeddings", "robustness")
 
 
 def write_study(
@@ -69,6 +69,7 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
     np.save(folder / "embeddings.npy", embeddings)
     names = [f"test-{speaker:04d}" for speaker in speakers]
     utterances = pd.DataFrame({"id": [f"{n}/{i}" for i, n in enumerate(names)], "speaker": names})
+    utterances = utterances.assign(split="test", sex=np.where(speakers % 2, "m", "f"))
     utterances.to_parquet(folder / "utterances.parquet")
     means = embeddings.mean(axis=1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)

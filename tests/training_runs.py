@@ -26,7 +26,7 @@ from studylib.training.settings import RunSettings
 CPU = torch.device("cpu")
 N, M, SPEAKERS = 6, 2, 9
 AP = {"name": "angular_prototypical"}
-AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5, "equaliser": 3.0}
+AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5}
 
 
 def settings_of(loss: dict, trunk: dict | None = None, **train) -> RunSettings:

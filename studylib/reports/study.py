@@ -5,16 +5,20 @@ report's own settings. What a run is made of is read from the manifest of its re
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
+from studylib.files.tables import read_parquet
+from studylib.statistics.bootstrap import Resamples, bootstrap
+from studylib.statistics.intervals import Cells, cells_of
 
 # Settings of training that a comparison of losses may not leave aside; the rest is arithmetic.
 OTHER_SETTINGS = ("crop_seconds", "max_utterances_per_speaker", "optimizer", "weight_decay")
@@ -87,6 +91,22 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     named = [(run, seed) for run in study.runs for seed in study.seeds]
     named += [(baseline, 0) for baseline in study.baselines]
     return experiments_in(study.experiment(run, seed) for run, seed in named)
+
+
+def some_utterances(
+    utterances: pd.DataFrame, split: str, n_speakers: int, n_utterances: int
+) -> np.ndarray:
+    """Places (R,) of at most so many speakers of a split, and of each at most so many utterances.
+
+    Drawn at random, the same ones each time; ascending.
+    """
+    known = utterances["split"].unique()
+    if split not in known:
+        raise StudyError(f"no utterances of the split {split!r} here: expected {', '.join(known)}")
+    part = utterances.reset_index(drop=True).query("split == @split").sample(frac=1, random_state=0)
+    speakers = part["speaker"].unique()[:n_speakers]
+    part = part[part["speaker"].isin(speakers)].groupby("speaker").head(n_utterances)
+    return np.sort(part.index.to_numpy())
 
 
 def collect_variants(study: Study) -> pd.DataFrame:
@@ -169,3 +189,60 @@ def _measures(folder: Path) -> dict[str, Any]:
     numbers = {key: value for key, value in metrics.items() if not isinstance(value, dict | list)}
     eers = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
     return numbers | {"eer_low": low, "eer_high": high} | eers
+
+
+def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The scores of every experiment on one trial list.
+
+    Returns
+    -------
+    DataFrame
+        The list itself: first, second, target, first_speaker, second_speaker.
+    dict
+        Index of `runs` -> (T,) scores, in the list's order.
+
+    Raises
+    ------
+    StudyError
+        If scores are missing, or two experiments were scored on different lists.
+    """
+    columns = ["first", "second", "target", "first_speaker", "second_speaker"]
+    common, scores = None, {}
+    for name, folder in runs["folder"].items():
+        path = folder / "scores" / f"{trials}.parquet"
+        if not path.exists():
+            raise StudyError(f"{path} does not exist: run {name} first (uv run dvc repro)")
+        frame = read_parquet(path)
+        if common is None:
+            common = frame[columns]
+        elif not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
+            raise StudyError(f"{path} holds other trials than the runs before: run {name} again")
+        scores[name] = frame["score"].to_numpy()
+    return common, scores
+
+
+def resample(
+    runs: pd.DataFrame, trials: str, n_resamples: int, *, measures: Sequence[str] = ("eer",)
+) -> dict[str, Resamples]:
+    """All experiments on the same resamples of the speakers of one trial list, by measure.
+
+    Calibration keeps the order of scores, so calibrated scores serve all measures; Cllr means
+    something only of the experiments that have a calibration.
+    """
+    common, scores = collect_scores(runs, trials)
+    if "cllr" in measures:
+        for name, folder in runs["folder"].items():
+            calibration = read_metrics(folder).get("calibration") or {}
+            scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
+    sides = (common[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second"))
+    targets, first, second = common["target"].to_numpy(), *sides
+    return {
+        measure: bootstrap(scores, targets, first, second, measure=measure, n_resamples=n_resamples)
+        for measure in measures
+    }
+
+
+def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
+    """The seeds of each run as one cell."""
+    members = {run: list(group.index) for run, group in runs.groupby("run", sort=False)}
+    return cells_of(resamples, members)

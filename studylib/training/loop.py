@@ -193,9 +193,9 @@ class TrainingStep:
         self.augmentation = None
         if settings.train.augmentation is not None:
             # Late, because it brings the sources of audio, which other runs need not load.
-            from studylib.training.augmentation import open_augmentation
+            from studylib.training.augmentation import Augmentation
 
-            self.augmentation = open_augmentation(settings.train.augmentation, device)
+            self.augmentation = Augmentation(settings.train.augmentation, device, seed)
         whole = world_size() == 1 or self.augmentation is not None
         self.reads = None if whole else self.share.places.cpu().numpy()
 

@@ -2,7 +2,7 @@
 
 from studylib.reports.figures.batch_size import eer_by_batch, eer_by_speakers, eer_by_utterances
 from studylib.reports.figures.corpus import sessions, spectrograms, voices
-from studylib.reports.figures.embeddings import cosine_histograms, geometry_planes, speaker_maps
+from studylib.reports.figures.embeddings import geometry, speaker_maps
 from studylib.reports.figures.results import (
     det_overlay,
     difference_matrix,
@@ -15,7 +15,6 @@ from studylib.reports.figures.runs import scores_and_det, training_curve
 from studylib.reports.figures.trunks import eer_by_multiply_adds
 
 __all__ = [
-    "cosine_histograms",
     "det_overlay",
     "difference_matrix",
     "eer_by_batch",
@@ -24,7 +23,7 @@ __all__ = [
     "eer_by_utterances",
     "eer_with_intervals",
     "from_easy_to_hard",
-    "geometry_planes",
+    "geometry",
     "margin_by_scale",
     "scores_and_det",
     "sessions",

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from studylib.reports.figures.robustness import MARKS, percent_scale
-from studylib.reports.figures.style import colour
+from studylib.reports.figures.style import MARKS, colour
+from studylib.reports.figures.style import percent_axis as percent_scale
 
 # Each comparison of batch sizes: its title, and what goes with the size on the axis.
 PANELS = {

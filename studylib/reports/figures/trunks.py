@@ -1,11 +1,11 @@
 """What a better trunk costs: error rates against multiply-adds."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from studylib.reports.figures.embeddings import name_in_margin
 from studylib.reports.figures.results import PERCENT_TICKS
 from studylib.reports.figures.style import colour
 
@@ -50,3 +50,39 @@ def eer_by_multiply_adds(table: pd.DataFrame, *, list_name: str) -> Figure:
     names = [f"{run}  {n / 1e6:.1f} M, {seconds:.2f} s" for run, n, seconds in sizes]
     name_in_margin(axes, costs, rates, names, fills)
     return figure
+
+
+def name_in_margin(
+    axes: plt.Axes, x: np.ndarray, y: np.ndarray, names: list[str], fills: list[str]
+) -> None:
+    """Names in a column right of the axes, in the order of the points, each with a line to its own.
+
+    Beside their points, the names of runs that are alike would cover each other.
+    """
+    axes.autoscale_view()
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = to_axes.transform(np.column_stack([x, y]))[:, 1]
+    order = np.argsort(heights, kind="stable")
+    room = 1 / max(len(order), 14)
+    steps = room * np.arange(len(order))
+    # As near to its point as its neighbours allow: the mean of pushing up and of pushing down.
+    wanted = heights[order] - steps
+    upwards = np.maximum.accumulate(wanted)
+    downwards = np.minimum.accumulate(wanted[::-1])[::-1]
+    places = np.clip((upwards + downwards) / 2, 0, 1 - steps[-1]) + steps
+    for row, place in zip(order, places, strict=True):
+        axes.annotate(
+            names[row],
+            xy=(x[row], y[row]),
+            xytext=(1.05, place),
+            textcoords="axes fraction",
+            fontsize=8,
+            va="center",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": fills[row],
+                "linewidth": 0.7,
+                "alpha": 0.7,
+                "relpos": (0, 0.5),  # ends where the name begins
+            },
+        )
