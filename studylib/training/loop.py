@@ -81,8 +81,8 @@ def train(
     Returns
     -------
     dict
-        What the clock and the machine say: started, seconds, device, processes, threads; empty if
-        nothing was trained.
+        What the clock and the machine say: started, seconds, device, processes, threads. Empty if
+        nothing was trained, and in all processes but the first.
 
     Raises
     ------
@@ -143,15 +143,17 @@ def train(
                 disk.save_checkpoint(learner, folder)
                 saved = time.monotonic()
 
-        if is_first:
-            sizes = {"steps": learner.step, "crops": learner.step * batch}
-            speakers = {
-                "training_speakers": len(data.names),
-                "unplaced_share": sampler.unplaced_share,
-            }
-            known = disk.known_to_learner(learner, settings, corpus, data.names)
-            disk.write_result(out, learner, known, identity | sizes | speakers)
-            disk.remove_checkpoints(folder)
+        if not is_first:
+            return {}
+        record = identity | {
+            "steps": learner.step,
+            "crops": learner.step * batch,
+            "training_speakers": len(data.names),
+            "unplaced_share": sampler.unplaced_share,
+        }
+        known = disk.known_to_learner(learner, settings, corpus, data.names)
+        disk.write_result(out, learner, known, record)
+        disk.remove_checkpoints(folder)
         return {
             "started": started,
             "seconds": round(learner.seconds, 2),
