@@ -12,7 +12,7 @@ from studylib.errors import StudyError
 from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
 from studylib.evaluation.evaluate import evaluate
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.models.embedder import Embedder, embed, load_model, save_model
+from studylib.models.embedder import Embedder, load_model, save_model
 from studylib.models.features import LogMel
 from studylib.statistics.error_rates import equal_error_rate
 
@@ -25,15 +25,6 @@ def model_file(tmp_path):
     torch.manual_seed(0)
     save_model(Embedder(*TRUNK), tmp_path / "model.safetensors", scoring="cosine")
     return tmp_path / "model.safetensors"
-
-
-def test_a_model_comes_back_from_its_file_bit_by_bit(model_file):
-    torch.manual_seed(0)
-    written = Embedder(*TRUNK).eval()
-    read, scoring = load_model(model_file)
-    samples = torch.randint(-3000, 3000, (2, 16_000), dtype=torch.int16)
-    assert torch.equal(written(samples), read(samples))
-    assert scoring == "cosine"
 
 
 def test_scores_are_the_mean_of_all_crop_pairs_of_the_embedded_crops(
@@ -92,26 +83,6 @@ def test_evaluating_twice_gives_the_same_metrics_bit_by_bit(tiny_corpus, model_f
         evaluate(model_file, tiny_corpus, SETTINGS, tmp_path / name, report=lambda line: None)
         texts.append((tmp_path / name / "metrics.json").read_bytes())
     assert texts[0] == texts[1]
-
-
-def test_an_embedding_does_not_depend_on_the_batch_it_came_in(tiny_corpus, model_file):
-    model, _ = load_model(model_file)
-    rows = np.arange(60, 70)
-    keys = {"crops": 2, "crop_seconds": 1.0, "device": torch.device("cpu")}
-    together = embed(model, tiny_corpus, rows, **keys)
-    for seconds in (2.0, 1.0):  # one utterance, one crop at a time
-        alone = embed(model, tiny_corpus, rows, batch_seconds=seconds, **keys)
-        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
-
-
-def test_whole_utterances_are_embedded_at_their_own_lengths(tiny_corpus, model_file):
-    model, _ = load_model(model_file)
-    rows = np.array([3, 50])
-    keys = {"crops": 1, "crop_seconds": None, "device": torch.device("cpu")}
-    whole = embed(model, tiny_corpus, rows, **keys)
-    with torch.no_grad():
-        expected = model(torch.from_numpy(tiny_corpus.samples(50))[None])
-    np.testing.assert_allclose(whole[1], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_missing_trial_list_or_model_leaves_nothing_behind(tiny_corpus, model_file, tmp_path):
