@@ -5,6 +5,7 @@ its tensors have no values, and whatever needs one fails.
 """
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -122,6 +123,12 @@ def test_a_compiled_run_learns_the_same_and_measures_uncompiled(monkeypatch, tin
 # -------------------------------------------------------------------------------- waiting
 
 
+@pytest.fixture
+def no_autocast(monkeypatch):
+    """The meta device has none, not even to be switched off."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+
+
 def two_steps(settings: RunSettings, device: torch.device) -> None:
     learner = build_learner(settings, SPEAKERS, 0, device)
     step = TrainingStep(settings, learner, 0, device)
@@ -135,13 +142,13 @@ def two_steps(settings: RunSettings, device: torch.device) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("chunk", [0, 5])
-def test_a_step_of_any_loss_looks_at_no_value_on_the_device(name, chunk):
+def test_a_step_of_any_loss_looks_at_no_value_on_the_device(name, chunk, no_autocast):
     rate = {"initial": 0.1, "final": 0.01, "shape": "cosine"}
     settings = settings_of({"name": name, **studied(name)}, chunk_crops=chunk, learning_rate=rate)
     two_steps(settings, META)
 
 
-def test_a_step_that_looks_at_a_value_is_found_out(monkeypatch):
+def test_a_step_that_looks_at_a_value_is_found_out(monkeypatch, no_autocast):
     forward = LOSSES["angular_prototypical"].forward
 
     def looking(self, embeddings, labels):
