@@ -31,7 +31,7 @@ from studylib.corpora.synthetic.embedded import prepare
 from studylib.errors import StudyError
 from studylib.losses import LOSSES
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import read_params, run_settings
+from studylib.pipeline.params import read_params
 from studylib.training import checkpoints, loop
 
 ROOT = Path(__file__).parent.parent
@@ -267,12 +267,8 @@ def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tin
 
 
 @pytest.mark.parametrize("name", TRUNKS)
-def test_every_trunk_trains_on_the_embedded_corpus_by_its_name_alone(tiny_corpus, tmp_path, name):
-    params = read_params(ROOT / "params.yaml").model_copy(
-        update={"trunk": {"embedding_dim": 16}, "train": dict(settings_of(AP).train)}
-    )
-    quick = {"crops": 24, "learning_rate": 0.01}
-    settings = run_settings(params, "angular_prototypical", {"trunk": name, **quick})
+def test_every_trunk_trains_on_the_embedded_corpus(tiny_corpus, tmp_path, name):
+    settings = settings_of(AP, {"name": name, "embedding_dim": 16}, crops=24, learning_rate=0.01)
     weights = trained(settings, tiny_corpus, tmp_path)
     torch.manual_seed(0)
     start = TRUNKS[name](embedding_dim=16).state_dict()
