@@ -7,8 +7,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from studylib.reports.figures.results import PERCENT_TICKS, percent_axis
-from studylib.reports.figures.style import colour
+from studylib.reports.figures.style import PERCENT_TICKS, colour, percent_axis
 
 MARKS = ("o", "s", "^", "D", "v")
 LEVELS = {
@@ -122,7 +121,7 @@ def trial_kinds(rates: pd.DataFrame) -> Figure:
             fill, row = colour(run.loss), row_of[run.run]
             axes.plot([100 * run.low, 100 * run.high], [row, row], color=fill, lw=3, alpha=0.45)
             axes.plot(100 * run.eer, row, "o", color=fill)
-        percent_axis(axes)
+        percent_axis(axes.xaxis)
         axes.set_title(level, fontsize=10)
         axes.grid(axis="x", alpha=0.3)
     panels[0, 0].set_yticks(range(len(first)), first["run"])

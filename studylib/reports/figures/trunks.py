@@ -3,50 +3,54 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from studylib.reports.figures.embeddings import name_in_margin
-from studylib.reports.figures.results import PERCENT_TICKS
-from studylib.reports.figures.style import colour
+from studylib.reports.figures.style import COLOURS, MARKS, percent_axis, run_title
 
-AREA = 40.0  # points squared for a million parameters
+AREA = 12.0  # points squared for a million parameters, on top of a mark that can be seen
 
 
 def eer_by_multiply_adds(table: pd.DataFrame, *, list_name: str) -> Figure:
-    """One point a run, its area the number of parameters, its colour the loss, with its interval.
+    """One mark a run, its area the number of parameters, with its interval.
 
     Parameters
     ----------
     table : DataFrame
-        Index run; columns loss, rate, low, high (fractions), parameters, multiply_adds (of a 2-s
+        Columns run, loss, rate, low, high (fractions), parameters, multiply_adds (of a 2-s
         input) and receptive_field (s).
     list_name : str
-        The trials the rates are of.
+        The trial list.
     """
-    height = max(4.2, 0.3 * len(table) + 1.2)
-    figure, axes = plt.subplots(figsize=(9.5, height), layout="constrained")
-    costs, rates = table["multiply_adds"].to_numpy() / 1e6, 100 * table["rate"].to_numpy()
-    fills = [colour(loss) for loss in table["loss"]]
-    ends = 100 * table[["low", "high"]].to_numpy().T
-    axes.vlines(costs, *ends, colors=fills, linewidth=2.5, alpha=0.45)
-    areas = AREA * table["parameters"] / 1e6
-    axes.scatter(costs, rates, s=areas, c=fills, edgecolor="black", linewidth=0.5, zorder=3)
+    figure, axes = plt.subplots(figsize=(8, 4.2))
+    for number, row in enumerate(table.sort_values("multiply_adds").itertuples()):
+        rate, cost = 100 * row.rate, row.multiply_adds / 1e6
+        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
+        title, millions = run_title(row.run, row.loss), row.parameters / 1e6
+        axes.errorbar(
+            cost,
+            rate,
+            [[rate - 100 * row.low], [100 * row.high - rate]],
+            marker=mark,
+            markersize=(20 + AREA * millions) ** 0.5,
+            linestyle="",
+            color=colour,
+            elinewidth=2,
+            label=f"{title}: {millions:.1f} M, {row.receptive_field:.2f} s",
+        )
     axes.set(
         xscale="log",
-        yscale="log",
         xlabel="multiply-adds of a 2-s input (millions), logarithmic",
-        ylabel="EER (%), logarithmic, with 95 % interval",
-        title=f"Error rate on the trials {list_name!r} and cost of the trunks\n"
-        "beside the names: parameters (the marks' area) and receptive field",
+        ylabel=f"EER (%) on {list_name!r}, logarithmic\n95 % interval over test speakers and seeds",
+        title="Error rate and cost of the trunks",
     )
-    axes.margins(0.12)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_locator(FixedLocator([*PERCENT_TICKS, 7, 15]))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3)
-    sizes = table[["parameters", "receptive_field"]].itertuples()
-    names = [f"{run}  {n / 1e6:.1f} M, {seconds:.2f} s" for run, n, seconds in sizes]
-    name_in_margin(axes, costs, rates, names, fills)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    percent_axis(axes.yaxis)
+    axes.legend(
+        loc="center left",
+        bbox_to_anchor=(1.02, 0.5),
+        frameon=False,
+        title="by cost: parameters (area),\nreceptive field",
+    )
     return figure
