@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from studylib.errors import StudyError
-from studylib.files.paths import corpus_folder, project_root, run_folder
+from studylib.files.paths import corpus_folder, project_root
 
 app = typer.Typer(
     help="Losses for open-set speaker verification, compared fairly.",
@@ -31,14 +31,13 @@ def main() -> None:
 
 @app.command()
 def plan() -> None:
-    """Check params.yaml and write what each run is made of (first stage of the pipeline)."""
+    """Check params.yaml; write what decides each run, baseline and report (the first stage)."""
     from studylib.pipeline.params import read_params
     from studylib.pipeline.plan import write_plan
 
     root = project_root()
     params = read_params(root / "params.yaml")
-    study = root / "results" / params.study.name
-    write_plan(params, root / "studylib", root / "notebooks", study / "plan")
+    write_plan(root, params)
     runs, seeds = len(params.study.runs), len(params.study.seeds)
     print(f"study {params.study.name}: {runs} runs x {seeds} seeds, corpus {params.corpus.name}")
 
@@ -79,72 +78,42 @@ def corpus(
 
 
 @app.command()
-def train(run: RunName, seed: Seed = 0) -> None:
-    """Train one run, without its notebook; started by torchrun, in many processes."""
-    from studylib.corpora.store import open_corpus
-    from studylib.pipeline.params import read_params, run_settings
-    from studylib.training.loop import train as train_run
+def experiment(run: RunName, seed: Seed = 0) -> None:
+    """Train and measure one run by experiment.ipynb, as the pipeline does."""
+    from studylib.pipeline.notebooks import end_with_parent, run_experiment
 
-    root = project_root()
-    settings = run_settings(read_params(root / "params.yaml"), run)
-    train_run(
-        settings,
-        open_corpus(corpus_folder(root, settings.corpus.name)),
-        seed,
-        run_folder(root, settings.study, "train", run, seed),
-        checkpoints=root / ".checkpoints",
-    )
+    end_with_parent()
+    run_experiment(project_root(), run, seed)
 
 
 @app.command()
-def evaluate(run: RunName, seed: Seed = 0) -> None:
-    """Evaluate one trained run, without its notebook."""
-    from studylib.corpora.store import open_corpus
-    from studylib.evaluation.evaluate import evaluate as evaluate_run
-    from studylib.pipeline.params import evaluate_settings, read_params
+def train(run: RunName, seed: Seed = 0) -> None:
+    """Train one run and no more; started by torchrun, in many processes.
 
-    root = project_root()
-    params = read_params(root / "params.yaml")
-    metrics = evaluate_run(
-        run_folder(root, params.study.name, "train", run, seed) / "model.safetensors",
-        open_corpus(corpus_folder(root, params.corpus.name)),
-        evaluate_settings(params, run),
-        run_folder(root, params.study.name, "evaluate", run, seed),
-    )
-    print(_eer_line(metrics))
+    The experiment, run afterwards, takes up the model.
+    """
+    from studylib.pipeline.experiment import open_experiment, train_experiment
+    from studylib.pipeline.notebooks import experiment_folder
+
+    out = experiment_folder(project_root(), run, seed)
+    train_experiment(open_experiment(run, seed, out=out))
 
 
 @app.command()
 def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel_whitened.")]):
-    """Evaluate a baseline that learns no network."""
-    from studylib.corpora.store import open_corpus
-    from studylib.evaluation.baselines import evaluate_baseline
-    from studylib.pipeline.params import read_params
+    """Measure a baseline that learns no network."""
+    from studylib.pipeline.experiment import eer_line, measure_experiment, open_baseline
 
-    root = project_root()
-    params = read_params(root / "params.yaml")
-    metrics = evaluate_baseline(
-        name,
-        open_corpus(corpus_folder(root, params.corpus.name)),
-        params.evaluate,
-        run_folder(root, params.study.name, "evaluate", name, 0),
-    )
-    print(_eer_line(metrics))
+    opened = open_baseline(name)
+    print(eer_line(opened, measure_experiment(opened)))
 
 
 @app.command()
-def notebook(
-    name: Annotated[str, typer.Argument(help="A notebook of notebooks/, without .ipynb.")],
-    output: Annotated[Path, typer.Argument(help="The executed copy.")],
-    parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="key=value, as often as needed.")
-    ] = None,
-) -> None:
-    """Execute a notebook with papermill; folders are made, mistakes told in one sentence."""
-    from studylib.pipeline.notebooks import run_notebook
+def notebook(name: Annotated[str, typer.Argument(help="A report, such as losses.")]) -> None:
+    """Execute a report's notebook, as the pipeline does; by hand, use papermill or Jupyter."""
+    from studylib.pipeline.notebooks import run_report
 
-    parameters = _pairs("-p", parameter)
-    run_notebook(project_root() / "notebooks" / f"{name}.ipynb", output, parameters)
+    run_report(project_root(), name)
 
 
 @app.command()
@@ -183,56 +152,46 @@ def import_checkpoint(
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
     crops_per_second: Annotated[
-        float | None, typer.Option(help="Of training, if you know it; otherwise it is measured.")
+        float | None, typer.Option(min=1e-9, help="Of training; then hours are estimated.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Measured for each trunk; 0 leaves it out.")] = 3.0,
 ) -> None:
-    """Make a parameter file the active study: check it, then copy it to params.yaml.
-
-    How many crops it trains on is told, and about how many hours that takes on this machine.
-    """
-    from studylib.corpora.sources import check_settings
+    """Make a parameter file the active study: check all of it, then copy it to params.yaml."""
+    from studylib.files.atomic import atomic_file
     from studylib.pipeline.estimate import estimate
-    from studylib.pipeline.params import read_params, run_settings
-    from studylib.pipeline.report_runs import batch_size_runs
+    from studylib.pipeline.params import read_params
+    from studylib.pipeline.plan import plan_documents
 
+    root = project_root()
     params = read_params(file)
-    check_settings(params.corpus.source, params.corpus.settings)
-    for run in params.study.runs:
-        run_settings(params, run)
-    batch_size_runs(params)
-    target = project_root() / "params.yaml"
-    partial = target.with_name("params.yaml.partial")
-    partial.write_bytes(file.read_bytes())
-    partial.replace(target)
+    plan_documents(root, params)
+    content = file.read_bytes()
+    with atomic_file(root / "params.yaml") as partial:
+        partial.write_bytes(content)
     print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
-    print(estimate(params, crops_per_second=crops_per_second, seconds=seconds))
+    print(estimate(params, crops_per_second))
 
 
 @app.command()
 def grid(
-    workers: Annotated[int | None, typer.Option(min=1, help="Tasks that run at once.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each task.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Experiments at once.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="tcp://host:port of a running dask scheduler.")
     ] = None,
     slurm: Annotated[
         list[str] | None, typer.Option(help="key=value of SLURM jobs, such as queue=gpu.")
     ] = None,
-    retries: Annotated[int, typer.Option(min=0, help="Of a task that fails or is lost.")] = 2,
+    retries: Annotated[int, typer.Option(min=0, help="Of an experiment that fails.")] = 2,
 ) -> None:
-    """Run the stale runs and seeds side by side, and commit them; then dvc repro has the rest.
+    """Run the stale experiments side by side, and record them; then dvc repro has the rest.
 
-    Without options: a task for each GPU of this machine, or without a GPU for each core.
+    Without options: a worker for each GPU of this machine, or without a GPU for each core.
     """
-    import os
     import signal
 
     from studylib.pipeline.grid import run_grid
-    from studylib.pipeline.tasks import python_first
 
-    os.environ["PATH"] = python_first()
-    # A batch system's notice, as Ctrl-C: what is done is committed, what runs is ended.
+    # A batch system's notice, as Ctrl-C: what is done is recorded, what runs is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     failures = run_grid(
         project_root(),
@@ -270,8 +229,3 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
             place = place.setdefault(section, {})
         place[last] = value
     return nested
-
-
-def _eer_line(metrics: dict) -> str:
-    low, high = metrics["eer_interval"]
-    return f"EER {100 * metrics['eer']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"

@@ -23,7 +23,7 @@ RUNS = {
     "untrained": {"loss": {"name": "softmax"}, "train": {"crops": 0}, "noise": 1.3},
 }
 CALIBRATION = {"scale": 12.0, "offset": -4.5, "target_prior": 0.05, "threshold": 0.62}
-REPORTS = ("losses", "batch_size", "embeddings", "robustness")
+REPORTS = ("losses", "batch_size", "corpus", "embeddings", "robustness")
 
 
 def write_study(
@@ -72,6 +72,7 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
     np.save(folder / "embeddings.npy", embeddings)
     names = [f"test-{speaker:04d}" for speaker in speakers]
     utterances = pd.DataFrame({"id": [f"{n}/{i}" for i, n in enumerate(names)], "speaker": names})
+    utterances = utterances.assign(split="test", sex=np.where(speakers % 2, "m", "f"))
     utterances.to_parquet(folder / "utterances.parquet")
     means = embeddings.mean(axis=1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)

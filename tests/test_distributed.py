@@ -29,7 +29,7 @@ from studylib.training.learner import build_learner
 from studylib.training.loop import train
 
 AP = {"name": "angular_prototypical"}
-AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5, "equaliser": 3.0}
+AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5}
 CASES = {
     **{
         f"{name} in chunks of {chunk}": settings_of(

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import types
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -237,7 +236,7 @@ RUNS = {
 }
 PARAMS = {
     "study": {"name": "mini", "runs": list(RUNS), "seeds": [0], "baselines": ["logmel_mean_std"]},
-    "corpus": {"name": "tiny", "source": "embedded", "settings": asdict(TINY)},
+    "corpus": {"name": "tiny", "source": "embedded", "settings": TINY.model_dump()},
     "trunk": {"name": "compact_tdnn", "embedding_dim": 16, "channels": 8},
     "train": {
         "crops": 4800,  # some seconds, within which a worker is killed

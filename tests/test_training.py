@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +40,7 @@ def settings_of(loss: dict, **train_keys) -> RunSettings:
     )
 
 
-AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5, "equaliser": 3.0}
+AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5}
 TRIPLET = {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}
 
 
@@ -247,7 +246,7 @@ def test_too_little_memory_is_one_sentence_that_names_the_keys(
 
 
 def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, tmp_path):
-    few = replace(TINY, n_train_speakers=9, n_dev_speakers=2, n_test_speakers=2)
+    few = TINY.model_copy(update={"n_train_speakers": 9, "n_dev_speakers": 2, "n_test_speakers": 2})
     smaller = prepare(few, tmp_path / "corpus", workers=1, progress=False)
     first = run(settings_of(TRIPLET, training_speakers=9), tiny_corpus, tmp_path / "first")
     assert_same(first, run(settings_of(TRIPLET), smaller, tmp_path / "smaller"))

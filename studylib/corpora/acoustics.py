@@ -1,11 +1,14 @@
-"""Session effects: what a room, a microphone and a line add to a clean recording.
+"""Rooms, microphones, lines and noise: what a recording session adds to clean speech.
 
-One session is a fixed set of numbers, drawn once. Applied to a waveform it adds, in this order,
-reverberation, a channel (smooth random equaliser, high-pass, low-pass), noise, and a level. Any
-effect left at None does nothing; a session with everything at None is the identity.
+A session is a fixed set of numbers, drawn once. Applied to a waveform it adds, in this order,
+reverberation, a channel (smooth random equaliser, high-pass, low-pass), noise, and a level. An
+effect that is None does nothing; a session with every effect None is the identity.
 
-The same functions serve the embedded corpus, training-time augmentation and the noisy evaluation
-of clean corpora; presets `mild`, `mid` and `hard` say how far sessions differ.
+The embedded corpus, the session effects of recorded corpora, and the degraded test utterances of
+the robustness report apply sessions; augmentation draws its rooms and noises here.
+
+All sums, powers and transforms are in float64, because processors round them differently (BLAS and
+NumPy choose their instructions by processor): after rounding to int16 the samples are the same.
 """
 
 from dataclasses import dataclass
@@ -15,12 +18,22 @@ from scipy.fft import irfft, next_fast_len, rfft
 
 from studylib.corpora.reader import SAMPLE_RATE
 
+FULL_SCALE = 32768
 # The equaliser's gains are given at these frequencies (Hz), evenly spaced in octaves.
 EQUALISER_HZ = np.geomspace(60, 8000, 9)
 HIGH_PASS_ORDER = 3
 LOW_PASS_ORDER = 8
 MODULATION_HZ = 4.0
-FULL_SCALE = 32768.0
+
+# Lowest and highest value of what is drawn alike in all presets; see Session.
+HIGH_PASS = (30.0, 250.0)
+LOW_PASS = (3400.0, 7000.0)
+REVERBERATION = (0.1, 0.8)
+DIRECT = (-3.0, 9.0)
+FIRST_REFLECTION = (0.001, 0.01)  # s after the direct sound
+NOISE_SLOPE = (-6.0, 1.0)
+NOISE_DEPTH = (0.0, 0.9)
+LEVEL = (-41.0, -21.0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,7 @@ class Preset:
     equaliser : float
         Standard deviation of the equaliser's gains, dB.
     low_pass_chance, reverberation_chance : float
-        How many sessions have one, 0 to 1.
+        Share of sessions that have one, 0 to 1.
     snr : (float, float)
         Lowest and highest signal-to-noise ratio, dB.
     """
@@ -69,7 +82,7 @@ class Session:
     noise_slope : float
         Spectrum of the noise, dB an octave (0 white, -3 pink).
     noise_depth : float
-        How much the noise swells, 0 (steady) to 1.
+        Depth of the noise's slow modulation, 0 (steady) to 1.
     level : float
         Root mean square of the result, dB relative to full scale; lowered where peaks would clip.
     room_seed : int
@@ -90,22 +103,23 @@ class Session:
 
 def draw_session(preset: Preset, rng: np.random.Generator) -> Session:
     """Draw one session of a preset."""
-    low_pass = np.exp(rng.uniform(np.log(3400), np.log(7000)))
-    reverberation = rng.uniform(0.1, 0.8)
+    # Rounded, because processors differ in the last digit of exp, and the number is published.
+    low_pass = round(float(np.exp(rng.uniform(*np.log(LOW_PASS)))), 3)
+    reverberation = rng.uniform(*REVERBERATION)
     has_low_pass, has_reverberation = rng.random(2) < (
         preset.low_pass_chance,
         preset.reverberation_chance,
     )
     return Session(
         equaliser=tuple(rng.normal(0.0, preset.equaliser, len(EQUALISER_HZ)).tolist()),
-        high_pass=float(rng.uniform(30, 250)),
-        low_pass=float(low_pass) if has_low_pass else None,
-        reverberation=float(reverberation) if has_reverberation else None,
-        direct=float(rng.uniform(-3, 9)),
-        snr=float(rng.uniform(*preset.snr)),
-        noise_slope=float(rng.uniform(-6, 1)),
-        noise_depth=float(rng.uniform(0, 0.9)),
-        level=float(rng.uniform(-41, -21)),
+        high_pass=rng.uniform(*HIGH_PASS),
+        low_pass=low_pass if has_low_pass else None,
+        reverberation=reverberation if has_reverberation else None,
+        direct=rng.uniform(*DIRECT),
+        snr=rng.uniform(*preset.snr),
+        noise_slope=rng.uniform(*NOISE_SLOPE),
+        noise_depth=rng.uniform(*NOISE_DEPTH),
+        level=rng.uniform(*LEVEL),
         room_seed=int(rng.integers(2**32)),
     )
 
@@ -115,7 +129,7 @@ def apply_session(waveform: np.ndarray, session: Session, rng: np.random.Generat
 
     Parameters
     ----------
-    waveform : (S,) int16, or float with full scale 1
+    waveform : (S,) int16, or float64 with full scale 1
         16 kHz.
     session : Session
     rng : numpy Generator
@@ -126,98 +140,92 @@ def apply_session(waveform: np.ndarray, session: Session, rng: np.random.Generat
     (S,) of the same type
     """
     is_int16 = waveform.dtype == np.int16
-    if waveform.ndim != 1 or not (is_int16 or np.issubdtype(waveform.dtype, np.floating)):
-        raise ValueError("waveform must be one row of int16 or float samples")
-    signal = waveform.astype(np.float32)
-    if is_int16:
-        signal /= FULL_SCALE
-    channel = _channel(session)
-    signal = _reverberate_and_filter(signal, session, channel)
+    signal = waveform / FULL_SCALE if is_int16 else waveform
+    signal = _reverberate_and_filter(signal, session)
     if session.snr is not None:
-        signal = signal + _noise(signal, session, channel, rng)
-    signal = _set_level(signal, session.level)
-    if not is_int16:
-        return signal.astype(waveform.dtype)
-    return np.clip(np.rint(signal * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        noise = _noise(len(signal), session, rng)
+        signal = signal + noise * (_rms(signal) / _rms(noise) * 10 ** (-session.snr / 20))
+    if session.level is not None:
+        gain = 10 ** (session.level / 20) / max(_rms(signal), 1e-9)
+        signal = signal * min(gain, 0.99 / max(np.abs(signal).max(), 1e-9))
+    return to_int16(signal) if is_int16 else signal
 
 
-def _channel(session: Session):
-    """Function from frequency (Hz) to amplitude, or None if the channel does nothing."""
-    if session.equaliser is None and session.high_pass is None and session.low_pass is None:
-        return None
-
-    def amplitude(frequency: np.ndarray) -> np.ndarray:
-        frequency = np.maximum(frequency, 1.0)
-        gain = np.ones_like(frequency)
-        if session.equaliser:
-            decibels = np.interp(np.log(frequency), np.log(EQUALISER_HZ), session.equaliser)
-            gain *= 10 ** (decibels / 20)
-        # Amplitudes of Butterworth filters, without their phase.
-        if session.high_pass:
-            gain /= np.sqrt(1 + (session.high_pass / frequency) ** (2 * HIGH_PASS_ORDER))
-        if session.low_pass:
-            gain /= np.sqrt(1 + (frequency / session.low_pass) ** (2 * LOW_PASS_ORDER))
-        return gain
-
-    # Smooth in frequency, so a table of 1,025 points will do and costs a tenth.
-    grid = np.linspace(0, SAMPLE_RATE / 2, 1025)
-    values = amplitude(grid)
-    return lambda frequency: np.interp(frequency, grid, values).astype(np.float32)
+def draw_room(rng: np.random.Generator) -> np.ndarray:
+    """Draw the impulse response of a room, (0.1 to 0.8 s,) float64; see `_impulse_response`."""
+    reverberation, direct = rng.uniform(*REVERBERATION), rng.uniform(*DIRECT)
+    return _impulse_response(
+        Session(reverberation=reverberation, direct=direct, room_seed=int(rng.integers(2**32)))
+    )
 
 
-def _reverberate_and_filter(signal: np.ndarray, session: Session, channel) -> np.ndarray:
-    if channel is None and session.reverberation is None:
-        return signal
-    echo = _echo(session)
-    # Room for the echo, and for the filters' tails, so that the end does not fold to the start.
-    size = next_fast_len(len(signal) + max(len(echo), SAMPLE_RATE // 8), real=True)
-    spectrum = rfft(signal, size)
-    if len(echo):
-        spectrum *= 1 + rfft(echo, size)
-    if channel is not None:
-        spectrum *= channel(_frequencies(size))
+def draw_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a coloured noise, (samples,) float64 of no particular level; see `_noise`."""
+    slope, depth = rng.uniform(*NOISE_SLOPE), rng.uniform(*NOISE_DEPTH)
+    return _noise(samples, Session(noise_slope=slope, noise_depth=depth), rng)
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """Full scale 1 -> int16, rounded and clipped."""
+    return np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def _reverberate_and_filter(signal: np.ndarray, session: Session) -> np.ndarray:
+    response = _impulse_response(session)
+    # Zeros for the echo, and for the filters' tails, so that the end does not fold to the start.
+    size = next_fast_len(len(signal) + max(len(response), SAMPLE_RATE // 8), real=True)
+    spectrum = rfft(signal, size) * _channel(session, size)
+    if len(response) > 1:
+        spectrum *= rfft(response, size)
     return irfft(spectrum, size)[: len(signal)]
 
 
-def _echo(session: Session) -> np.ndarray:
-    """A room's response after the direct sound: noise that decays exponentially."""
+def _impulse_response(session: Session) -> np.ndarray:
+    """A room's response to a unit impulse: the impulse, then noise that decays exponentially."""
     if session.reverberation is None:
-        return np.empty(0, dtype=np.float32)
+        return np.ones(1)
     rng = np.random.default_rng(session.room_seed)
-    time = np.arange(int(session.reverberation * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
-    echo = rng.standard_normal(len(time), dtype=np.float32)
-    echo *= 10 ** (-3 * time / session.reverberation)
-    # The first reflection comes a few milliseconds after the direct sound.
-    echo[: int(rng.uniform(0.001, 0.01) * SAMPLE_RATE)] = 0
-    return echo * np.float32(10 ** (-session.direct / 20) / np.linalg.norm(echo))
+    time = np.arange(int(session.reverberation * SAMPLE_RATE)) / SAMPLE_RATE
+    response = rng.standard_normal(len(time)) * 10 ** (-3 * time / session.reverberation)
+    response[: int(rng.uniform(*FIRST_REFLECTION) * SAMPLE_RATE)] = 0
+    # Summed by NumPy: a norm or a dot product would go through BLAS.
+    response *= 10 ** (-session.direct / 20) / np.sqrt(np.sum(response**2))
+    response[0] = 1
+    return response
 
 
-def _noise(signal: np.ndarray, session: Session, channel, rng: np.random.Generator) -> np.ndarray:
-    """Noise that swells slowly, through the same channel, at the session's SNR."""
-    size = next_fast_len(len(signal), real=True)
-    frequency = _frequencies(size)
-    octaves = np.log2(np.maximum(frequency, 50.0) / 1000.0)
-    shape = (10 ** (session.noise_slope * octaves / 20)).astype(np.float32)
-    if channel is not None:
-        shape *= channel(frequency)
-    bins = rng.standard_normal(2 * len(frequency), dtype=np.float32).view(np.complex64)
-    noise = irfft(bins * shape, size)[: len(signal)]
-    points = max(2, int(len(signal) / SAMPLE_RATE * MODULATION_HZ) + 2)
-    swell = 1 + session.noise_depth * rng.uniform(-1, 1, points)
-    noise *= np.interp(np.linspace(0, points - 1, len(signal)), np.arange(points), swell)
-    return noise * (_rms(signal) / max(_rms(noise), 1e-12) * np.float32(10 ** (-session.snr / 20)))
+def _noise(samples: int, session: Session, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise, its spectrum straight in octaves, slowly modulated, through the channel."""
+    size = next_fast_len(samples, real=True)
+    frequency = np.maximum(_frequencies(size), 50.0)
+    gain = (frequency / 1000) ** (session.noise_slope / (20 * np.log10(2)))
+    bins = rng.standard_normal(2 * len(frequency)).view(np.complex128)
+    noise = irfft(bins * gain * _channel(session, size), size)[:samples]
+    points = int(samples / SAMPLE_RATE * MODULATION_HZ) + 2
+    modulation = 1 + session.noise_depth * rng.uniform(-1, 1, points)
+    return noise * np.interp(np.linspace(0, points - 1, samples), np.arange(points), modulation)
 
 
-def _set_level(signal: np.ndarray, level: float | None) -> np.ndarray:
-    if level is None:
-        return signal
-    gain = 10 ** (level / 20) / max(_rms(signal), 1e-9)
-    return signal * np.float32(min(gain, 0.99 / max(float(np.abs(signal).max()), 1e-9)))
+def _channel(session: Session, size: int) -> np.ndarray:
+    """Gains of a session's filters at the bins of a real Fourier transform of `size` samples."""
+    # Smooth in frequency, so a table of 1,025 points is enough and costs a tenth.
+    grid = np.linspace(0, SAMPLE_RATE / 2, 1025)
+    frequency = np.maximum(grid, 1.0)
+    gain = np.ones_like(frequency)
+    if session.equaliser:
+        decibels = np.interp(np.log(frequency), np.log(EQUALISER_HZ), session.equaliser)
+        gain *= 10 ** (decibels / 20)
+    # Amplitudes of Butterworth filters, without their phase.
+    if session.high_pass:
+        gain /= np.sqrt(1 + (session.high_pass / frequency) ** (2 * HIGH_PASS_ORDER))
+    if session.low_pass:
+        gain /= np.sqrt(1 + (frequency / session.low_pass) ** (2 * LOW_PASS_ORDER))
+    return np.interp(_frequencies(size), grid, gain)
 
 
 def _frequencies(size: int) -> np.ndarray:
-    return np.arange(size // 2 + 1, dtype=np.float32) * (SAMPLE_RATE / size)
+    return np.arange(size // 2 + 1) * (SAMPLE_RATE / size)
 
 
 def _rms(signal: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
+    return float(np.sqrt(np.mean(signal**2)))

@@ -21,7 +21,7 @@ from studylib.corpora.recordings import Recording
 from studylib.errors import StudyError
 
 PER_SHARD = 64
-FORMAT = "1"  # counts up whenever the same recordings give other samples
+FORMAT = "2"  # counts up whenever the same recordings give other samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Decoding:
     minimum_seconds : float
         Of each piece.
     session_effects : str or None
-        Preset of `session.PRESETS`; each piece gets a session of its own, drawn by its id.
+        Preset of `acoustics.PRESETS`; each piece gets a session of its own, drawn by its id.
     in_place : bool
         Check the file and keep its length only.
     seed : int

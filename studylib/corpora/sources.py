@@ -11,7 +11,7 @@ from studylib.corpora.librispeech import prepare as prepare_librispeech
 from studylib.corpora.reader import Corpus
 from studylib.corpora.settings import validated
 from studylib.corpora.synthetic.embedded import prepare as prepare_embedded
-from studylib.corpora.synthetic.settings import checked_settings
+from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.voxceleb import VoxCelebSettings
 from studylib.corpora.voxceleb import prepare as prepare_voxceleb
 from studylib.errors import StudyError
@@ -24,6 +24,7 @@ SOURCES = {
     "voxceleb": prepare_voxceleb,
 }
 SETTINGS = {
+    "embedded": EmbeddedSettings,
     "folder": FolderSettings,
     "librispeech": LibriSpeechSettings,
     "voxceleb": VoxCelebSettings,
@@ -67,10 +68,7 @@ def settings_at(source: str, path: Path | None, settings: Mapping[str, Any]) -> 
 def check_settings(source: str, settings: Mapping[str, Any]) -> None:
     """StudyError if a source does not understand its settings; what they name need not be there."""
     _prepare_of(source)
-    if source == "embedded":
-        checked_settings(settings)
-    else:
-        validated(SETTINGS[source], settings, source)
+    validated(SETTINGS[source], settings, source)
 
 
 def _prepare_of(source: str):

@@ -1,22 +1,73 @@
 """A mistake in a document -> one sentence that names its key and what was expected."""
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studylib.errors import StudyError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]  # becomes a file name
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of a document: keys it does not know are errors."""
+    """A part of a document: keys it does not know, and numbers that are not finite, are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key occurs once and every number is finite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} occurs twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        value = super().construct_yaml_float(node)
+        if not math.isfinite(value):
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value} is no finite number", problem_mark=node.start_mark
+            )
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML document of sections.
+
+    Raises
+    ------
+    StudyError
+        The file is missing, is no UTF-8, or is no valid YAML; with its line where there is one.
+    """
+    try:
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist: expected a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not readable: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise StudyError(f"{path}{line}: {getattr(error, 'problem', error)}") from None
+    if not isinstance(document, dict):
+        raise StudyError(f"{path}: expected sections such as study, corpus, train and runs")
+    return document
 
 
 def validated(model: type[BaseModel], document: Any, where: str) -> Any:
@@ -28,8 +79,7 @@ def validated(model: type[BaseModel], document: Any, where: str) -> Any:
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    # A misspelt key is also a missing one: the misspelling is the better news.
-    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    problem = min(error.errors(), key=_rank)
     # A location inside a union also names the member type tried; keys are what the user wrote.
     member_types = ("Schedule", "float", "int", "bool", "str")
     key = ".".join(str(part) for part in problem["loc"] if part not in member_types)
@@ -42,6 +92,18 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     given = problem["input"]
     shown = f" (given: {given!r})" if isinstance(given, bool | int | float | str) else ""
     return f"{key}: {message}{shown}" if key else message
+
+
+def _rank(problem: Mapping[str, Any]) -> int:
+    """Of several problems, the one to report: a misspelt key before the key that it leaves out.
+
+    Where a number or a Schedule may stand, what was tried and is not what the user wrote is last.
+    """
+    if problem["type"] == "extra_forbidden":
+        return 0
+    is_mapping = isinstance(problem["input"], Mapping)
+    tried = problem["type"] == "model_type" or (is_mapping and problem["type"].endswith("_type"))
+    return 2 if tried else 1
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -18,8 +18,3 @@ def project_root() -> Path:
 
 def corpus_folder(root: Path, name: str) -> Path:
     return root / "data" / name
-
-
-def run_folder(root: Path, study: str, stage: str, run: str, seed: int) -> Path:
-    """results/<study>/<stage>/<run>-<seed>, where stage is "train" or "evaluate"."""
-    return root / "results" / study / stage / f"{run}-{seed}"

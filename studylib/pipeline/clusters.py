@@ -4,17 +4,18 @@ import contextlib
 import logging
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed import Client, LocalCluster, Security
 
 from studylib.errors import StudyError
+from studylib.models.devices import available_cores
 
-FAILURES_OF_JOBS = 100
+LOST_WORKERS = (
+    100  # that a run may outlive: a SLURM job ends at its time limit, and the run goes on
+)
 
 
 @contextlib.contextmanager
@@ -24,48 +25,36 @@ def connected(
     threads: int | None,
     scheduler: str | None,
     slurm: dict[str, Any] | None,
-    retries: int,
-) -> Iterator[tuple[Client, int]]:
-    """A client with at least one worker, and the CPU threads of each task."""
+) -> Iterator[tuple[Client, int, list[str]]]:
+    """A client with at least one worker, the CPU threads of each worker, this machine's GPUs."""
     if scheduler and (workers or slurm):
         raise StudyError("--scheduler names a cluster that runs: leave out --workers and --slurm")
-    settings = {
-        # A SLURM job that ends at its time limit counts as a failure, too.
-        "distributed.scheduler.allowed-failures": FAILURES_OF_JOBS if slurm else retries,
-        "distributed.scheduler.worker-saturation": 1.0,  # the next task to whoever is free first
-    }
+    gpus: list[str] = []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
-        if scheduler:
-            cluster, threads = scheduler, threads or 1
-        elif slurm:
-            threads = threads or 1
-            cluster = stack.enter_context(slurm_cluster(slurm, workers, threads))
-        else:
+        stack.enter_context(
+            dask.config.set({"distributed.scheduler.allowed-failures": LOST_WORKERS})
+        )
+        if slurm:
+            cluster = stack.enter_context(slurm_cluster(slurm, workers, threads or 1))
+        elif not scheduler:
             workers, threads, gpus = local_layout(n_tasks, workers, threads)
-            cluster = stack.enter_context(local_cluster(workers, gpus))
+            cluster = stack.enter_context(local_cluster(workers))
         try:
-            client = stack.enter_context(Client(cluster))
-        except (OSError, ValueError) as error:
-            raise StudyError(f"no dask scheduler answers at {scheduler}: {error}") from None
-        try:
+            client = stack.enter_context(Client(scheduler or cluster))
             client.wait_for_workers(1, timeout=None if slurm else 60)
-        except TimeoutError:
-            raise StudyError(f"{scheduler or 'the cluster'} has had no worker for 60 s") from None
-        yield client, threads
+        except (OSError, ValueError) as error:  # a TimeoutError is an OSError
+            where = scheduler or "the cluster of this machine"
+            raise StudyError(f"no worker of {where} answers: {error}") from None
+        yield client, threads or 1, gpus
 
 
 def local_layout(
     n_tasks: int, workers: int | None, threads: int | None
 ) -> tuple[int, int, list[str]]:
-    """Workers, the threads of each, and the GPUs of this machine."""
-    gpus = visible_gpus()
-    if not (workers and threads):
-        from studylib.models.devices import available_cores
-
-        cores = available_cores()
-        workers = workers or len(gpus) or max(1, cores // (threads or 1))
-        threads = threads or max(1, cores // workers)
+    """Workers, the threads of each, and the GPUs of this machine: one for each worker."""
+    gpus, cores = visible_gpus(), available_cores()
+    workers = workers or len(gpus) or max(1, cores // (threads or 1))
+    threads = threads or max(1, cores // workers)
     return min(n_tasks, workers), threads, gpus
 
 
@@ -79,31 +68,17 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def local_cluster(workers: int, gpus: list[str]) -> SpecCluster:
-    """One process a worker, each with one GPU if there are any; strangers lack the certificate."""
-    security = Security.temporary()
-    options = {
-        "host": "127.0.0.1",
-        "protocol": "tls://",
-        "security": security,
-        "dashboard": False,
-    }
-    worker = options | {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    return SpecCluster(
-        workers={
-            index: {
-                "cls": Nanny,
-                "options": worker
-                | {"env": {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}},
-            }
-            for index in range(workers)
-        },
-        scheduler={
-            "cls": Scheduler,
-            "options": options | {"port": 0, "dashboard_address": "127.0.0.1:0"},
-        },
-        security=security,
-        silence_logs=logging.ERROR,
+def local_cluster(workers: int) -> LocalCluster:
+    """Worker processes of this machine; other users, who lack the certificate, cannot use them."""
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        memory_limit=0,
+        host="127.0.0.1",
+        protocol="tls://",
+        security=Security.temporary(),
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
     )
 
 
@@ -118,25 +93,9 @@ def slurm_cluster(options: dict[str, Any], workers: int | None, threads: int):
     if not shutil.which("sbatch"):
         raise StudyError("--slurm needs sbatch, which this machine does not have")
     defaults = {"cores": 1, "processes": 1, "job_cpu": threads, "memory": "8GB"}
-    if isinstance(seconds := options.get("walltime"), int):  # as YAML reads 24:00:00
-        minutes, options = seconds // 60, options | {"walltime": None}
-        options["walltime"] = f"{minutes // 60:02}:{minutes % 60:02}:{seconds % 60:02}"
     try:
         cluster = SLURMCluster(**(defaults | options))
     except (TypeError, ValueError) as error:
         raise StudyError(f"--slurm: {error}") from None
-    _require_accepted(cluster.job_script())
     cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
     return cluster
-
-
-def _require_accepted(script: str) -> None:
-    """Ask SLURM whether it would take such a job: dask-jobqueue would try again for ever."""
-    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
-        file.write(script)
-        file.flush()
-        answer = subprocess.run(
-            ["sbatch", "--test-only", file.name], capture_output=True, text=True, check=False
-        )
-    if answer.returncode:
-        raise StudyError(f"SLURM refuses such jobs: {' '.join(answer.stderr.split())}")

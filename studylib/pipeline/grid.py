@@ -1,31 +1,32 @@
-"""`studylib grid`: the stale runs of the pipeline as tasks of a dask.distributed cluster.
+"""`studylib grid`: the stale experiments of the pipeline as tasks of a dask.distributed cluster.
 
-DVC decides what is stale and records what was made; in between, each stage of a matrix in dvc.yaml
-(one run, one seed) is a task: the stage's own command, in the project's folder, in a process of its
-own. So a result does not depend on who ran it, and `dvc repro` afterwards finds only the reports
-left to do. All workers must see the project's folder under the same path. A task whose worker dies
-is run again on another, where training goes on from its checkpoint.
-
-A worker runs as many tasks at once as it has threads for dask: one, where this module starts it.
-Start others with `dask worker --nthreads 1`, each with its own CUDA_VISIBLE_DEVICES.
+DVC decides what is stale and records what was made. In between each worker executes the notebook of
+one experiment after another, in the project's folder, which all workers see under one path. A
+worker has one thread for tasks; start others with `dask worker --nthreads 1`, each with its own
+CUDA_VISIBLE_DEVICES. When a worker dies, its experiment is run again on another, where training
+goes on from its checkpoint.
 """
 
 import contextlib
+import json
 import os
-import time
-from collections.abc import Callable, Collection, Iterator
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, wait
+from distributed import CancelledError, Client, Future, get_client, get_worker, wait
 
 from studylib.errors import StudyError
+from studylib.files.atomic import read_json
+from studylib.files.documents import read_yaml
 from studylib.pipeline.clusters import connected
-from studylib.pipeline.stages import Task, commit, reserve, stale_tasks, update_upstream
-from studylib.pipeline.tasks import LOGS, check_project, parameters_digest, run_task, stop_tasks
+from studylib.pipeline.notebooks import run_experiment
 
-TOPIC = "studylib-grid"
-SECONDS_BETWEEN_LINES = 60
+LOGS = ".grid"  # git ignores it
+SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def run_grid(
@@ -38,196 +39,147 @@ def run_grid(
     retries: int = 2,
     report: Callable[[str], None] = print,
 ) -> list[str]:
-    """Run what is stale of all runs and seeds, and commit what succeeded to DVC.
+    """Run the stale experiments, and record with DVC what succeeded.
 
     Parameters
     ----------
     root : Path
         The project's folder.
     workers, threads : int, optional
-        How many tasks run at once, and the CPU threads of each. Here, by default, one worker for
-        each GPU, or without a GPU for each core; they share the cores.
+        How many experiments run at once, and the CPU threads of each. By default one worker for
+        each GPU of this machine, or without a GPU for each core; they share the cores.
     scheduler : str, optional
         The address of a running scheduler, instead of a cluster of this machine.
     slurm : dict, optional
         Keywords of dask_jobqueue.SLURMCluster: one job a worker, instead of this machine.
     retries : int
-        How often a task that fails, or loses its worker, is run again.
+        How often an experiment that fails is run again.
     report : callable
-        Called with a line of text whenever a task has ended, and every minute.
+        Called with a line of text whenever an experiment has ended.
 
     Returns
     -------
     list of str
-        A sentence for each task that failed; the others are committed all the same.
+        A sentence for each experiment that failed; the others are recorded all the same.
 
     Raises
     ------
     StudyError
-        If a stage before the runs fails, nobody can be asked to work, or a worker does not see the
-        project.
+        A stage before the experiments fails, or the scheduler or all workers are lost.
     """
-    update_upstream(root)
-    tasks, restored = stale_tasks(root)
-    progress = Progress(tasks)
+    dvc(root, "repro", "plan", "corpus")
+    status = json.loads(dvc(root, "status", "--json", "experiment"))
+    stale = [name for name in status if name.startswith("experiment@")]
+    report(f"{len(stale)} stale: {', '.join(stale) or 'nothing to run'}")
+    done: list[str] = []
+    failures: list[str] = []
     (root / LOGS).mkdir(exist_ok=True)
     try:
-        if tasks:
-            report(f"{len(tasks)} stale: {', '.join(task.name for task in tasks)}")
-            with (
-                reserve(root, tasks),
-                connected(len(tasks), workers, threads, scheduler, slurm, retries) as (client, k),
-            ):
-                _run(client, progress, root, k, retries, report)
+        if stale:
+            with connected(len(stale), workers, threads, scheduler, slurm) as (client, k, gpus):
+                tasks = {n: (n, str(root), k, gpus, client.id) for n in reversed(stale)}
+                _run(client, tasks, retries, done, failures, report)
     finally:  # interrupted or not, what is whole is kept
-        done = [task for task in tasks if task.name in progress.seconds]
-        moved = commit(root, restored, done)
-    report(f"committed: {len(done) + len(restored) - len(moved)}; now: dvc repro")
-    return [*progress.failures.values(), *moved]
-
-
-class Progress:
-    """What has been run, and an estimate of the time left from what it took."""
-
-    def __init__(self, tasks: list[Task]) -> None:
-        self.tasks = {task.name: task for task in tasks}
-        self.began = time.monotonic()
-        self.started: dict[str, float] = {}
-        self.seconds: dict[str, float] = {}
-        self.failures: dict[str, str] = {}
-
-    def left(self) -> list[Task]:
-        ended = self.seconds.keys() | self.failures.keys()
-        return [task for name, task in self.tasks.items() if name not in ended]
-
-    def ready(self, without: Collection[str]) -> list[Task]:
-        """Those that wait for no other, in order, without those that run."""
-        waits_for = self.tasks.keys() - self.seconds.keys()
-        return [
-            task
-            for task in self.left()
-            if task.name not in without and waits_for.isdisjoint(task.after)
-        ]
-
-    def record(self, name: str, future: Future) -> str:
-        """Note how a task has ended, and say it."""
-        if future.status == "finished":
-            self.seconds[name] = future.result()
-            return f"{name} took {_duration(self.seconds[name])}"
-        error = future.exception() if future.status == "error" else None
-        if isinstance(error, StudyError):
-            self.failures[name] = str(error)
-        else:
-            kind = type(error).__name__
-            self.failures[name] = f"{name} was lost with its worker, too often: {kind}"
-        return self.failures[name]
-
-    def drop_unreachable(self) -> list[str]:
-        """A sentence for each task that cannot run, because one that it needs has failed."""
-        sentences = []
-        for task in self.left():  # in order: what a dropped one keeps from running comes after it
-            lost = [self.failures[name] for name in task.after if name in self.failures]
-            if lost:
-                self.failures[task.name] = f"{task.name} was not run: {lost[0]}"
-                sentences.append(self.failures[task.name])
-        return sentences
-
-    def line(self, slots: int, now: float) -> str:
-        left = self.left()
-        running = min(slots, sum(task.name in self.started for task in left))
-        failed = f", {len(self.failures)} failed" if self.failures else ""
-        rate = 60 * len(self.seconds) / max(now - self.began, 1e-9)
-        estimate = f", {self.estimate(slots, now)}" if left else ""
-        return (
-            f"{len(self.seconds)} done, {running} running, {len(left) - running} waiting{failed}; "
-            f"{rate:.1f} a minute{estimate}"
-        )
-
-    def estimate(self, slots: int, now: float) -> str:
-        """The time left, from what each kind of task has taken for its size, if one has ended."""
-        paces = {}
-        for kind in {self.tasks[name].kind for name in self.seconds}:
-            ended = [name for name in self.seconds if self.tasks[name].kind == kind]
-            seconds = sum(self.seconds[name] for name in ended)
-            paces[kind] = seconds / sum(self.tasks[name].size for name in ended)
-        left = self.left()
-        rest = {
-            task.name: max(0.0, paces[task.kind] * task.size - self._run_for(task.name, now))
-            for task in left
-            if task.kind in paces
-        }
-        chains = [
-            rest.get(t.name, 0.0) + sum(rest.get(name, 0.0) for name in t.after) for t in left
-        ]
-        seconds = max(sum(rest.values()) / max(slots, 1), *chains, 0.0)
-        unknown = sorted({task.kind for task in left} - paces.keys())
-        if unknown and not rest:
-            return "no estimate yet"
-        but = f" without {' and '.join(unknown)}" if unknown else ""
-        return f"about {_duration(seconds)} left{but}"
-
-    def _run_for(self, name: str, now: float) -> float:
-        return now - self.started.get(name, now)
+        whole = [name for name in done if _is_of_plan(root, name)]
+        if whole:
+            dvc(root, "commit", "--force", *whole)
+        report(f"recorded: {len(whole)}; now: dvc repro")
+    moved = [f"{name}: its plan has changed while it ran" for name in done if name not in whole]
+    return failures + moved
 
 
 def _run(
     client: Client,
-    progress: Progress,
-    root: Path,
-    threads: int,
+    tasks: dict[str, tuple],
     retries: int,
+    done: list[str],
+    failures: list[str],
     report: Callable[[str], None],
 ) -> None:
-    """Keep every worker at one task, each after those it needs, until all have ended.
+    """Keep every worker at one experiment until all have ended; the last of `tasks` is first.
 
-    No more are submitted than there are workers: dask, which cannot know how long a task takes,
-    would deal out all of them at once, and some would wait behind a long one while others idle.
+    No more are submitted than there are workers: dask, which cannot know how long one takes, would
+    deal out all of them at once, and some would wait behind a long one while others idle.
     """
-    digest = parameters_digest(root)
-    topic = f"{TOPIC}-{os.getpid()}-{time.time_ns()}"
-
-    def begun(event: tuple[float, str]) -> None:
-        progress.started[event[1]] = time.monotonic()
-
-    def submitted(task: Task) -> Future:
-        (root / LOGS / f"{task.name}.log").unlink(missing_ok=True)
-        arguments = (task.name, task.command, str(root), digest, threads, topic)
-        key = f"{task.name}-{topic}"
-        return client.submit(run_task, *arguments, key=key, retries=retries, pure=False)
-
-    with _one_sentence():
-        client.run(check_project, str(root), digest)
-    client.subscribe_topic(topic, begun)
+    total = len(tasks)
     running: dict[str, Future] = {}
     try:
-        while progress.left():
-            slots = sum(client.nthreads().values())
-            for task in progress.ready(without=running)[: max(slots - len(running), 0)]:
-                running[task.name] = submitted(task)
+        while tasks or running:
+            while tasks and len(running) < max(1, sum(client.nthreads().values())):
+                name, arguments = tasks.popitem()
+                running[name] = client.submit(run_task, *arguments, retries=retries, pure=False)
             with contextlib.suppress(TimeoutError):
                 pending = list(running.values())
-                wait(pending, timeout=SECONDS_BETWEEN_LINES, return_when="FIRST_COMPLETED")
+                wait(pending, timeout=SECONDS_BETWEEN_LOOKS, return_when="FIRST_COMPLETED")
             for name in [name for name, future in running.items() if future.done()]:
-                report(progress.record(name, running.pop(name)))
-            for sentence in progress.drop_unreachable():
-                report(sentence)
-            report(progress.line(slots, time.monotonic()))
-    except BaseException:
-        with contextlib.suppress(Exception):  # of what is being closed
-            client.cancel(list(running.values()))
-            client.run(stop_tasks, on_error="ignore")
-        raise
-
-
-@contextlib.contextmanager
-def _one_sentence() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
+                future = running.pop(name)
+                if future.status == "finished":
+                    done.append(name)
+                elif future.status == "error":
+                    failures.append(f"{name}: {future.exception()} (see {LOGS}/{name}.log)")
+                else:
+                    raise CancelledError(name)
+                ended = failures[-1] if future.status == "error" else name
+                report(f"{len(done) + len(failures)} of {total}: {ended}")
+    except (OSError, CancelledError):
         raise StudyError(
-            f"a worker lacks {error.name}: start it in the project's environment"
+            "the dask scheduler is lost; what was done is recorded, `studylib grid` runs the rest"
         ) from None
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def run_task(name: str, root: str, threads: int, gpus: list[str], client: str) -> None:
+    """On a worker: execute one experiment, as long as the client that asked for it is there."""
+    if gpus and isinstance(get_worker().name, int):
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[get_worker().name % len(gpus)]
+    for library in ("OMP", "MKL", "OPENBLAS"):  # dask sets them to 1
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+    ended = threading.Event()
+    watch = threading.Thread(target=_end_kernel_without, args=(get_client(), client, ended))
+    watch.start()
+    run, _, seed = name.partition("@")[2].rpartition("-")
+    try:
+        with (Path(root) / LOGS / f"{name}.log").open("a") as log, contextlib.chdir(root):
+            run_experiment(Path(root), run, int(seed), log)
+    finally:
+        ended.set()
+
+
+def _end_kernel_without(worker: Client, client: str, ended: threading.Event) -> None:
+    """Kill this worker's kernel once the scheduler has lost the client, or is lost itself."""
+    import psutil
+
+    while not ended.wait(SECONDS_BETWEEN_LOOKS):
+        with contextlib.suppress(OSError, CancelledError):
+            if worker.run_on_scheduler(_has_client, client):
+                continue
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return
+
+
+def _has_client(client: str, dask_scheduler: Any = None) -> bool:
+    return client in dask_scheduler.clients
+
+
+def _is_of_plan(root: Path, name: str) -> bool:
+    """Whether the results are those of the present plan."""
+    results = root / "results" / read_yaml(root / "params.yaml")["study"]["name"]
+    experiment = name.partition("@")[2]
+    digests = read_json(results / "experiment" / experiment / "manifest.json")["digests"]
+    plan = read_json(results / "plan" / "experiment" / f"{experiment.rpartition('-')[0]}.json")
+    return digests == {key: plan[key] for key in digests}
+
+
+def dvc(root: Path, *words: str) -> str:
+    """Run DVC's command line in the project; what it printed, or StudyError with its last line."""
+    command = [sys.executable, "-m", "dvc", *words]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PATH": path}  # `python` of dvc.yaml is this one
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise StudyError(f"dvc {' '.join(words)}: {' '.join(last)}")
+    return done.stdout

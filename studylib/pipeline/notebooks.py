@@ -5,16 +5,18 @@ import logging
 import os
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from studylib.errors import StudyError
-from studylib.files.documents import unknown
+from studylib.files.documents import read_yaml, unknown
 
 INJECTED = "# Parameters"  # papermill's cell with the values given begins so
 
@@ -44,8 +46,37 @@ def check_parameters(history: Sequence[str], known: Collection[str]) -> None:
                 raise StudyError(unknown("unknown parameter", target.id, known))
 
 
-def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
-    """Execute a notebook with parameters; its printed progress is shown as it comes.
+def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -> None:
+    """Execute experiment.ipynb for the pipeline; raises as `run_notebook`."""
+    out = experiment_folder(root, run, seed)
+    copy = root / _results(root) / "notebooks" / "experiment" / f"{run}-{seed}.ipynb"
+    parameters = {"run": run, "seed": seed, "out": out}
+    run_notebook(root / "notebooks" / "experiment.ipynb", copy, parameters, log)
+
+
+def run_report(root: Path, report: str) -> None:
+    """Execute a report's notebook for the pipeline; raises as `run_notebook`."""
+    results = _results(root)
+    copy = root / results / "notebooks" / f"{report}.ipynb"
+    parameters = {"out": (results / report).as_posix()}
+    run_notebook(root / "notebooks" / f"{report}.ipynb", copy, parameters)
+
+
+def experiment_folder(root: Path, run: str, seed: int) -> str:
+    """Where the pipeline has the results of an experiment of the active study, below the root."""
+    return (_results(root) / "experiment" / f"{run}-{seed}").as_posix()
+
+
+def _results(root: Path) -> Path:
+    return Path("results") / read_yaml(root / "params.yaml")["study"]["name"]
+
+
+def run_notebook(
+    notebook: Path, output: Path, parameters: dict[str, Any], log: TextIO | None = None
+) -> None:
+    """Execute a notebook with parameters in the project's folder.
+
+    What it prints is shown as it comes, or written to `log`.
 
     Raises
     ------
@@ -64,10 +95,11 @@ def run_notebook(notebook: Path, output: Path, parameters: dict[str, Any]) -> No
                 os.path.relpath(notebook),  # it is recorded in the copy, which may be published
                 output,
                 parameters,
+                cwd=notebook.parent,
                 progress_bar=False,
                 log_output=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
+                stdout_file=log or sys.stdout,
+                stderr_file=log or sys.stderr,
                 config=kernel_config(sockets),
             )
     except PapermillExecutionError as error:
@@ -85,3 +117,16 @@ def kernel_config(sockets: str) -> Config:
     if sys.platform == "win32":
         return Config()
     return Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+
+
+def end_with_parent() -> None:
+    """From now on, end this process when DVC, which started it, has ended; its kernel follows."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    if "DVC_STAGE" in os.environ:  # by hand, it may go on when its terminal is closed
+        threading.Thread(target=watch, daemon=True).start()

@@ -1,102 +1,224 @@
-"""The plan of a study: for each run, all that decides its outcome, in one small file.
+"""The plan of a study: the one definition of what is stale.
 
-The pipeline's first stage writes these files; a run's stages depend on its own alone. So a change
-of one loss's source or numbers reruns the runs of that loss, a new run executes alone, and opening
-and saving a notebook, which changes its bytes but not its code, reruns nothing behind the plan.
+The pipeline's first stage writes one small file for each run, baseline and report, and one for the
+corpus. A file holds full settings, defaults included, and digests of the source that executes: of
+a module, and of all modules of the package that it imports, directly or not. A stage depends on its
+own file alone. So the edit of one loss reruns its experiments, a new run executes alone, and a
+notebook that is opened and saved, which changes its bytes but not its code, reruns nothing.
 """
 
-import hashlib
-import json
-import shutil
+import ast
+import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from studylib.errors import StudyError
-from studylib.files.paths import project_root
-from studylib.pipeline.params import Params, evaluate_settings, run_settings
-from studylib.pipeline.provenance import imported_files, write_json
+from studylib.files.atomic import read_json, write_json
+from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
+from studylib.pipeline.provenance import digest, file_hash
 from studylib.pipeline.report_runs import batch_size_runs
 
-# Where text is part of the result: their executed copies are the study's report.
-REPORTS = ("corpus", "losses", "embeddings", "robustness", "batch_size")
+EXPERIMENT = "experiment"  # the notebook that is no report
+# A run's own loss, trunk and source are named apart; values of settings are in the plan itself.
+NOT_FOLLOWED = {
+    "corpora/sources.py",
+    "evaluation/settings.py",
+    "models/trunks.py",
+    "training/settings.py",
+}
+NO_CHANGE_OF_WEIGHTS = {"checkpoint_seconds", "device", "threads"}
 
 
-def write_plan(params: Params, package: Path, notebooks: Path, out: Path) -> None:
-    """Write `out`: train/<run>.json, evaluate/<run>.json, notebooks/ and reports/<name>.json.
-
-    Parameters
-    ----------
-    params : Params
-    package, notebooks : Path
-        The sources: the folder of the package and the folder of the notebooks.
-    out : Path
-        Replaced when the plan is whole.
+def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
+    """All files of the plan: name below results/<study>/plan/ -> content.
 
     Raises
     ------
     StudyError
-        If any run's settings or a report's runs are not valid; nothing is written then.
+        Settings of a run, of the corpus or of a report that are not valid.
     """
+    study = params.study
     batch_size_runs(params)
-    runs = {name: run_ingredients(params, name, package) for name in params.study.runs}
-    measured = {name: evaluate_settings(params, name) for name in params.study.runs}
-    sources = {path.stem: notebook_source(path) for path in sorted(notebooks.glob("*.ipynb"))}
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for kind in ("train", "evaluate", "notebooks", "reports"):
-        (partial / kind).mkdir(parents=True)
-    for name, ingredients in runs.items():
-        write_json(partial / "train" / f"{name}.json", ingredients)
-    for name, settings in measured.items():
-        document = settings.model_dump(mode="json", exclude_defaults=True)
-        write_json(partial / "evaluate" / f"{name}.json", document)
-    for name, section in params.report:  # defaults too, as a parameter file may leave it out
-        write_json(partial / "reports" / f"{name}.json", section.model_dump(mode="json"))
-    for name, source in sources.items():
-        write_json(partial / "notebooks" / f"{name}.json", source)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    documents = {"corpus.json": corpus_plan(root, params)}
+    for run in study.runs:
+        documents[f"experiment/{run}.json"] = run_plan(root, params, run)
+    for name in study.baselines:
+        documents[f"baseline/{name}.json"] = baseline_plan(root, params, name)
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        if path.stem != EXPERIMENT:
+            documents[f"reports/{path.stem}.json"] = _report_plan(root, params, path)
+    return documents
 
 
-def run_ingredients(params: Params, name: str, package: Path) -> dict[str, Any]:
-    """The settings of a run and the hash of each file it is made of.
+def write_plan(root: Path, params: Params) -> None:
+    """Write results/<study>/plan/; files whose content is the same are not touched."""
+    documents = plan_documents(root, params)  # all of them, before the first is written
+    folder = root / "results" / params.study.name / "plan"
+    for path in folder.rglob("*.json"):
+        if path.relative_to(folder).as_posix() not in documents:
+            path.unlink()
+    for name, document in documents.items():
+        path = folder / name
+        if not path.exists() or read_json(path) != document:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, document)
 
-    That is the source of its loss and of its trunk, and the weights it starts from.
-    """
-    settings = run_settings(params, name)
-    roots = [
-        package / "losses" / f"{settings.loss.name}.py",
-        package / "models" / f"{settings.trunk.name}.py",
+
+def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes()) -> dict[str, Any]:  # noqa: B008
+    """What decides an experiment: full settings, the digest of its weights and of its results."""
+    from studylib.losses import LOSSES
+    from studylib.models import TRUNKS
+
+    settings = run_settings(params, run, changes)
+    evaluate = evaluate_settings(params, run, changes).model_dump(mode="json")
+    resolved = settings.model_dump(mode="json", include={"loss", "trunk", "train"})
+    resolved = {"corpus": _corpus(params)} | resolved | {"evaluate": evaluate}
+    modules = [
+        "studylib.training.loop",
+        LOSSES[settings.loss.name].__module__,
+        TRUNKS[settings.trunk.name].__module__,
     ]
-    files = sorted(set().union(*(imported_files(root, package) for root in roots)))
-    weights = settings.train.initial_weights
+    if settings.train.keep == "best":
+        modules.append("studylib.evaluation.development")
+    decisive = {key: resolved[key] for key in ("corpus", "loss", "trunk")}
+    train = {k: v for k, v in resolved["train"].items() if k not in NO_CHANGE_OF_WEIGHTS}
+    sources = _hashes(root, modules)
+    training = [decisive, train, sources, _weights(root, run, settings.train.initial_weights)]
     return {
-        # Defaults stay out: a new key with a default must not rerun what does not set it.
-        "settings": settings.model_dump(mode="json", exclude={"study"}, exclude_defaults=True),
-        "source": {
-            path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in files
-        },
-    } | ({"initial_weights": _weights_hash(name, weights)} if weights else {})
+        "study": params.study.name,
+        "run": run,
+        "settings": resolved,
+        "training": digest(training),
+        "evaluation": _evaluation(root, evaluate, "evaluate"),
+    }
 
 
-def _weights_hash(run: str, weights: str) -> str:
-    path = project_root() / weights
-    if not path.is_file():
+def baseline_plan(root: Path, params: Params, name: str) -> dict[str, Any]:
+    """What decides a baseline, as `run_plan`."""
+    evaluate = params.evaluate.model_dump(mode="json")
+    settings = {"corpus": _corpus(params), "loss": None, "trunk": None, "train": None}
+    return {
+        "study": params.study.name,
+        "run": name,
+        "settings": settings | {"evaluate": evaluate},
+        "training": None,
+        "evaluation": _evaluation(root, evaluate, "baselines"),
+    }
+
+
+def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
+    """What decides the corpus: its settings, and the source that prepares it."""
+    from studylib.corpora.sources import SOURCES
+
+    corpus = _corpus(params)
+    return corpus | {"digest": digest(_hashes(root, [SOURCES[corpus["source"]].__module__]))}
+
+
+def _corpus(params: Params) -> dict[str, Any]:
+    from studylib.corpora.sources import check_settings
+
+    check_settings(params.corpus.source, params.corpus.settings)
+    return params.corpus.model_dump(mode="json")
+
+
+def _evaluation(root: Path, evaluate: dict[str, Any], module: str) -> str:
+    decisive = {k: v for k, v in evaluate.items() if k not in NO_CHANGE_OF_WEIGHTS}
+    sources = _hashes(root, [f"studylib.evaluation.{module}"])
+    code = notebook_cells(root / "notebooks" / f"{EXPERIMENT}.ipynb", "code")
+    return digest([decisive, sources, code if module == "evaluate" else []])
+
+
+def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
+    """What decides a report besides the results: its settings, its code and its prose."""
+    study, report = params.study, notebook.stem
+    section = getattr(params.report, report, None)
+    code = "\n".join(notebook_cells(notebook, "code"))
+    sources = _hashes(root, [f"{module}.{name}" for module, name, _ in _imports(code)])
+    return {
+        "study": study.name,
+        "corpus": params.corpus.name,
+        "runs": study.runs,
+        "seeds": study.seeds,
+        "baselines": study.baselines,
+        "settings": section.model_dump(mode="json") if section else {},
+        "digest": digest([sources, notebook_cells(notebook, "code", "markdown")]),
+    }
+
+
+def _weights(root: Path, run: str, weights: str | None) -> str | None:
+    """The hash of the weights that a run starts from."""
+    if weights is None:
+        return None
+    if not (root / weights).is_file():
         raise StudyError(
             f"run {run}: train.initial_weights: {weights} does not exist; first run the study that "
             "makes it, or import released weights with `studylib import`"
         )
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_hash(root / weights)
 
 
-def notebook_source(path: Path) -> list[str]:
-    """What of a notebook decides its outcome: its code cells; for a report, its text as well."""
+def notebook_cells(path: Path, *kinds: str) -> list[str]:
+    """The sources of a notebook's cells of some kinds, such as "code"."""
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (ValueError, json.JSONDecodeError, nbformat.ValidationError) as error:
+    except (OSError, ValueError, nbformat.ValidationError) as error:
         raise StudyError(f"{path} is not a readable notebook: {error}") from None
-    kinds = ("code", "markdown") if path.stem in REPORTS else ("code",)
     return [cell.source for cell in notebook.cells if cell.cell_type in kinds]
+
+
+def _hashes(root: Path, modules: Iterable[str]) -> dict[str, str]:
+    """Place -> hash of each file of `imported_files`."""
+    files = imported_files(root, modules)
+    return {path.relative_to(root).as_posix(): file_hash(path) for path in sorted(files)}
+
+
+def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
+    """The files of the modules given and of all that they import from the package.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds the package.
+    modules : iterable of str
+        As in `studylib.training.loop`; or a name of a module or of a face, as in
+        `studylib.models.Embedder`.
+    """
+    package, found = root / "studylib", set()
+    waiting = [path for name in modules for path in _defining(root, *name.rpartition(".")[::2])]
+    while waiting:
+        path = waiting.pop()
+        if path in found or path.relative_to(package).as_posix() in NOT_FOLLOWED:
+            continue
+        found.add(path)
+        for module, name, _ in _imports(path.read_text(encoding="utf-8")):
+            waiting += _defining(root, module, name)
+    return found
+
+
+def _defining(root: Path, module: str, name: str) -> Iterator[Path]:
+    """The files that `from module import name` reads: a face is followed to what it re-exports."""
+    place = root.joinpath(*module.split("."))
+    if place.with_suffix(".py").exists():
+        yield place.with_suffix(".py")
+    elif (place / f"{name}.py").exists():
+        yield place / f"{name}.py"
+    else:
+        whole = (place / name / "__init__.py").exists()  # a face imported as a module
+        face = (place / name if whole else place) / "__init__.py"
+        for inner, original, local in _imports(face.read_text(encoding="utf-8")):
+            if whole or local == name:
+                yield from _defining(root, inner, original)
+
+
+@functools.cache
+def _imports(source: str) -> list[tuple[str, str, str]]:
+    """Module, name and local name of each `from studylib... import name` in a source."""
+    return [
+        (node.module, alias.name, alias.asname or alias.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "studylib"
+        for alias in node.names
+    ]

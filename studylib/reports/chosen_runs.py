@@ -90,11 +90,13 @@ def by_utterances(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The runs of the losses that were run with several utterances of each speaker in a batch.
 
     Batches hold equally many crops, or their size would be compared as well. Arguments as in
-    `margins_and_scales`. By loss and size: columns run, loss, size (M), rate, low, high.
+    `margins_and_scales`. By loss and size: columns comparison, run, loss, size (M), rate, low,
+    high.
     """
     facts = runs.drop_duplicates("run").set_index("run")
     alike = facts.groupby(["trunk", "loss", "batch", "crops"], dropna=False)
     several = facts[alike["utterances_per_speaker"].transform("nunique") > 1]
     rows = several.rename(columns={"utterances_per_speaker": "size"})[["loss", "size"]]
-    rows = rows.astype({"size": int}).join(table[["rate", "low", "high"]])
+    rows = rows.assign(comparison="utterances").astype({"size": int})
+    rows = rows.join(table[["rate", "low", "high"]])
     return rows.rename_axis("run").reset_index().sort_values(["loss", "size"], ignore_index=True)

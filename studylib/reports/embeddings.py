@@ -1,216 +1,199 @@
-"""Embeddings of several runs, of the same utterances, ready to be compared."""
+"""Embeddings of several runs, of the same utterances: maps, and measures of how speakers lie.
 
-import json
-import shutil
+All vectors have length 1, so that only directions count, as in cosine scoring. Pairs are pairs of
+two different utterances; within are those of one speaker, between those of two.
+"""
+
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import orthogonal_procrustes
+from scipy.stats import entropy
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from studylib.errors import StudyError
 from studylib.evaluation.scores import mean_unit_embeddings
-from studylib.files.paths import run_folder
+from studylib.files.documents import unknown
 from studylib.files.tables import read_parquet
-from studylib.pipeline.params import Params, RunEntry
-from studylib.reports.geometry import cosine_histogram, geometry, pair_cosines
+from studylib.reports.study import Study, experiments_in, some_utterances
 
-FEWEST_ON_A_MAP = 10
+METHODS = ("pca", "umap", "tsne")
 
 
 @dataclass(frozen=True)
-class RunEmbeddings:
-    """What one run makes of the utterances that are compared.
+class Embeddings:
+    """What each of R runs makes of the same U utterances.
 
     Attributes
     ----------
-    loss : str or None
-        None for untrained networks and baselines.
-    eer : float
-        Of the trial list named as the split, else of the headline list; a fraction.
-    vectors : (U, D) float64
-        The mean of each utterance's crops (each crop scaled to length 1), scaled to length 1.
+    utterances : DataFrame
+        U rows: id, speaker, and what the corpus knows of them.
+    runs : DataFrame
+        Index run; columns loss (None for untrained networks and baselines) and eer (a fraction),
+        of the trial list named as the split, else of the first.
+    vectors : dict
+        Run -> (U, D) float64: the mean of each utterance's crops (each crop scaled to length 1),
+        scaled to length 1.
     """
 
-    loss: str | None
-    eer: float
-    vectors: np.ndarray = field(repr=False)
+    utterances: pd.DataFrame
+    runs: pd.DataFrame
+    vectors: dict[str, np.ndarray]
 
 
 def read_embeddings(
-    root: Path,
-    params: Params,
-    runs: list[str],
+    study: Study,
+    runs: Sequence[str],
     seed: int,
     *,
     split: str = "test",
-    most_speakers: int = 200,
-    most_utterances: int = 20,
-) -> tuple[pd.DataFrame, dict[str, RunEmbeddings]]:
+    n_speakers: int = 200,
+    n_utterances: int = 20,
+) -> Embeddings:
     """The same utterances of one split, as every run embeds them.
 
     Parameters
     ----------
-    runs : list of str
+    runs : sequence of str
         Runs, and baselines (whose only seed is 0).
-    most_speakers, most_utterances : int
-        A large split is thinned out: see `choose`.
-
-    Returns
-    -------
-    DataFrame
-        The U utterances: id, speaker, and what the corpus knows of them.
-    dict
-        Run -> RunEmbeddings, in the order asked for.
+    n_speakers, n_utterances : int
+        At most, and of each speaker at most: a large split is thinned out at random.
 
     Raises
     ------
     StudyError
-        If a run has not been evaluated, or not on the same utterances as the first.
+        If a run has no results, or of other utterances than the first, or none of the split.
     """
-    common, found = None, {}
-    for run in runs:
-        trained = _entry(params, run) is not None
-        folder = run_folder(root, params.study.name, "evaluate", run, seed if trained else 0)
-        if not (folder / "metrics.json").exists():
-            raise StudyError(_missing(params, run, seed, folder, trained))
+    table = experiments_in(
+        study.experiment(run, 0 if run in study.baselines else seed) for run in runs
+    ).set_index("run")
+    table["eer"] = table.get(f"eer_{split}", table["eer"])
+    vectors, first = {}, None
+    for run, folder in table["folder"].items():
         utterances = read_parquet(folder / "utterances.parquet").reset_index(drop=True)
-        if common is None:
-            common, chosen = utterances, choose(utterances, split, most_speakers, most_utterances)
-        elif not utterances["id"].equals(common["id"]):
+        first = utterances if first is None else first
+        if not utterances["id"].equals(first["id"]):
             raise StudyError(
-                f"{folder} holds other utterances than those of {runs[0]}: evaluate both again"
+                f"{folder} holds other utterances than {table['folder'].iloc[0]}: "
+                f"expected results on one corpus and one list of trials"
             )
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        chosen = some_utterances(first, split, n_speakers, n_utterances)
         crops = np.load(folder / "embeddings.npy", mmap_mode="r")
-        vectors = mean_unit_embeddings(crops[chosen])
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        found[run] = RunEmbeddings(
-            loss=_loss(params, run),
-            eer=metrics["lists"].get(split, metrics)["eer"],
-            vectors=vectors,
-        )
-    if common is None:
-        raise StudyError("no runs to compare: expected at least one name in `runs`")
-    return common.iloc[chosen].reset_index(drop=True), found
-
-
-def choose(
-    utterances: pd.DataFrame, split: str, n_speakers: int, n_utterances: int, seed: int = 0
-) -> np.ndarray:
-    """Rows (R,) of at most so many speakers of a split, and of each at most so many utterances.
-
-    Drawn at random, independent of the order of the table's rows among speakers; ascending.
-    """
-    part = utterances.reset_index(drop=True)
-    part = part[part["split"] == split]
-    if part.empty:
-        known = ", ".join(sorted(utterances["split"].unique()))
-        raise StudyError(f"no utterance of the split {split!r} was evaluated (only of: {known})")
-    rng = np.random.default_rng(seed)
-    speakers = rng.permutation(np.sort(part["speaker"].unique()))[:n_speakers]
-    part = part[part["speaker"].isin(speakers)]
-    shuffled = part.sort_values("id").iloc[rng.permutation(len(part))]
-    return np.sort(shuffled.groupby("speaker").head(n_utterances).index.to_numpy())
+        mean = mean_unit_embeddings(crops[chosen])
+        vectors[run] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return Embeddings(first.iloc[chosen].reset_index(drop=True), table[["loss", "eer"]], vectors)
 
 
 @threadpool_limits.wrap(limits=1)  # matrices this small take 100 times longer on busy cores
-def geometry_table(runs: Mapping[str, RunEmbeddings], speakers: np.ndarray) -> pd.DataFrame:
-    """One row a run: run, loss, eer, and the measures of `studylib.reports.geometry`."""
-    rows = [
-        {"run": name, "loss": run.loss, "eer": run.eer} | geometry(run.vectors, speakers)
-        for name, run in runs.items()
-    ]
-    return pd.DataFrame(rows)
+def embedding_map(embeddings: Embeddings, method: str = "pca") -> pd.DataFrame:
+    """A map of the utterances for each run: one row an utterance and run.
 
+    Each map is turned onto the first one, so that a speaker is found at about the same place
+    (orthogonal Procrustes problem, Schönemann 1966); distances stay what they are.
 
-def histograms(runs: Mapping[str, RunEmbeddings], speakers: np.ndarray) -> pd.DataFrame:
-    """Densities of all pairs' cosines: columns run, cosine, within, between."""
-    parts = [
-        cosine_histogram(*pair_cosines(run.vectors, speakers)).assign(run=name)
-        for name, run in runs.items()
-    ]
-    return pd.concat(parts, ignore_index=True)
+    Parameters
+    ----------
+    method : "pca", "umap" or "tsne"
+        The two directions of most variance; or a map that keeps near neighbours near, by cosine.
 
-
-@threadpool_limits.wrap(limits=1)
-def speaker_maps(
-    runs: Mapping[str, RunEmbeddings], utterances: pd.DataFrame, rows: np.ndarray
-) -> pd.DataFrame:
-    """A map of the chosen utterances for each run: columns run, x, y, and those of the utterances.
-
-    Each map is turned onto the first one, so that a speaker is found at about the same place.
+    Returns
+    -------
+    DataFrame
+        The columns of the utterances and run, loss, eer, x, y.
     """
+    if method not in METHODS:
+        raise StudyError(unknown("unknown method", method, METHODS))
     parts, first = [], None
-    for name, run in runs.items():
-        points = speaker_map(run.vectors[rows])
-        points = points if first is None else turned_onto(points, first)
+    for run, vectors in embeddings.vectors.items():
+        points = _points(vectors, method)
+        points -= points.mean(axis=0)
         first = points if first is None else first
-        parts.append(utterances.iloc[rows].assign(run=name, x=points[:, 0], y=points[:, 1]))
+        x, y = (points @ orthogonal_procrustes(points, first)[0]).T
+        loss, eer = embeddings.runs.loc[run, ["loss", "eer"]]
+        parts.append(embeddings.utterances.assign(run=run, loss=loss, eer=eer, x=x, y=y))
     return pd.concat(parts, ignore_index=True)
 
 
-def speaker_map(vectors: np.ndarray) -> np.ndarray:
-    """UMAP of vectors (U, D) by their cosines, (U, 2); the same vectors give the same map."""
+def _points(vectors: np.ndarray, method: str) -> np.ndarray:
+    """Places (U, 2) of vectors (U, D); the same vectors give the same places."""
+    if method == "pca":
+        return PCA(2, random_state=0).fit_transform(vectors)
+    if method == "tsne":
+        perplexity = min(30, (len(vectors) - 1) / 3)
+        tsne = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0)
+        return tsne.fit_transform(vectors)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets wanted
         from umap import UMAP  # late: it compiles itself, which takes many seconds
-
-    if len(vectors) < FEWEST_ON_A_MAP:
-        raise StudyError(
-            f"a map of {len(vectors)} utterances: expected at least {FEWEST_ON_A_MAP}; choose more "
-            f"speakers or utterances"
-        )
     neighbours = min(15, len(vectors) - 1)
-    layout = UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1)
-    return layout.fit_transform(vectors)
-
-
-def turned_onto(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Points (U, 2) turned, and mirrored if need be, to lie as near to a reference as they can.
-
-    A map has no up and no left; this lets the same points be found in another map (orthogonal
-    Procrustes problem, Schönemann 1966). Distances stay what they are.
-    """
-    centred = points - points.mean(axis=0)
-    left, _, right = np.linalg.svd(centred.T @ (reference - reference.mean(axis=0)))
-    return centred @ (left @ right)
-
-
-def save(folder: Path, table: pd.DataFrame, figures: Mapping) -> None:
-    """Write geometry.csv and each figure as <name>.png into a folder, which is replaced whole."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    table.to_csv(partial / "geometry.csv", index=False)
-    for name, figure in figures.items():
-        figure.savefig(partial / f"{name}.png", dpi=150)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-
-
-def _entry(params: Params, run: str) -> RunEntry | None:
-    """The entry of a run or of its variant (run+key=value); None for a baseline."""
-    return params.runs.get(run.partition("+")[0])
-
-
-def _loss(params: Params, run: str) -> str | None:
-    entry = _entry(params, run)
-    if entry is None or not (params.train | entry.train)["crops"]:
-        return None
-    return entry.loss["name"]
-
-
-def _missing(params: Params, run: str, seed: int, folder: Path, trained: bool) -> str:
-    if trained:
-        return (
-            f"{folder} has no evaluated run: train and evaluate {run} with seed {seed} "
-            "(uv run dvc repro), or leave it out of the runs to be compared"
-        )
-    return (
-        f"{folder} does not exist: expected {run} to be an evaluated baseline, or a run of "
-        f"params.yaml ({', '.join(params.runs)})"
+    return UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1).fit_transform(
+        vectors
     )
+
+
+def confused_speakers(embeddings: Embeddings, most: int = 8) -> list[str]:
+    """The speakers of the pairs that are hardest to tell apart, over all runs; hardest first.
+
+    A pair is as hard as the rank of the cosine of its speakers' mean vectors, averaged over runs.
+    """
+    ranks = 0
+    for vectors in embeddings.vectors.values():
+        means = pd.DataFrame(vectors).groupby(embeddings.utterances["speaker"].to_numpy()).mean()
+        means = means.div(np.linalg.norm(means, axis=1), axis=0)
+        first, second = np.triu_indices(len(means), 1)
+        ranks += pd.Series((means @ means.T).to_numpy()[first, second]).rank(ascending=False)
+    hardest = np.argsort(ranks, kind="stable")
+    names = means.index[np.column_stack([first, second])[hardest].ravel()]
+    return list(dict.fromkeys(names))[:most]
+
+
+@threadpool_limits.wrap(limits=1)
+def geometry_table(embeddings: Embeddings) -> pd.DataFrame:
+    """One row a run: run, loss, eer, and the measures of `geometry`."""
+    speakers = embeddings.utterances["speaker"].to_numpy()
+    rows = [
+        {"run": run} | geometry(vectors, speakers) for run, vectors in embeddings.vectors.items()
+    ]
+    return embeddings.runs.reset_index().merge(pd.DataFrame(rows), on="run")
+
+
+def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
+    """How speakers lie in the space, by numbers that need no threshold.
+
+    Parameters
+    ----------
+    vectors : (U, D) float
+        One embedding an utterance, each of length 1.
+    speakers : (U,)
+
+    Returns
+    -------
+    dict
+        within_mean, within_sd, between_mean, between_sd: of the cosines of all pairs.
+        d_prime: distance of the two means, in root mean square standard deviations.
+        alignment: mean |x - y|^2 within speakers (Wang and Isola 2020, eq. 4, alpha 2); 0 is best.
+        uniformity: log mean exp(-2 |x - y|^2) of all pairs (their eq. 5, t 2); the lower, the more
+        evenly the vectors fill the sphere.
+        effective_rank: exp of the entropy of the normalised singular values of the vectors around
+        their mean (Roy and Vetterli 2007): 1 on a line, D if spread evenly in all directions.
+    """
+    cosines = vectors @ vectors.T
+    same = speakers[:, None] == speakers[None]
+    once = np.tri(len(vectors), k=-1, dtype=bool)
+    within, between = cosines[same & once], cosines[~same & once]
+    sizes = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False)
+    return {
+        "within_mean": within.mean(),
+        "within_sd": within.std(),
+        "between_mean": between.mean(),
+        "between_sd": between.std(),
+        "d_prime": (within.mean() - between.mean()) / np.sqrt((within.var() + between.var()) / 2),
+        "alignment": np.mean(2 - 2 * within),
+        "uniformity": np.log(np.mean(np.exp(4 * cosines[once] - 4))),
+        "effective_rank": np.exp(entropy(sizes)),
+    }

@@ -111,7 +111,7 @@ def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resampl
     for (name, variant), rate, interval in zip(
         variants.iterrows(), eers["rate"], intervals, strict=True
     ):
-        row = {"variant": name, "run": variant["run"], "seed": variant["seed"]}
+        row = {"variant": variant["folder"].name, "run": variant["run"], "seed": variant["seed"]}
         row |= {"EER (%)": per_cent(rate), "95 % interval": interval}
         if variant["run"] in members:
             test = paired_tests(cells, [(name, variant["run"])]).iloc[0]
@@ -148,7 +148,7 @@ def sentences(conclusions: pd.DataFrame) -> str:
     """The conclusions of `verdicts` as a Markdown list: claim, verdict, the numbers behind it."""
     lines = []
     for row in conclusions.itertuples():
-        why = row.evidence or f"needs {row.missing}"
+        why = "; ".join(filter(None, [row.evidence, row.missing and f"needs {row.missing}"]))
         lines.append(f"- **{row.id}, {row.verdict}.** *{row.claim}* {_named_in_print(why)}.\n")
     return "".join(lines)
 
@@ -158,14 +158,13 @@ def _named_in_print(text: str) -> str:
 
 
 def trunk_costs(trained: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """`eer_table` of the trained runs beside what their trunks cost: see `trunk_sizes`.
+    """What the trunks of the losses that were trained on several cost, beside the error rates.
 
-    Columns run, then those of both. Empty where all runs have one trunk.
+    Columns run, those of `eer_table` and of `trunk_sizes`. Empty where each loss has one trunk.
     """
-    if trained["trunk"].nunique() < 2:
-        return pd.DataFrame()
+    several = trained[trained.groupby("loss")["trunk"].transform("nunique") > 1]
     sizes = {}
-    for run in trained.drop_duplicates("run").itertuples():
+    for run in several.drop_duplicates("run").itertuples():
         trunk = read_manifest(run.folder)["settings"]["trunk"]
         sizes[run.run] = trunk_sizes(trunk["name"], trunk["parameters"])
     costs = pd.DataFrame.from_dict(sizes, orient="index").rename_axis("run")

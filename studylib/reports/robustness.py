@@ -1,27 +1,33 @@
-"""Short, noisy and reverberant crops, and what trained models make of them.
+"""Whether the order of losses holds in hard trials: short, noisy and reverberant crops, one sex.
 
 The test utterances are degraded once per condition and turned into features once; every trunk then
-runs on these same features, so that all runs hear the same crops.
+runs on these same features, so that all runs hear the same crops. All conditions are read on the
+same resamples of the test speakers: what a level costs a run, and whether it costs that run more
+than the others, are paired comparisons, made on the logarithm of the error rate as everywhere.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.corpora.reader import SAMPLE_RATE, Corpus
-from studylib.errors import StudyError
-from studylib.files.paths import run_folder
-from studylib.models.embedder import INT16_RANGE, Embedder, load_model
+from studylib.corpora.trials import is_known
+from studylib.evaluation.scores import trial_scores
+from studylib.models.embedder import Embedder, as_waveforms
+from studylib.reports.settings import RobustnessSettings
+from studylib.statistics.bootstrap import bootstrap
+from studylib.statistics.comparisons import error_table, holm
+from studylib.statistics.intervals import Cells, cells_of
 
 NOISE_SLOPE = -3.0  # dB an octave: pink, nearer to rooms and crowds than white noise
 DIRECT = 0.0  # dB; direct sound and echo are equally strong, so that T60 alone changes
 CHUNK = 64  # utterances whose features are held at a time
+FEWEST_SPEAKERS = 5  # a kind of trial with fewer has no interval worth showing
 
 
 @dataclass(frozen=True)
@@ -43,91 +49,50 @@ class Condition:
     reverberation: float | None = None
 
 
-Questions = Mapping[str, Mapping[str, Condition]]
+Factors = Mapping[str, Mapping[str, Condition]]
 
 
-def questions_of(
-    lengths: Iterable[float],
-    snrs: Iterable[float],
-    reverberations: Iterable[float],
-    seconds: float,
+def factors_of(
+    settings: RobustnessSettings, seconds: float, longest: float
 ) -> dict[str, dict[str, Condition]]:
-    """Question -> level -> condition, the reference first, then from easy to hard.
+    """Factor -> level -> condition, the reference first, then from easy to hard.
 
     Parameters
     ----------
-    lengths : iterable of float
-        Crop lengths, s.
-    snrs, reverberations : iterable of float
-        dB and s; each of these crops is `seconds` long.
+    seconds : float
+        Length of the noisy and of the reverberant crops.
+    longest : float
+        Longer crops are left out, s: a shorter utterance is repeated to fill its crop, which adds
+        no speech.
+
+    Returns
+    -------
+    dict
+        Only factors of at least two levels.
     """
     untouched = Condition(seconds)
-    noisy = {f"{snr:g} dB": Condition(seconds, snr=snr) for snr in sorted(snrs, reverse=True)}
-    echoing = {f"{t:g} s": Condition(seconds, reverberation=t) for t in sorted(reverberations)}
-    return {
-        "crop length": {f"{s:g} s": Condition(s) for s in sorted(lengths, reverse=True)},
+    lengths = [length for length in sorted(settings.lengths, reverse=True) if length <= longest]
+    snrs, rooms = sorted(settings.snrs, reverse=True), sorted(settings.reverberations)
+    noisy = {f"{snr:g} dB": Condition(seconds, snr=snr) for snr in snrs}
+    echoing = {f"{t60:g} s": Condition(seconds, reverberation=t60) for t60 in rooms}
+    factors = {
+        "crop length": {f"{length:g} s": Condition(length) for length in lengths},
         "added noise": {"as recorded": untouched} | noisy,
         "added reverberation": {"as recorded": untouched} | echoing,
     }
-
-
-def choose_runs(runs: pd.DataFrame, names: Iterable[str] | None) -> pd.DataFrame:
-    """The named runs, or all that have a trunk, each with its first seed.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        From `results.collect_runs`.
-
-    Raises
-    ------
-    StudyError
-        A name that is no run of the study, or a baseline: it has no model to run again.
-    """
-    with_model = runs[runs["trunk"].notna()].drop_duplicates("run")
-    if names is None:
-        return with_model
-    for name in names:
-        if name not in set(with_model["run"]):
-            raise StudyError(
-                f"report.robustness.runs names {name!r}: expected a run of the study with a model "
-                f"({', '.join(with_model['run'])})"
-            )
-    return with_model[with_model["run"].isin(list(names))]
-
-
-def load_models(
-    root: Path, study: str, runs: pd.DataFrame
-) -> tuple[dict[str, Embedder], dict[str, str]]:
-    """The models of runs (columns run, seed; one seed a run), and how each one is scored."""
-    models, scorings = {}, {}
-    for run, seed in zip(runs["run"], runs["seed"], strict=True):
-        path = run_folder(root, study, "train", run, seed) / "model.safetensors"
-        models[run], scorings[run] = load_model(path)
-    return models, scorings
-
-
-def usable_lengths(corpus: Corpus, rows: np.ndarray, lengths: Iterable[float]) -> list[float]:
-    """The lengths (s) that at least half of the utterances reach.
-
-    Shorter utterances are repeated to fill a crop, which adds no speech: beyond that point a curve
-    would only look flat.
-    """
-    seconds = corpus.utterances["length"].to_numpy()[rows] / SAMPLE_RATE
-    return [length for length in lengths if np.mean(seconds >= length) >= 0.5]
+    return {factor: levels for factor, levels in factors.items() if len(levels) > 1}
 
 
 def degrade(samples: np.ndarray, condition: Condition, rng: np.random.Generator) -> np.ndarray:
     """One crop of an utterance as the condition leaves it.
 
     The whole utterance is put into the room and the noise, then cropped: a crop begins with the
-    echo of what was said before.
+    echo of the speech before it.
 
     Parameters
     ----------
     samples : (S,) int16
         The whole utterance.
-    condition : Condition
     rng : numpy Generator
         Draws room and noise: generators in one state give the same noise, scaled, at every
         signal-to-noise ratio.
@@ -144,21 +109,10 @@ def degrade(samples: np.ndarray, condition: Condition, rng: np.random.Generator)
         noise_slope=NOISE_SLOPE,
         room_seed=int(rng.integers(2**32)),
     )
+    samples = apply_session(samples, session, rng)
     length = round(condition.seconds * SAMPLE_RATE)
-    if condition.snr is not None or condition.reverberation is not None:
-        samples = apply_session(samples, session, rng)
     start = (len(samples) - length) // 2
     return samples[start : start + length] if start >= 0 else np.resize(samples, length)
-
-
-def degraded(corpus: Corpus, rows: np.ndarray, condition: Condition, seed: int) -> np.ndarray:
-    """The crops (U, samples) int16 of rows (U,); each utterance has a room and a noise of its own.
-
-    An utterance's draws depend on the seed and its row alone, not on which others are asked for.
-    """
-    return np.stack(
-        [degrade(corpus.samples(r), condition, np.random.default_rng([seed, r])) for r in rows]
-    )
 
 
 @torch.inference_mode()
@@ -173,27 +127,171 @@ def embed_degraded(
 ) -> dict[Condition, dict[str, np.ndarray]]:
     """Embeddings of the same degraded crops by every model, features computed once a condition.
 
+    An utterance's room and noise depend on the seed and its row alone.
+
     Returns
     -------
     dict
         Condition -> run -> (U, D) float32.
     """
-    for model in models.values():
-        model.eval().to(device)
-    found = {}
-    for condition in dict.fromkeys(conditions):
-        crops = torch.from_numpy(degraded(corpus, rows, condition, seed))
-        parts = [_embed(models, chunk.to(device)) for chunk in crops.split(CHUNK)]
-        found[condition] = {run: np.concatenate([part[run] for part in parts]) for run in models}
-    return found
-
-
-def _embed(models: Mapping[str, Embedder], samples: Tensor) -> dict[str, np.ndarray]:
-    waveform = samples.float() / INT16_RANGE
     # Features have no weights, so that trunks of one kind of features share them.
-    kinds = {model.trunk.features: model.features for model in models.values()}
-    features = {kind: module(waveform) for kind, module in kinds.items()}
-    return {
-        run: model.trunk(features[model.trunk.features]).float().cpu().numpy()
-        for run, model in models.items()
-    }
+    kinds = {model.trunk.features: model.features.to(device) for model in models.values()}
+    embeddings = {}
+    for condition in dict.fromkeys(conditions):
+        crops = [
+            degrade(corpus.samples(r), condition, np.random.default_rng([seed, r])) for r in rows
+        ]
+        parts = {run: [] for run in models}
+        for chunk in torch.from_numpy(np.stack(crops)).split(CHUNK):
+            waveforms = as_waveforms(chunk.to(device))
+            features = {kind: module(waveforms) for kind, module in kinds.items()}
+            for run, model in models.items():
+                trunk = model.eval().to(device).trunk
+                parts[run].append(trunk(features[trunk.features]).float().cpu())
+        embeddings[condition] = {run: torch.cat(part).numpy() for run, part in parts.items()}
+    return embeddings
+
+
+def condition_rates(
+    embeddings: Mapping[Condition, Mapping[str, np.ndarray]],
+    factors: Factors,
+    scorings: Mapping[str, str],
+    speakers: np.ndarray,
+    n_resamples: int,
+) -> tuple[pd.DataFrame, Cells]:
+    """Error rates of every run at every level of every factor.
+
+    Parameters
+    ----------
+    embeddings : condition -> run -> (U, D)
+        From `embed_degraded`.
+    scorings : run -> how its trials are scored
+    speakers : (U,) str
+        All pairs of the U utterances are trials.
+
+    Returns
+    -------
+    DataFrame
+        run, factor, level, eer, low, high: fractions, with 95 % intervals over speakers.
+    Cells
+        Of the same error rates, for `growth_table`.
+    """
+    first, second = np.triu_indices(len(speakers), k=1)
+    scores = {}
+    for factor, levels in factors.items():
+        for (level, condition), run in product(levels.items(), scorings):
+            vectors = embeddings[condition][run][:, None]
+            values = trial_scores(vectors, first, second, scoring=scorings[run])
+            scores[run, factor, level] = values
+    return _rates(scores, speakers[first], speakers[second], n_resamples)
+
+
+def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.DataFrame:
+    """How many times each run's error rate grows from the reference to the hardest level.
+
+    Returns
+    -------
+    DataFrame
+        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers), relative
+        (the ratio over the runs' geometric mean, minus 1) and p_holm (of the hypothesis that
+        relative is 0, corrected over the runs).
+    """
+    tables = []
+    for factor, levels in factors.items():
+        reference, *_, hardest = levels
+
+        def growth(weights, factor=factor, reference=reference, hardest=hardest):
+            harder = {(run, factor, hardest): weight for run, weight in weights.items()}
+            easier = {(run, factor, reference): -weight for run, weight in weights.items()}
+            return cells.contrast(harder | easier)
+
+        rows = []
+        for run in runs:
+            own = growth({run: 1.0})
+            against = growth({other: (other == run) - 1 / len(runs) for other in runs})
+            ratio, low, high = np.exp([own.value, *own.interval()])
+            row = {"run": run, "factor": factor, "reference": reference, "hardest": hardest}
+            row |= {"ratio": ratio, "low": low, "high": high}
+            rows.append(row | {"relative": np.expm1(against.value), "p_holm": against.p_value()})
+        table = pd.DataFrame(rows)
+        tables.append(table.assign(p_holm=holm(table["p_holm"])))
+    return pd.concat(tables, ignore_index=True)
+
+
+def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The kinds of trial the corpus can tell apart: name -> mask (T,) bool.
+
+    Same sex and same accent restrict nontarget trials to speakers who share them; a session
+    restricts target trials to pairs within one, or across two. A kind that the corpus does not
+    know, or that leaves fewer than five speakers, is left out.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        first, second (index values of `utterances`), target, first_speaker, second_speaker.
+    utterances : DataFrame
+        Columns session, and sex and accent where they are known.
+    """
+    target = trials["target"].to_numpy()
+
+    def shared(column: str) -> np.ndarray:
+        values = utterances[column].where(is_known(utterances[column]))
+        first, second = (values.loc[trials[side]].to_numpy() for side in ("first", "second"))
+        return first == second
+
+    kinds = {"all": np.ones(len(trials), dtype=bool)}
+    kinds |= {f"same {name}": shared(name) for name in ("sex", "accent") if name in utterances}
+    if (within := target & shared("session")).any():
+        kinds |= {"within a session": within | ~target, "across sessions": ~within}
+
+    def is_enough(mask: np.ndarray) -> bool:
+        n_speakers = trials.loc[mask & target, "first_speaker"].nunique()
+        return n_speakers >= FEWEST_SPEAKERS and (mask & ~target).any()
+
+    return {kind: mask for kind, mask in kinds.items() if is_enough(mask)}
+
+
+def trial_rates(
+    scores: Mapping[str, np.ndarray],
+    trials: pd.DataFrame,
+    utterances: pd.DataFrame,
+    n_resamples: int,
+) -> pd.DataFrame:
+    """Error rates of each kind of trial, from scores (T,) by run that exist already.
+
+    Returns
+    -------
+    DataFrame
+        run, factor ("kind of trial"), level, eer, low, high.
+    """
+    tables = []
+    for kind, mask in trial_kinds(trials, utterances).items():
+        part = {(run, "kind of trial", kind): values[mask] for run, values in scores.items()}
+        sides = (trials.loc[mask, f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
+        tables.append(_rates(part, *sides, n_resamples)[0])
+    return pd.concat(tables, ignore_index=True)
+
+
+def order_table(rates: pd.DataFrame) -> pd.DataFrame:
+    """One row a factor and level: the best run, and whether the order of runs is kept.
+
+    `rank_correlation` is Spearman's, of the runs' EERs with those at the factor's first level.
+    """
+    tables = []
+    for factor, part in rates.groupby("factor", sort=False):
+        eers = part.pivot_table("eer", "run", "level", sort=False)
+        facts = {"best_run": eers.idxmin(), "best_eer": eers.min(), "median_eer": eers.median()}
+        facts |= {"rank_correlation": eers.corrwith(eers.iloc[:, 0], method="spearman")}
+        tables.append(pd.DataFrame(facts).rename_axis("level").reset_index().assign(factor=factor))
+    return pd.concat(tables).set_index(["factor", "level"])
+
+
+def _rates(scores, first_speaker, second_speaker, n_resamples: int) -> tuple[pd.DataFrame, Cells]:
+    """Error rates with intervals from (run, factor, level) -> (T,) scores."""
+    sides = first_speaker == second_speaker, first_speaker, second_speaker
+    cells = cells_of(
+        bootstrap(scores, *sides, n_resamples=n_resamples), {cell: [cell] for cell in scores}
+    )
+    table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
+    table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
+    return table.reset_index(), cells

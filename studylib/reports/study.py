@@ -93,10 +93,29 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     return experiments_in(study.experiment(run, seed) for run, seed in named)
 
 
+def some_utterances(
+    utterances: pd.DataFrame, split: str, n_speakers: int, n_utterances: int
+) -> np.ndarray:
+    """Places (R,) of at most so many speakers of a split, and of each at most so many utterances.
+
+    Drawn at random, the same ones each time; ascending.
+    """
+    known = utterances["split"].unique()
+    if split not in known:
+        raise StudyError(f"no utterances of the split {split!r} here: expected {', '.join(known)}")
+    part = utterances.reset_index(drop=True).query("split == @split").sample(frac=1, random_state=0)
+    speakers = part["speaker"].unique()[:n_speakers]
+    part = part[part["speaker"].isin(speakers)].groupby("speaker").head(n_utterances)
+    return np.sort(part.index.to_numpy())
+
+
 def collect_variants(study: Study) -> pd.DataFrame:
-    """The experiments run by hand, rows as in `collect_experiments`; run is the parent's."""
-    metrics = sorted(study.folder.glob("variants/*/metrics.json"))
-    return experiments_in(path.parent for path in metrics)
+    """The experiments run by hand, as in `collect_experiments`; index variants/<folder>.
+
+    `run` is the run that a variant changes.
+    """
+    manifests = sorted(study.folder.glob("variants/*/manifest.json"))
+    return experiments_in(path.parent for path in manifests).rename("variants/{}".format)
 
 
 def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:

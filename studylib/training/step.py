@@ -62,9 +62,9 @@ class TrainingStep:
         self.augmentation = None
         if self.train.augmentation is not None:
             # Late, because it brings the sources of audio, which other runs need not load.
-            from studylib.training.augmentation import open_augmentation
+            from studylib.training.augmentation import Augmentation
 
-            self.augmentation = open_augmentation(self.train.augmentation, device)
+            self.augmentation = Augmentation(self.train.augmentation, device, seed)
         self._share_out()
         self.model = parallel(learner.model, device)
 

@@ -1,32 +1,29 @@
 """The embedded corpus: synthetic speakers, made on the spot, offline, the same bits every time.
 
-A speaker (`speakers`) is a voice drawn at random (`voices`), which says random sentences
+A speaker (`speakers`) is a voice drawn at random (`voices`), which speaks random sentences
 (`sentences`) through a speech synthesizer (`synthesis`); every session has its own room,
-microphone and noise (`session`). It is no substitute for people, but it exists on every machine,
-its truth is known, and its difficulty can be set.
+microphone and noise (`corpora.acoustics`). It is no substitute for people, but it exists on every
+machine, its speakers are known, and its difficulty can be set.
 """
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from studylib.corpora.parallel import cores, in_order
+from studylib.corpora.parallel import cores
 from studylib.corpora.store import SPLITS, Corpus, Utterance, write_corpus
-from studylib.corpora.synthetic.settings import SIZES, EmbeddedSettings, checked_settings
-from studylib.corpora.synthetic.speakers import Recording, synthesize
+from studylib.corpora.synthetic.helpers import in_parallel
+from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import engine_version
 from studylib.corpora.trials import all_pairs, same_sex
 from studylib.files.disk import exclusive, full_disk_told
+from studylib.files.documents import validated
 
-__all__ = ["SIZES", "EmbeddedSettings", "Recording", "prepare", "synthesize", "utterances"]
-
-RECIPE = "1"  # counts up whenever the same settings give other bits
+RECIPE = "2"  # counts up whenever the same settings give other bits
 LICENCE = (
     "Synthetic speech, made on this machine with eSpeak NG (a program under GPL-3.0-or-later); "
     "no person was recorded."
@@ -60,13 +57,13 @@ def prepare(
     Raises
     ------
     StudyError
-        If a setting is wrong, the synthesizer is missing, or the folder holds something else.
+        If a setting is wrong, the synthesizer is missing, or the folder contains something else.
     """
-    settings = checked_settings(settings)
+    settings = validated(EmbeddedSettings, settings, "embedded")
     description = {
         "source": "embedded",
         "version": f"recipe {RECIPE}, {engine_version()}",
-        "settings": asdict(settings),
+        "settings": settings.model_dump(),
         "licence": LICENCE,
     }
     trials = {
@@ -91,7 +88,6 @@ def utterances(
 ) -> Iterator[Utterance]:
     """All utterances, split by split and speaker by speaker, made in parallel."""
     jobs = [(split, number) for split in SPLITS for number in range(settings.n_speakers(split))]
-    workers = min(workers or cores(), len(jobs))
     total = sum(settings.n_utterances(split) for split, _ in jobs)
     # Where there is no terminal, every update is a line of its own.
     every = 0.5 if sys.stderr.isatty() else 15.0
@@ -99,38 +95,6 @@ def utterances(
         total=total, unit="utterances", desc="Speaking", mininterval=every, disable=not progress
     )
     with bar:
-        for made in in_order(partial(_speaker_utterances, settings), jobs, workers):
+        for made in in_parallel(settings, jobs, min(workers or cores(), len(jobs))):
             yield from made
             bar.update(len(made))
-
-
-def _speaker_utterances(settings: EmbeddedSettings, job: tuple[str, int]) -> list[Utterance]:
-    split, number = job
-    speaker = f"{split}-{number:04d}"
-    recordings = synthesize(settings, split, number, settings.n_utterances(split))
-    return [
-        Utterance(
-            id=f"{speaker}-{position:03d}",
-            speaker=speaker,
-            session=f"{speaker}-s{position // settings.utterances_per_session:03d}",
-            split=split,
-            samples=recording.samples,
-            facts=_facts(recording),
-        )
-        for position, recording in enumerate(recordings)
-    ]
-
-
-def _facts(recording: Recording) -> dict[str, str | float]:
-    voice, session = recording.voice, recording.session
-    measured = {
-        "f0": voice.f0,
-        "words_per_minute": voice.words_per_minute,
-        "snr": session.snr,
-        "reverberation": session.reverberation,
-        "high_pass": session.high_pass,
-        "low_pass": session.low_pass,
-        "level": session.level,
-    }
-    numbers = {name: np.nan if value is None else value for name, value in measured.items()}
-    return {"sex": voice.sex, "accent": voice.accent, **numbers, "text": recording.text}

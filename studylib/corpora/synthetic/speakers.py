@@ -1,18 +1,18 @@
-"""Synthetic speakers: a voice that is fit to hear, what it says, and the sessions it is heard in.
+"""Synthetic speakers: an audible voice, its sentences, and the sessions they are recorded in.
 
 Every random choice has its own generator, derived from the seed, the split, the number of the
-speaker and the purpose: speaker 7 of the training split is the same however many there are.
+speaker and the purpose: speaker 7 of the training split is the same in corpora of all sizes.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from studylib.corpora.acoustics import PRESETS, Session, apply_session, draw_session
+from studylib.corpora.acoustics import PRESETS, Session, apply_session, draw_session, to_int16
 from studylib.corpora.reader import SAMPLE_RATE
-from studylib.corpora.store import SPLITS
+from studylib.corpora.store import SPLITS, Utterance
 from studylib.corpora.synthetic.sentences import draw_sentence
-from studylib.corpora.synthetic.settings import CLEAN, EmbeddedSettings
+from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import Speaker, speaking
 from studylib.corpora.synthetic.voices import Voice, draw_voice
 
@@ -23,21 +23,23 @@ VOICE, TEXT, SESSION, NOISE = range(4)
 FAINTEST_RMS = 0.005
 MOST_CLIPPED = 0.001
 AUDITION = "The quick brown fox jumps over the lazy dog, and then it sleeps."
+# Of one utterance: rate times 1 +- this; mean and standard deviation of the engine's pitch, range.
+RATE_SPREAD, PITCH, PITCH_RANGE = 0.06, (50, 4), (50, 12)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One utterance with everything that went into it.
+    """One utterance with everything that it was made of.
 
     Attributes
     ----------
     voice : Voice
     text : str
     clean : (S,) float32
-        What the synthesizer said, full scale 1.
+        The synthesizer's output, full scale 1.
     session : Session
     samples : (S,) int16
-        What the session made of it: this is what a corpus holds.
+        The output after the session's effects; these are in the corpus.
     """
 
     voice: Voice
@@ -50,46 +52,77 @@ class Recording:
 def synthesize(
     settings: EmbeddedSettings, split: str, number: int, n_utterances: int
 ) -> list[Recording]:
-    """The first utterances of one speaker, clean and as recorded: the bits of the corpus."""
+    """The first utterances of one speaker, clean and with session effects: the corpus's bits."""
     voice, spoken = _speak(settings, split, number, n_utterances)
     recordings = []
     for position, (text, clean) in enumerate(spoken):
         session = _session(settings, split, number, position)
         noise = _generator(settings, split, number, NOISE, position)
-        samples = apply_session(_to_int16(clean), session, noise)
+        samples = apply_session(to_int16(clean), session, noise)
         recordings.append(Recording(voice, text, clean, session, samples))
     return recordings
+
+
+def utterances_of(settings: EmbeddedSettings, split: str, number: int) -> list[Utterance]:
+    """All utterances of one speaker, as a corpus stores them."""
+    speaker = f"{split}-{number:04d}"
+    recordings = synthesize(settings, split, number, settings.n_utterances(split))
+    return [
+        Utterance(
+            id=f"{speaker}-{position:03d}",
+            speaker=speaker,
+            session=f"{speaker}-s{position // settings.utterances_per_session:03d}",
+            split=split,
+            samples=recording.samples,
+            facts=_facts(recording),
+        )
+        for position, recording in enumerate(recordings)
+    ]
+
+
+def _facts(recording: Recording) -> dict[str, str | float]:
+    voice, session = recording.voice, recording.session
+    numbers = {name: getattr(voice, name) for name in ("f0", "words_per_minute")}
+    for name in ("snr", "reverberation", "high_pass", "low_pass", "level"):
+        value = getattr(session, name)
+        numbers[name] = np.nan if value is None else value
+    return {"sex": voice.sex, "accent": voice.accent, **numbers, "text": recording.text}
 
 
 def _speak(
     settings: EmbeddedSettings, split: str, number: int, n_utterances: int
 ) -> tuple[Voice, list[tuple[str, np.ndarray]]]:
-    """Draw voices until one is fit to hear, and let it speak."""
+    """Draw voices until one is audible; returns it with its texts and clean utterances."""
     generator = _generator(settings, split, number, VOICE, 0)
     while True:
         voice = draw_voice("fm"[number % 2], generator)
         with speaking(voice, seed=int(generator.integers(2**31))) as speaker:
-            if not _is_fit(speaker.speak(AUDITION)):
+            if not _is_audible(speaker.speak(AUDITION)):
                 continue
             return voice, [
-                _say(speaker, settings.seconds, _generator(settings, split, number, TEXT, position))
+                _utterance(
+                    speaker, settings.seconds, _generator(settings, split, number, TEXT, position)
+                )
                 for position in range(n_utterances)
             ]
 
 
-def _is_fit(speech: np.ndarray) -> bool:
+def _is_audible(speech: np.ndarray) -> bool:
     if len(speech) < SAMPLE_RATE:
         return False
     rms = np.sqrt(np.mean(np.square(speech, dtype=np.float64)))
     return bool(rms >= FAINTEST_RMS and np.mean(np.abs(speech) >= 0.999) <= MOST_CLIPPED)
 
 
-def _say(speaker: Speaker, seconds: float, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-    """Sentences until the time is over; the length says nothing about the speaker."""
+def _utterance(
+    speaker: Speaker, seconds: float, rng: np.random.Generator
+) -> tuple[str, np.ndarray]:
+    """Sentences until the time is over; the length is drawn, so it does not betray the speaker."""
     length = round(rng.uniform(0.9, 1.2) * seconds * SAMPLE_RATE)
-    rate = 1 + 0.06 * rng.uniform(-1, 1)
-    pitch = float(np.clip(rng.normal(50, 4), 0, 100))
-    pitch_range = float(np.clip(rng.normal(50, 12), 0, 100))
+    rate = 1 + RATE_SPREAD * rng.uniform(-1, 1)
+    pitch, pitch_range = (
+        float(np.clip(rng.normal(*spread), 0, 100)) for spread in (PITCH, PITCH_RANGE)
+    )
     texts, parts = [], []
     while sum(map(len, parts)) < length:
         texts.append(draw_sentence(rng))
@@ -98,7 +131,7 @@ def _say(speaker: Speaker, seconds: float, rng: np.random.Generator) -> tuple[st
 
 
 def _session(settings: EmbeddedSettings, split: str, number: int, position: int) -> Session:
-    if settings.preset == CLEAN:
+    if settings.preset == "clean":
         return Session()
     session = position // settings.utterances_per_session
     generator = _generator(settings, split, number, SESSION, session)
@@ -110,7 +143,3 @@ def _generator(
 ) -> np.random.Generator:
     key = (SPLITS.index(split), number, purpose, position)
     return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
-
-
-def _to_int16(waveform: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)

@@ -6,16 +6,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from studylib.reports.figures.runs import det_axes, det_curve
-from studylib.reports.figures.style import NO_LOSS, look, percent_axis, run_title
+from studylib.reports.figures.style import (
+    COLOURS,
+    INTERVAL,
+    LEGEND,
+    NO_LOSS,
+    look,
+    per_cent,
+    percent_axis,
+    run_title,
+    whiskers,
+)
 
 MOST_CURVES = 8  # of a DET figure that have a name; the rest is grey
 MOST_NUMBERS = 16  # runs of a matrix whose cells hold numbers
-INTERVAL = "95 % interval over test speakers and seeds"
 
 
 def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
@@ -31,29 +40,23 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
         The trial list.
     """
     table = table.sort_values("rate")
-    titles = {run: run_title(run, loss) for run, loss in table["loss"].items()}
+    place = {run: number for number, run in enumerate(table.index)}
     figure, axes = plt.subplots(figsize=(7, 1.1 + 0.26 * len(table)))
+    for run, row in table.iterrows():
+        at = 100 * row["rate"], place[run]
+        axes.errorbar(*at, xerr=whiskers(table.loc[[run]]), **look(row["loss"]).errorbar)
+        beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
+        axes.annotate(per_cent(row["rate"]), (1.01, place[run]), **beside)
     several = seeds[seeds["run"].duplicated(keep=False)]
-    seaborn.stripplot(
-        x=100 * several["eer"],
-        y=several["run"].map(titles),
-        order=titles.values(),
-        color="black",
-        size=3,
-        jitter=False,
-        ax=axes,
+    heights = several["run"].map(place) + 0.3
+    seaborn.scatterplot(
+        x=100 * several["eer"], y=heights, color="black", s=8, legend=False, ax=axes
     )
-    for place, row in enumerate(table.itertuples()):
-        own, rate = look(row.loss), 100 * row.rate
-        ends = [[rate - 100 * row.low], [100 * row.high - rate]]
-        axes.errorbar(rate, place, xerr=ends, fmt=own.mark, color=own.colour, elinewidth=2)
-        text = f"{rate:.2f}"
-        axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center")
+    titles = [run_title(run, loss) for run, loss in table["loss"].items()]
     percent_axis(axes.xaxis)
-    axes.set_yticks(range(len(titles)), titles.values())
-    axes.set_ylim(len(titles) - 0.4, -0.6)
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set(ylim=(len(titles) - 0.4, -0.6), ylabel="", title="Equal error rate (%)")
     dots = "; dots: single seeds" if len(several) else ""
-    axes.set(title="Equal error rate (%)", ylabel="")
     axes.set_xlabel(f"EER (%) on the trials {list_name!r}, logarithmic\n{INTERVAL}{dots}")
     return figure
 
@@ -69,65 +72,69 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure:
     losses : run -> loss
         In the order of the rows.
     """
-    titles = [run_title(run, loss) for run, loss in losses.items()]
-    place = {run: number for number, run in enumerate(losses)}
-    ratios = np.full((len(place), len(place)), np.nan)
-    texts = np.full(ratios.shape, "", dtype=object)
-    numbers = len(place) <= MOST_NUMBERS
-    for test in tests.itertuples():
-        cell = place[test.second], place[test.first]
-        star = "*" if test.p_holm < 0.05 else ""
-        ratio, low, high = (1 / (1 + value) for value in (test.difference, test.high, test.low))
-        ratios[cell] = ratio
-        texts[cell] = f"{ratio:.2f}{star}\n{low:.2f}-{high:.2f}" if numbers else star
-    side = 2.2 + (0.62 if numbers else 0.22) * len(place)
-    figure, axes = plt.subplots(figsize=(side + 0.8, 0.85 * side))
-    seaborn.heatmap(
-        pd.DataFrame(ratios, index=titles, columns=titles).iloc[1:, :-1],
-        annot=texts[1:, :-1],
-        annot_kws={"fontsize": 6.5},
-        fmt="",
-        cmap="crest",
-        norm=LogNorm(min(1, np.nanmin(ratios)), np.nanmax(ratios)),
-        linewidths=0.5,
-        cbar_kws={"label": "ratio of EERs, logarithmic", "shrink": 0.6},
-        ax=axes,
+    titles = {run: run_title(run, loss) for run, loss in losses.items()}
+    runs = list(titles)
+    numbers = len(runs) <= MOST_NUMBERS
+    cells = 1 / (1 + tests[["difference", "high", "low"]])
+    texts = np.where(tests["p_holm"] < 0.05, "*", "").astype(object)
+    if numbers:
+        rows = zip(cells.to_numpy(), texts, strict=True)
+        texts = [f"{ratio:.2f}{star}\n{low:.2f}-{high:.2f}" for (ratio, low, high), star in rows]
+    cells = tests[["first", "second"]].assign(ratio=cells["difference"], text=texts)
+    ratios, texts = (
+        cells.pivot(index="second", columns="first", values=key).loc[runs[1:], runs[:-1]]
+        for key in ("ratio", "text")
     )
-    bar = axes.collections[0].colorbar.ax
-    bar.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5, 7)))
-    bar.yaxis.set_major_formatter("{x:g}")
-    bar.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(False)
-    axes.tick_params(axis="x", rotation=60)
-    plt.setp(axes.get_xticklabels(), ha="right", rotation_mode="anchor")
-    small = "; small: 95 % interval" if numbers else ""
+    side = 2.2 + (0.62 if numbers else 0.22) * len(runs)
+    figure, axes = plt.subplots(figsize=(side + 0.8, 0.85 * side))
+    scale = LogNorm(min(1, ratios.min(axis=None)), ratios.max(axis=None))
+    ratios = ratios.rename(index=titles, columns=titles)
+    _heatmap(axes, ratios, texts.fillna(""), "ratio of EERs, logarithmic", scale)
+    bar = axes.collections[0].colorbar.ax.yaxis
+    bar.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5, 7)))
+    bar.set_major_formatter("{x:g}")
+    bar.set_minor_formatter(NullFormatter())
+    plt.setp(axes.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
+    below = ", below it the 95 % interval" if numbers else ""
     axes.set_title(
-        f"EER of the row as a multiple of the column's{small}\n"
+        f"EER of the row as a multiple of the column's{below}\n"
         "* differs, p < 0.05 after Holm's correction for all pairs"
     )
     return figure
 
 
+def _heatmap(axes: plt.Axes, values, texts, label: str | None, scale: Normalize) -> None:
+    """Cells with texts in them; a colour bar where there is a label for it."""
+    look_of_cells = {"cmap": "crest", "norm": scale, "linewidths": 0.5, "cbar": label is not None}
+    small = {"fmt": "", "annot_kws": {"fontsize": 6.5}, "cbar_kws": {"label": label}}
+    seaborn.heatmap(values, annot=texts, ax=axes, **look_of_cells, **small)
+    axes.grid(False)
+    axes.set(xlabel="", ylabel="")
+
+
 def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.ndarray) -> Figure:
     """DET curves of several runs, in the order of `systems` (run -> loss, scores), best first.
 
-    At most eight have a colour and a name; the others are grey. A circle marks the least detection
+    At most eight have a name; the others are grey. The second run of a loss takes a colour that no
+    loss of the figure has. A circle marks the least detection
     cost where 1 of 100 trials is a target, a square where 5 are.
     """
     figure, axes = plt.subplots(figsize=(7, 4.6))
     det_axes(axes)
-    for number, (run, (loss, scores)) in enumerate(systems.items()):
+    named = dict(list(systems.items())[:MOST_CURVES])
+    taken = {look(loss).colour for loss, _ in named.values()}
+    free, seen = [colour for colour in COLOURS if colour not in taken], set()
+    for run, (loss, scores) in systems.items():
+        if run not in named:
+            det_curve(axes, scores, targets, None, "lightgrey")
+            continue
         own = look(loss)
-        if number < MOST_CURVES:
-            det_curve(axes, scores, targets, run_title(run, loss), own.colour, own.line)
-        else:
-            det_curve(axes, scores, targets, None, "lightgrey", "-")
-    axes.legend(
-        loc="center left",
-        bbox_to_anchor=(1.02, 0.5),
-        frameon=False,
-        title="by EER, the lowest first" + (", others grey" * (len(systems) > MOST_CURVES)),
-    )
+        colour = free.pop() if loss in seen and free else own.colour
+        det_curve(axes, scores, targets, run_title(run, loss), colour, own.line)
+        seen.add(loss)
+    others = "\n(others grey)" if len(systems) > MOST_CURVES else ""
+    axes.legend(**LEGEND, title=f"by EER, the lowest first{others}")
+    axes.set_title("Detection error trade-off\nleast cost at 1 % (circle), 5 % (square) targets")
     return figure
 
 
@@ -137,42 +144,31 @@ def margin_by_scale(table: pd.DataFrame) -> Figure:
     Columns loss, margin and scale (numbers, or texts for schedules), rate, low, high (fractions).
     """
     losses = list(dict.fromkeys(table["loss"]))
-    figure, panels = plt.subplots(1, len(losses), figsize=(1 + 4 * len(losses), 3.6), squeeze=False)
-    low, high = 100 * table["rate"].min(), 100 * table["rate"].max()
+    figure, panels = plt.subplots(1, len(losses), figsize=(2 + 4 * len(losses), 3.6), squeeze=False)
+    scale = Normalize(100 * table["rate"].min(), 100 * table["rate"].max())
     for axes, loss in zip(panels[0], losses, strict=True):
-        own = table[table["loss"] == loss].copy()
-        for column in ("margin", "scale"):
-            names = sorted(own[column].unique(), key=_by_last_number)
-            own[column] = pd.Categorical(own[column].astype(str), [str(name) for name in names])
-        own["text"] = [
-            f"{100 * row.rate:.2f}\n{100 * row.low:.2f}-{100 * row.high:.2f}"
-            for row in own.itertuples()
-        ]
-        cells, texts = (
-            own.pivot(index="margin", columns="scale", values=values) for values in ("rate", "text")
+        own = table[table["loss"] == loss]
+        own = own.assign(margin=own["margin"].map(_number), scale=own["scale"].map(_number))
+        names = {key: sorted(own[key].unique(), key=_by_last_number) for key in ("margin", "scale")}
+        intervals = own["low"].map(per_cent) + "-" + own["high"].map(per_cent)
+        own = own.assign(text=own["rate"].map(per_cent) + "\n" + intervals, rate=100 * own["rate"])
+        values, texts = (
+            own.pivot(index="margin", columns="scale", values=key).loc[*names.values()]
+            for key in ("rate", "text")
         )
-        seaborn.heatmap(
-            100 * cells,
-            annot=texts.fillna(""),
-            annot_kws={"fontsize": 7},
-            fmt="",
-            cmap="crest",
-            vmin=low,
-            vmax=high,
-            linewidths=0.5,
-            cbar=axes is panels[0, -1],
-            cbar_kws={"label": "EER (%)"},
-            ax=axes,
-        )
-        axes.grid(False)
+        _heatmap(axes, values, texts.fillna(""), "EER (%)" if loss == losses[-1] else None, scale)
         axes.set(title=look(loss).title, xlabel="scale", ylabel="margin")
-    figure.suptitle("EER (%) by margin and scale; small: 95 % interval")
+    figure.suptitle("EER (%) by margin and scale, below it the 95 % interval")
     return figure
 
 
-def _by_last_number(value: float | str) -> tuple[float, bool]:
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _by_last_number(text: str) -> tuple[float, int]:
     """Numbers by size; a schedule, "0.1 to 0.3", after the number that it ends at."""
-    return float(str(value).split()[-1]), isinstance(value, str)
+    return float(text.split()[-1]), len(text)
 
 
 FOREST_LIMITS = (-100, 200)  # per cent
@@ -189,20 +185,13 @@ def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(11, 1.3 + 0.32 * len(shown)))
     for place, row in shown.iterrows():
         line = VERDICT_COLOURS.get(row["verdict"].split(",")[0], NO_LOSS)
-        axes.annotate(
-            row["verdict"],
-            (1.01, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            color=line,
-        )
+        beside = {"xycoords": ("axes fraction", "data"), "va": "center", "color": line}
+        axes.annotate(row["verdict"], (1.01, place), **beside)
         if np.isnan(row["effect"]):
             continue
         effect, low, high, bound = 100 * row[["effect", "low", "high", "claimed"]].astype(float)
         end = FOREST_LIMITS[row.get("side") == "above"]
-        axes.fill_betweenx(
-            [place - 0.4, place + 0.4], bound, end, color="#117733", alpha=0.12, lw=0
-        )
+        axes.barh(place, end - bound, left=bound, color="#117733", alpha=0.2, linewidth=0)
         ends = np.clip([low, high], *FOREST_LIMITS)
         axes.plot(ends, [place, place], color=line, linewidth=2)
         if high > FOREST_LIMITS[1]:
@@ -213,9 +202,9 @@ def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.axvline(0, color="grey", linewidth=1)
     axes.grid(axis="y", visible=False)
-    axes.set(
-        title="The papers' conclusions, tested here",
-        xlabel="relative difference of EER that decides (%); shaded: the side claimed\n"
-        "95 % interval, not corrected for the number of claims",
+    axes.set_title("The papers' conclusions, tested here")
+    axes.set_xlabel(
+        "relative difference of EER that decides (%); shaded: the side claimed\n"
+        "95 % interval, not corrected for the number of claims"
     )
     return figure

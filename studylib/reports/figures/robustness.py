@@ -1,129 +1,102 @@
 """Figures of robustness: error rates from easy to hard, what hardness costs, kinds of trial."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from studylib.reports.figures.style import PERCENT_TICKS, colour, percent_axis
+from studylib.reports.figures.style import look, percent_axis, run_title
 
-MARKS = ("o", "s", "^", "D", "v")
 LEVELS = {
     "crop length": "length of the crops",
     "added noise": "signal-to-noise ratio",
     "added reverberation": "reverberation time (T60) of the added room",
 }
+MOST_LINES = 8
+Losses = Mapping[str, str | None]
 
 
-def from_easy_to_hard(rates: pd.DataFrame, costs: pd.DataFrame, question: str) -> Figure:
-    """Left: one line a run over the levels of a question. Right: growth to the hardest level.
+def from_easy_to_hard(
+    rates: pd.DataFrame, growth: pd.DataFrame, losses: Losses, factor: str
+) -> Figure:
+    """Left: one line a run over the levels of a factor. Right: growth to the hardest level.
+
+    The eight best runs at the hardest level are named, the others grey.
 
     Parameters
     ----------
     rates : DataFrame
-        Columns run, loss, question, level, eer (a fraction), as in `survival.condition_rates`.
-    costs : DataFrame
-        Columns run, loss, question, reference, hardest, ratio, low, high, p_holm, as in
-        `survival.costs`. A star stands where p_holm is below 0.05.
+        From `condition_rates`.
+    growth : DataFrame
+        From `growth_table`. A star stands where p_holm is below 0.05.
+    losses : run -> loss, None without one
     """
-    rates = rates[rates["question"] == question]
-    costs = costs[costs["question"] == question].sort_values("ratio", ascending=False)
-    height = max(3.8, 1.4 + 0.27 * len(costs))
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(12, height), width_ratios=(5, 4), layout="constrained"
-    )
-    levels = list(dict.fromkeys(rates["level"]))
-    ends = {}
-    for number, (run, line) in enumerate(rates.groupby("run", sort=False)):
-        eers = 100 * line.set_index("level")["eer"].reindex(levels).to_numpy()
-        mark = MARKS[number % len(MARKS)]
-        fill = colour(line["loss"].iloc[0])
-        left.plot(range(len(levels)), eers, color=fill, marker=mark, markersize=4, linewidth=1.3)
-        ends[run] = (eers[-1], fill)
+    rates = rates[rates["factor"] == factor]
+    growth = growth[growth["factor"] == factor].sort_values("ratio", ascending=False)
+    size = (12, max(3.8, 1.2 + 0.27 * len(growth)))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(5, 4))
+    levels = list(rates["level"].unique())
+    by_run = rates.set_index("run")
+    for place, run in enumerate(by_run[by_run["level"] == levels[-1]].sort_values("eer").index):
+        line, looks = 100 * by_run.loc[run, ["eer", "low", "high"]], look(losses[run])
+        if place < MOST_LINES:
+            style = {"color": looks.colour, "ls": looks.line, "marker": looks.mark, "ms": 5}
+            reach = (line["eer"] - line["low"], line["high"] - line["eer"])
+            x = np.arange(len(levels)) + 0.04 * (place - MOST_LINES / 2)  # beside each other
+            left.errorbar(x, line["eer"], reach, label=run_title(run, losses[run]), lw=1.2, **style)
+        else:
+            left.plot(range(len(levels)), line["eer"], color="lightgrey", zorder=0)
     left.set_xticks(range(len(levels)), levels)
-    percent_scale(left.yaxis)
-    left.set(xlabel=f"{LEVELS[question]}, from easy to hard", ylabel="EER (%), logarithmic")
-    left.grid(axis="y", alpha=0.3)
-    _names_at_ends(left, len(levels) - 1, ends)
-    for row, cost in enumerate(costs.itertuples()):
-        fill = colour(cost.loss)
-        right.plot([cost.low, cost.high], [row, row], color=fill, linewidth=3, alpha=0.45)
-        right.plot(cost.ratio, row, "o", color=fill)
-    starred = costs["p_holm"] < 0.05
-    names = [f"{run} *" if star else run for run, star in zip(costs["run"], starred, strict=True)]
-    right.set_yticks(range(len(costs)), names, fontsize=8)
-    right.axvline(1, color="lightgrey", zorder=0)
-    right.grid(axis="x", alpha=0.3)
-    reference, hardest = costs[["reference", "hardest"]].iloc[0]
+    percent_axis(left.yaxis)
+    left.set(xlabel=f"{LEVELS[factor]}, from easy to hard", ylabel="EER (%), logarithmic")
+    left.set_title(f"EER by {factor}, with 95 % intervals over speakers")
+    left.legend(fontsize=8, framealpha=0.7)
+    star = growth["p_holm"].lt(0.05).map({True: " *", False: ""})
+    _interval_rows(right, growth, "ratio", losses, star=star)
+    right.axvline(1, color="black", lw=0.8, zorder=0)
+    reference, hardest = growth[["reference", "hardest"]].iloc[0]
+    right.set(title=f"EER at {hardest} over EER at {reference}")
     right.set(
-        title=f"EER: {hardest} over {reference}",
-        xlabel="times; 95 % interval over speakers"
-        + ("\n* unlike the mean of the trained runs" if starred.any() else ""),
+        xlabel="times, with 95 % interval over speakers\n* unlike the mean of the trained runs"
     )
-    left.set_title(f"EER by {question}")
     return figure
 
 
-def percent_scale(axis: Axis) -> None:
-    """A logarithmic axis of per cents, labelled in plain numbers."""
-    axis.axes.set_yscale("log")
-    axis.set_major_locator(FixedLocator([*PERCENT_TICKS, 7, 15, 25, 40]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _names_at_ends(axes: plt.Axes, x: float, ends: dict[str, tuple[float, str]]) -> None:
-    """Run names right of their lines' ends, in their order, spread so that none covers another."""
-    order = sorted(ends, key=lambda run: ends[run][0])
-    room = max(len(order), 12)  # names that fit above each other
-    begin = (1 - (len(order) - 1) / room) / 2
-    for place, run in enumerate(order):
-        eer, fill = ends[run]
-        axes.annotate(
-            run,
-            xy=(x, eer),
-            xytext=(1.08, begin + place / room),
-            textcoords="axes fraction",
-            fontsize=8,
-            va="center",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": fill,
-                "linewidth": 0.8,
-                "alpha": 0.7,
-                "relpos": (0, 0.5),  # ends where the name begins
-            },
-        )
-
-
-def trial_kinds(rates: pd.DataFrame) -> Figure:
+def trial_kinds(rates: pd.DataFrame, losses: Losses) -> Figure:
     """One panel a kind of trial, one row a run (the same rows everywhere), best on top.
 
-    Columns of `rates`: run, loss, level, eer, low, high.
+    Parameters
+    ----------
+    rates : DataFrame
+        From `trial_rates`.
     """
-    levels = list(dict.fromkeys(rates["level"]))
-    first = rates[rates["level"] == levels[0]].sort_values("eer", ascending=False)
-    row_of = dict(zip(first["run"], np.arange(len(first)), strict=True))
+    kinds = rates["level"].unique()
+    order = rates[rates["level"] == kinds[0]].sort_values("eer", ascending=False)["run"]
+    size = (2.2 + 2.3 * len(kinds), 1.2 + 0.3 * len(order))
     figure, panels = plt.subplots(
-        1,
-        len(levels),
-        figsize=(2.2 + 2.3 * len(levels), 1.2 + 0.3 * len(first)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        1, len(kinds), figsize=size, sharex=True, sharey=True, squeeze=False
     )
-    for axes, level in zip(panels[0], levels, strict=True):
-        for run in rates[rates["level"] == level].itertuples():
-            fill, row = colour(run.loss), row_of[run.run]
-            axes.plot([100 * run.low, 100 * run.high], [row, row], color=fill, lw=3, alpha=0.45)
-            axes.plot(100 * run.eer, row, "o", color=fill)
+    for axes, kind in zip(panels[0], kinds, strict=True):
+        table = rates[rates["level"] == kind].set_index("run").loc[order].reset_index()
+        table[["eer", "low", "high"]] *= 100
+        _interval_rows(axes, table, "eer", losses)
         percent_axis(axes.xaxis)
-        axes.set_title(level, fontsize=10)
-        axes.grid(axis="x", alpha=0.3)
-    panels[0, 0].set_yticks(range(len(first)), first["run"])
+        axes.set_title(kind)
     figure.supxlabel("EER (%), logarithmic; 95 % interval over speakers", fontsize=10)
     return figure
+
+
+def _interval_rows(
+    axes: plt.Axes, table: pd.DataFrame, value: str, losses: Losses, star=""
+) -> None:
+    """One row a run: its value and its interval (columns low, high)."""
+    for row, (run, middle, low, high) in enumerate(
+        table[["run", value, "low", "high"]].itertuples(index=False)
+    ):
+        looks = look(losses[run])
+        axes.plot([low, high], [row, row], color=looks.colour, lw=3, alpha=0.45)
+        axes.plot(middle, row, looks.mark, color=looks.colour)
+    titles = pd.Series([run_title(run, losses[run]) for run in table["run"]], table.index)
+    axes.set_yticks(range(len(table)), titles + star)

@@ -81,8 +81,8 @@ def det_axes(axes: plt.Axes) -> None:
     axes.set_yticks(ticks, labels)
 
 
-def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line: str) -> None:
-    """One system on `det_axes`, with a mark at the least detection cost of each of `PRIORS`.
+def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line="") -> None:
+    """One system on `det_axes`; with a `line`, a mark at the least cost of each of `PRIORS`.
 
     Points closer to each other than a pixel are left out.
     """
@@ -90,7 +90,7 @@ def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, l
     rates = np.stack([points.false_alarm, points.miss], axis=1)
     deviates = ndtri(np.clip(rates, 1e-5, 1 - 1e-5))
     kept = np.unique(np.round(deviates, 2), axis=0, return_index=True)[1]
-    axes.plot(*deviates[np.sort(kept)].T, line, color=colour, label=label)
-    for prior, mark in PRIORS.items():
+    axes.plot(*deviates[np.sort(kept)].T, line or "-", color=colour, label=label)
+    for prior, mark in PRIORS.items() if line else ():
         least = np.argmin(rates @ [1 - prior, prior])
         axes.plot(*deviates[least], mark, color=colour, markersize=4)

@@ -5,7 +5,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from studylib.reports.figures.style import COLOURS, MARKS, percent_axis, run_title
+from studylib.reports.figures.style import (
+    COLOURS,
+    INTERVAL,
+    LEGEND,
+    MARKS,
+    Look,
+    percent_axis,
+    run_title,
+    whiskers,
+)
 
 AREA = 12.0  # points squared for a million parameters, on top of a mark that can be seen
 
@@ -16,41 +25,25 @@ def eer_by_multiply_adds(table: pd.DataFrame, *, list_name: str) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Columns run, loss, rate, low, high (fractions), parameters, multiply_adds (of a 2-s
-        input) and receptive_field (s).
+        Columns run, loss, rate, low, high (fractions), parameters, multiply_adds (of a 2-s input)
+        and receptive_field (s).
     list_name : str
         The trial list.
     """
+    table = table.sort_values("multiply_adds", ignore_index=True)
     figure, axes = plt.subplots(figsize=(8, 4.2))
-    for number, row in enumerate(table.sort_values("multiply_adds").itertuples()):
-        rate, cost = 100 * row.rate, row.multiply_adds / 1e6
-        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
-        title, millions = run_title(row.run, row.loss), row.parameters / 1e6
-        axes.errorbar(
-            cost,
-            rate,
-            [[rate - 100 * row.low], [100 * row.high - rate]],
-            marker=mark,
-            markersize=(20 + AREA * millions) ** 0.5,
-            linestyle="",
-            color=colour,
-            elinewidth=2,
-            label=f"{title}: {millions:.1f} M, {row.receptive_field:.2f} s",
-        )
-    axes.set(
-        xscale="log",
-        xlabel="multiply-adds of a 2-s input (millions), logarithmic",
-        ylabel=f"EER (%) on {list_name!r}, logarithmic\n95 % interval over test speakers and seeds",
-        title="Error rate and cost of the trunks",
-    )
+    for place, row in table.iterrows():
+        millions, title = row["parameters"] / 1e6, run_title(row["run"], row["loss"])
+        label = f"{title}: {millions:.1f} M, {row['receptive_field']:.2f} s"
+        own = Look(label, COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)], "")
+        at = row["multiply_adds"] / 1e6, 100 * row["rate"], whiskers(table.loc[[place]])
+        axes.errorbar(*at, **own.errorbar, markersize=(20 + AREA * millions) ** 0.5)
+    axes.set(xscale="log", title="Error rate and cost of the trunks")
+    axes.set_xlabel("multiply-adds of a 2-s input (millions), logarithmic")
+    axes.set_ylabel(f"EER (%) on {list_name!r}, logarithmic\n{INTERVAL}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     percent_axis(axes.yaxis)
-    axes.legend(
-        loc="center left",
-        bbox_to_anchor=(1.02, 0.5),
-        frameon=False,
-        title="by cost: parameters (area),\nreceptive field",
-    )
+    axes.legend(**LEGEND, title="by cost: parameters (area),\nreceptive field")
     return figure

@@ -1,0 +1,273 @@
+"""An experiment: one run with one seed, trained and measured. What experiment.ipynb does, in steps.
+
+In the pipeline its results are `results/<study>/experiment/<run>-<seed>/`. By hand, with or without
+changes of the run, they are `results/<study>/variants/<run>+<key>=<value>-<seed>/`, which no report
+depends on; or, where the pipeline has the same experiment already, that one is shown.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studylib.corpora.store import Corpus, open_corpus
+from studylib.errors import StudyError
+from studylib.evaluation.settings import EvaluateSettings
+from studylib.files.atomic import read_json, write_json
+from studylib.files.documents import read_yaml, unknown, validated
+from studylib.files.paths import corpus_folder, project_root
+from studylib.pipeline.params import (
+    Changes,
+    Params,
+    evaluate_settings,
+    read_params,
+    run_settings,
+)
+from studylib.pipeline.plan import baseline_plan, run_plan
+from studylib.pipeline.provenance import file_hash, machine
+from studylib.training.settings import RunSettings
+
+OF_LOSS = ("margin", "scale")  # parameters of the notebook that are not of training, but the trunk
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run with one seed.
+
+    Attributes
+    ----------
+    settings : RunSettings or None
+        None for a baseline.
+    evaluate : EvaluateSettings
+    seed : int
+    corpus : Corpus
+    folder : Path
+        Of the results.
+    manifest : dict
+        What decides the results; manifest.json, but for the machine and the files.
+    fresh : bool
+        `folder` holds the results of just this, which are shown and not made again.
+    """
+
+    settings: RunSettings | None
+    evaluate: EvaluateSettings
+    seed: int
+    corpus: Corpus
+    folder: Path
+    manifest: dict[str, Any]
+    fresh: bool
+
+
+def open_experiment(
+    run: str,
+    seed: int,
+    *,
+    loss: str | None = None,
+    changes: Mapping[str, Any] = {},
+    overrides: Mapping[str, Any] = {},
+    study: str = "",
+    out: str = "",
+) -> Experiment:
+    """The experiment that parameters of experiment.ipynb ask for.
+
+    Parameters
+    ----------
+    run : str
+        An entry of `runs`.
+    seed : int
+    loss : str, optional
+        In place of `run`: the run of this name, or else the first with this loss.
+    changes : mapping
+        Single keys of the loss (margin, scale), of training, or `trunk`, a name; None changes
+        nothing.
+    overrides : mapping
+        Nested, as in an entry of `runs`; after `changes`.
+    study : str
+        A study of params.yaml or of studies/; empty: the active one.
+    out : str
+        Where the pipeline wants the results; empty: executed by hand.
+
+    Raises
+    ------
+    StudyError
+        A run, loss, key or value that does not exist; a missing corpus; or, in the pipeline, a plan
+        that is not of the present parameters and code.
+    """
+    root = project_root()
+    params = read_params(parameter_file(root, study))
+    run = _run_of_loss(params, loss) if loss else run
+    if not isinstance(seed, int) or seed < 0:
+        raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
+    given = {key: value for key, value in changes.items() if value is not None}
+    parts = _nested(given, overrides)
+    settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
+    plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
+    corpus = open_corpus(corpus_folder(root, params.corpus.name))
+    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])
+    manifest = _manifest(plan, seed, corpus) | {"variant": name.partition("+")[2]}
+    if out:
+        _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
+        folder = root / out
+        del manifest["variant"]
+    else:
+        folder = results / "experiment" / f"{run}-{seed}"
+        if name != run or not is_fresh(folder, manifest):
+            folder = results / "variants" / f"{name}-{seed}"
+    fresh = not out and is_fresh(folder, manifest)
+    settings = settings.model_copy(update={"name": name})
+    return Experiment(settings, evaluate, seed, corpus, folder, manifest, fresh)
+
+
+def open_baseline(name: str) -> Experiment:
+    """A baseline of the active study, for `measure_experiment`."""
+    root = project_root()
+    params = read_params(root / "params.yaml")
+    if name not in params.study.baselines:
+        raise StudyError(unknown("the study has no baseline", name, params.study.baselines))
+    results, plan = root / "results" / params.study.name, baseline_plan(root, params, name)
+    _require_planned(results / "plan" / "baseline" / f"{name}.json", plan)
+    corpus = open_corpus(corpus_folder(root, params.corpus.name))
+    folder = results / "experiment" / f"{name}-0"
+    manifest = _manifest(plan, 0, corpus)
+    return Experiment(None, params.evaluate, 0, corpus, folder, manifest, fresh=False)
+
+
+def train_experiment(experiment: Experiment) -> None:
+    """Train, unless the folder holds a model of the same run, seed, corpus and code."""
+    if experiment.fresh:
+        print(f"shown from {experiment.folder}: nothing is trained")
+        return
+    from studylib.evaluation.development import development_eer
+    from studylib.training.loop import train
+
+    root = project_root()
+    seconds = train(
+        experiment.settings,
+        experiment.corpus,
+        experiment.seed,
+        experiment.folder / "model",
+        checkpoints=root / ".checkpoints",
+        key=experiment.manifest["digests"]["training"],
+        measure=development_eer,
+    )
+    if seconds:
+        _record_time(experiment, "training", seconds)
+
+
+def measure_experiment(experiment: Experiment) -> dict[str, Any]:
+    """Measure on every trial list; write the results and manifest.json. Returns the metrics."""
+    folder = experiment.folder
+    if experiment.fresh:
+        return read_json(folder / "metrics.json")
+    from studylib.evaluation.baselines import evaluate_baseline
+    from studylib.evaluation.evaluate import evaluate
+
+    started, scratch = time.monotonic(), folder / "measured"
+    (folder / "manifest.json").unlink(missing_ok=True)  # it comes back when all is whole
+    corpus, how = experiment.corpus, experiment.evaluate
+    if experiment.settings is None:
+        metrics = evaluate_baseline(experiment.manifest["run"], corpus, how, scratch)
+    else:
+        metrics = evaluate(folder / "model" / "model.safetensors", corpus, how, scratch)
+    for item in scratch.iterdir():
+        if item.is_dir():
+            shutil.rmtree(folder / item.name, ignore_errors=True)
+        item.replace(folder / item.name)
+    scratch.rmdir()
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    files = {path.relative_to(folder).as_posix(): file_hash(path) for path in paths}
+    write_json(
+        folder / "manifest.json", experiment.manifest | {"machine": machine(), "files": files}
+    )
+    _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
+    return metrics
+
+
+def eer_line(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
+    """The EER of the first trial list, with its 95 % interval over speakers."""
+    low, high = metrics["eer_interval"]
+    return (
+        f"{experiment.folder.name}: EER {100 * metrics['eer']:.2f} % "
+        f"[{100 * low:.2f}, {100 * high:.2f}] on the trials {metrics['trials']}"
+    )
+
+
+def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the results of what this manifest describes."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return False
+    written = read_json(path)
+    keys = ("run", "seed", "digests", "corpus")
+    return all(written.get(key) == manifest[key] for key in keys)
+
+
+def parameter_file(root: Path, study: str) -> Path:
+    """The file of a study's parameters; an empty name is the active study's."""
+    files = [root / "params.yaml", *sorted((root / "studies").glob("*.yaml"))]
+    names = {}
+    for file in files if study else files[:1]:
+        name = read_yaml(file).get("study", {}).get("name")
+        names.setdefault(name, file)
+    if study and study not in names:
+        raise StudyError(unknown("no parameter file is of the study", study, names))
+    return names[study] if study else files[0]
+
+
+def _run_of_loss(params: Params, loss: str) -> str:
+    if loss in params.runs:
+        return loss
+    runs = {entry.loss.get("name"): run for run, entry in reversed(params.runs.items())}
+    if loss not in runs:
+        raise StudyError(unknown("no run has the loss", loss, runs))
+    return runs[loss]
+
+
+def _nested(changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> Changes:
+    """Single keys and nested ones, by section."""
+    nested = validated(Changes, overrides, "overrides").model_dump()
+    for key, value in changes.items():
+        section = "trunk" if key == "trunk" else "loss" if key in OF_LOSS else "train"
+        nested[section] = {"name" if key == "trunk" else key: value} | nested[section]
+    return Changes(**nested)
+
+
+def _flat(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """{"trunk": {"channels": 64}} -> {"trunk.channels": 64}."""
+    return {f"{s}.{key}": value for s, part in overrides.items() for key, value in part.items()}
+
+
+def _texts(changes: Mapping[str, Any]) -> list[str]:
+    """What changes, in characters of file names."""
+    texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    return [re.sub(r"[^\w.=-]+", "_", text.replace('"', "")) for text in texts]
+
+
+def _manifest(plan: Mapping[str, Any], seed: int, corpus: Corpus) -> dict[str, Any]:
+    digests = {key: plan[key] for key in ("training", "evaluation")}
+    return {
+        **{key: plan[key] for key in ("study", "run", "settings")},
+        "seed": seed,
+        "digests": digests,
+        "corpus": corpus.description,
+    }
+
+
+def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:
+    if not path.exists() or read_json(path) != plan:
+        raise StudyError(
+            f"{path} is not the plan of the present parameters and code: run `dvc repro` again "
+            "(or `studylib plan`, then this)"
+        )
+
+
+def _record_time(experiment: Experiment, what: str, facts: Mapping[str, Any]) -> None:
+    """Facts of the clock lie apart from the results, which are the same every time."""
+    path = experiment.folder.parent.parent / "timing" / f"{experiment.folder.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = read_json(path) if path.exists() else {}
+    write_json(path, before | {what: dict(facts)})

@@ -1,0 +1,112 @@
+"""What experiment.ipynb shows of one run: a training batch, and the trials it gets most wrong."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from studylib.corpora.store import Corpus
+from studylib.evaluation.scores import trial_scores
+from studylib.losses.schedules import value_at
+from studylib.training.batches import read_batches, training_data
+from studylib.training.learner import build_learner
+from studylib.training.sampling import BatchSampler
+from studylib.training.settings import RunSettings
+
+SHOWN_SPEAKERS = 16
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops (N, M, S) int16 of N speakers, whose numbers are labels (N,); all training speakers."""
+
+    samples: Tensor
+    labels: Tensor
+    speakers: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """A batch under one network.
+
+    Attributes
+    ----------
+    embeddings : (N, M, D) float32 tensor
+    similarities : (N * M, N * M) array
+        Of each crop to each other, as the run's trials are scored.
+    loss : float
+    """
+
+    embeddings: Tensor
+    similarities: np.ndarray
+    loss: float
+
+
+def first_batch(settings: RunSettings, corpus: Corpus, seed: int) -> Batch:
+    """The first batch that a run trains on, of at most 16 of its speakers."""
+    keys = settings.train
+    data = training_data(corpus, keys.training_speakers)
+    sampler = BatchSampler(
+        data.speakers,
+        speakers_per_batch=keys.speakers_per_batch,
+        utterances_per_speaker=keys.utterances_per_speaker,
+        max_utterances_per_speaker=keys.max_utterances_per_speaker,
+        seed=seed,
+    )
+    shown = min(SHOWN_SPEAKERS, keys.speakers_per_batch)
+    places = np.arange(shown * keys.utterances_per_speaker)
+    drawn = read_batches(corpus, data, sampler, keys.crop_seconds, range(1), places, CPU)
+    samples, labels = next(drawn)
+    return Batch(samples.unflatten(0, (shown, -1)), labels[:shown], data.names)
+
+
+@torch.no_grad()
+def view_batch(settings: RunSettings, seed: int, batch: Batch, model: Path | None = None) -> View:
+    """A batch under the run's initial weights, or under the trained model and loss of a folder.
+
+    As in training: batch normalisation by the batch itself, the loss's numbers of the run's start
+    or, for a trained model, of its end.
+    """
+    train = settings.train.model_copy(update={"compile": False})
+    settings = settings.model_copy(update={"train": train})
+    learner = build_learner(settings, batch.speakers, seed, CPU)
+    if model is not None:
+        learner.model.trunk.load_state_dict(load_file(model / "model.safetensors"))
+        learner.criterion.load_state_dict(load_file(model / "loss.safetensors"))
+        for name, number in settings.loss.parameters.items():
+            setattr(learner.criterion, name, value_at(number, 1.0))
+    flat = learner.model(batch.samples.flatten(0, 1))
+    embeddings = flat.unflatten(0, batch.samples.shape[:2])
+    loss = learner.criterion(embeddings, batch.labels).item()
+    first, second = np.indices((len(flat), len(flat))).reshape(2, -1)
+    crops = flat[:, None].numpy()  # each a trial's side of its own
+    scores = trial_scores(crops, first, second, scoring=learner.criterion.scoring)
+    return View(embeddings, scores.reshape(len(flat), -1), loss)
+
+
+def worst_trials(scores: pd.DataFrame, *, target: bool, n: int = 10) -> pd.DataFrame:
+    """The target trials with the lowest scores, or the nontarget trials with the highest.
+
+    Parameters
+    ----------
+    scores : frame
+        score, target, first, second, first_speaker, second_speaker: scores/<list>.parquet.
+    """
+    trials = scores[scores["target"] == target].sort_values("score", ascending=target)
+    return trials[["score", "first_speaker", "second_speaker", "first", "second"]].head(n)
+
+
+def with_players(trials: pd.DataFrame, corpus: Corpus) -> str:
+    """The trials as an HTML table in which both sides can be listened to."""
+    from studylib.reports.corpus import player
+
+    shown = trials.copy()
+    for side in ("first", "second"):
+        sounds = (player(corpus.samples(row)).src_attr() for row in trials[side])
+        shown[side] = [f'<audio controls preload="none" src="{sound}"></audio>' for sound in sounds]
+    return shown.round(3).to_html(escape=False, index=False)

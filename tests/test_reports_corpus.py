@@ -1,0 +1,147 @@
+"""The report of a corpus against counting by hand, and its sounds against the corpus."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+import soundfile
+
+from studylib.corpora.reader import Corpus
+from studylib.errors import StudyError
+from studylib.reports.corpus import (
+    example_row,
+    left_out,
+    player,
+    sounds_to_compare,
+    split_table,
+    trial_table,
+)
+from studylib.reports.figures import corpus as figures
+
+matplotlib.use("Agg")
+BASIC = ["id", "speaker", "session", "split", "start", "length"]
+
+
+@pytest.fixture(scope="module")
+def bare(tiny_corpus):
+    """The same corpus from a source that knows nothing of its utterances."""
+    description = tiny_corpus.description | {"source": "folder"}
+    return Corpus(tiny_corpus.folder, tiny_corpus.utterances[BASIC], description)
+
+
+def test_tables_count_what_the_corpus_holds(tiny_corpus, bare):
+    splits = split_table(tiny_corpus)
+    assert list(splits.index) == ["train", "dev", "test"]
+    assert list(splits["speakers"]) == [12, 8, 8]
+    assert list(splits["f"]) == list(splits["m"]) == [6, 4, 4]
+    assert list(splits["utterances"]) == [48, 32, 32]
+    assert splits["hours"].sum() == pytest.approx(tiny_corpus.description["counts"]["hours"], 0.1)
+    assert list(split_table(bare)) == list(splits.drop(columns=["f", "m"]))
+    trials = trial_table(tiny_corpus)
+    assert dict(trials["trials"]) == tiny_corpus.description["counts"]["trials"]
+    assert trials.loc["test", "targets"] == 8 * (4 * 3 // 2)
+    assert (trials["targets"] + trials["nontargets"] == trials["trials"]).all()
+    assert list(trials["speakers"].unique()) == [8]
+
+
+def test_an_utterance_is_compared_with_the_same_speaker_and_with_a_similar_stranger(tiny_corpus):
+    table, sounds = tiny_corpus.utterances, sounds_to_compare(tiny_corpus, 50)
+    assert next(iter(sounds)) == "without its session's effects"
+    assert sounds["without its session's effects"].shape == sounds["as recorded"].shape
+
+    def found(title):
+        lengths = table[table["length"] == len(sounds[title])].index
+        rows = [r for r in lengths if np.array_equal(tiny_corpus.samples(r), sounds[title])]
+        return table.loc[rows[0]]
+
+    own = table.loc[50]
+    assert found("as recorded")["id"] == own["id"]
+    assert found("the same speaker")["speaker"] == own["speaker"]
+    assert found("the same speaker")["session"] != own["session"]
+    alike = (table["split"] == own["split"]) & (table["sex"] == own["sex"])
+    rivals = table[alike & (table["speaker"] != own["speaker"])]
+    distance = abs(found("another speaker")["f0"] - own["f0"])
+    assert distance == np.abs(rivals["f0"] - own["f0"]).min()
+
+
+def test_no_clean_recording_is_given_where_it_would_not_make_the_stored_one(tiny_corpus, bare):
+    other = tiny_corpus.description["settings"] | {"seed": 2}
+    description = tiny_corpus.description | {"settings": other}
+    stranger = Corpus(tiny_corpus.folder, tiny_corpus.utterances, description)
+    for corpus in (bare, stranger):
+        assert list(sounds_to_compare(corpus, 50)) == [
+            "as recorded", "another speaker", "the same speaker"
+        ]  # fmt: skip
+
+
+def test_an_utterance_asked_for_by_name_is_found_or_refused(tiny_corpus, bare):
+    assert example_row(tiny_corpus, tiny_corpus.utterances["id"][7]) == 7
+    assert example_row(bare) == 0
+    assert tiny_corpus.utterances.iloc[example_row(tiny_corpus)].notna().all()
+    with pytest.raises(StudyError, match="no-such"):
+        example_row(tiny_corpus, "no-such")
+
+
+def test_a_player_plays_the_utterance(tiny_corpus):
+    samples = tiny_corpus.samples(3)
+    sound = player(samples, seconds=2.0)
+    heard, rate = soundfile.read(io.BytesIO(sound.data))
+    assert rate == 16_000
+    assert len(sound.data) < 20_000
+    assert len(heard) == pytest.approx(32_000, abs=3_000)
+    # The coder may delay what it codes: the best of all shifts must fit well.
+    spectra = [np.fft.rfft(each - each.mean(), 2**17) for each in (heard, samples[:32_000])]
+    fit = np.fft.irfft(spectra[0] * spectra[1].conj()).max()
+    fit /= np.linalg.norm(heard) * np.linalg.norm(samples[:32_000].astype(float))
+    assert fit > 0.9
+
+
+def test_what_was_left_out_is_listed(tiny_corpus, tmp_path):
+    corpus = Corpus(tmp_path / "mine", tiny_corpus.utterances, tiny_corpus.description)
+    assert left_out(corpus).empty
+    (tmp_path / "mine.skipped.csv").write_text("path,why\nin/0.wav,is an empty file\n")
+    assert list(left_out(corpus)["why"]) == ["is an empty file"]
+
+
+def labels(figure):
+    """The labels of all axes, after drawing."""
+    figure.canvas.draw()
+    shown = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+    matplotlib.pyplot.close(figure)
+    return shown
+
+
+def test_figures_show_what_the_corpus_knows(tiny_corpus):
+    assert labels(figures.voices(tiny_corpus.utterances)) == [
+        ("median F0 (Hz)", "Count"),
+        ("speaking rate (words a minute)", "Count"),
+        ("Count", "accent"),
+        ("Count", "sex"),
+    ]
+    assert [x for x, _ in labels(figures.sessions(tiny_corpus.utterances))] == [
+        "length of an utterance (s)",
+        "signal-to-noise ratio (dB)",
+        "reverberation time (s)",
+        "low-pass corner (Hz)",
+    ]
+    table = tiny_corpus.utterances[BASIC]
+    assert labels(figures.voices(table)) == [("Count", "sex")]
+    assert len(labels(figures.sessions(table))) == 1
+
+
+def test_bars_count_the_speakers_of_each_sex_and_of_none(tiny_corpus):
+    table = tiny_corpus.utterances[BASIC].assign(sex=tiny_corpus.utterances["sex"])
+    table.loc[table["speaker"] == "test-0000", "sex"] = None
+    figure = figures.voices(table.assign(nationality="UK"))
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert sorted(width for width in widths if width) == [1, 13, 14]
+    matplotlib.pyplot.close(figure)
+
+
+def test_spectrograms_find_a_tone_at_its_frequency():
+    tone = np.sin(2 * np.pi * 3000 * np.arange(16_000) / 16_000)
+    image = figures.spectrograms({"tone": tone}).axes[0].collections[0]
+    loudest = np.asarray(image.get_array()).mean(axis=1).argmax()
+    assert image.get_coordinates()[loudest : loudest + 2, 0, 1].mean() == pytest.approx(3.0)
+    matplotlib.pyplot.close("all")

@@ -1,0 +1,197 @@
+"""Embeddings of several runs: the same utterances in all, measures against plain loops."""
+
+from itertools import combinations
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_study import UTTERANCES, write_study
+
+from studylib.errors import StudyError
+from studylib.reports.embeddings import (
+    Embeddings,
+    confused_speakers,
+    embedding_map,
+    geometry,
+    geometry_table,
+    read_embeddings,
+)
+from studylib.reports.figures import embeddings as figures
+from studylib.reports.study import read_study, some_utterances
+
+matplotlib.use("Agg")
+RUNS = ["logmel_whitened", "aam_softmax", "untrained"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    write_study(root)
+    return read_study(root, "", "embeddings")
+
+
+@pytest.fixture(scope="module")
+def embeddings(study):
+    return read_embeddings(study, RUNS, seed=1)
+
+
+def test_a_vector_is_the_unit_mean_of_unit_crops(study, embeddings):
+    crops = np.load(study.experiment("aam_softmax", 1) / "embeddings.npy").astype(np.float64)
+    for row, two in enumerate(crops):
+        mean = sum(crop / np.linalg.norm(crop) for crop in two) / 2
+        expected = mean / np.linalg.norm(mean)
+        np.testing.assert_allclose(embeddings.vectors["aam_softmax"][row], expected, rtol=1e-12)
+
+
+def test_runs_and_baselines_stand_side_by_side_in_the_order_asked_for(study, embeddings):
+    table = geometry_table(embeddings)
+    assert list(table["run"]) == list(embeddings.vectors) == RUNS
+    assert list(table["loss"]) == [None, "aam_softmax", None]
+    assert table["d_prime"].idxmax() == 1  # the least noise
+    assert list(table["eer"]) == sorted(table["eer"], key=lambda eer: eer != table["eer"][0])
+
+
+def test_runs_of_different_utterances_are_not_compared(tmp_path):
+    folder = write_study(tmp_path) / "experiment" / "triplet-0" / "utterances.parquet"
+    pd.read_parquet(folder).assign(id="other").to_parquet(folder)
+    with pytest.raises(StudyError, match=r"triplet-0 holds other utterances than .*softmax-0"):
+        read_embeddings(read_study(tmp_path, "", "embeddings"), ["softmax", "triplet"], seed=0)
+
+
+def test_a_split_that_was_not_evaluated_is_named_with_those_that_were(study):
+    with pytest.raises(StudyError, match=r"'train' .*expected test"):
+        read_embeddings(study, RUNS, seed=1, split="train")
+
+
+def test_the_choice_of_utterances_keeps_to_its_limits(study):
+    names = [f"{split}-{s}" for split in ("dev", "test") for s in range(6) for _ in range(5)]
+    table = pd.DataFrame({"speaker": names, "split": [name[:-2] for name in names]})
+    table.index += 100
+    rows = some_utterances(table, "test", n_speakers=4, n_utterances=3)
+    assert list(rows) == sorted(set(rows))
+    assert set(table.iloc[rows]["split"]) == {"test"}
+    assert list(table.iloc[rows]["speaker"].value_counts()) == [3, 3, 3, 3]
+    assert list(some_utterances(table, "test", 99, 99)) == list(range(30, 60))
+
+
+def test_a_map_has_a_row_an_utterance_and_run_and_resembles_the_first(embeddings):
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))
+    vectors = embeddings.vectors["aam_softmax"]
+    two = {"one": vectors, "mirrored": -vectors @ turn}
+    runs = pd.DataFrame({"loss": [None, "triplet"], "eer": [0.1, 0.2]}, index=list(two))
+    maps = embedding_map(Embeddings(embeddings.utterances, runs, two), "pca")
+    one, mirrored = (maps[maps["run"] == run] for run in two)
+    assert list(one["id"]) == list(mirrored["id"]) == list(embeddings.utterances["id"])
+    assert set(mirrored["loss"]) == {"triplet"}
+    np.testing.assert_allclose(one[["x", "y"]], mirrored[["x", "y"]], atol=1e-9)
+    centred = vectors - vectors.mean(axis=0)
+    variances = np.linalg.eigvalsh(centred.T @ centred)[::-1]
+    np.testing.assert_allclose(np.square(one[["x", "y"]]).sum(), variances[:2])
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_a_map_by_neighbours_puts_speakers_of_clear_clusters_together(embeddings, method):
+    rng = np.random.default_rng(0)
+    centres = np.repeat(rng.normal(size=(16, 16)), UTTERANCES, axis=0)
+    vectors = centres + 0.01 * rng.normal(size=centres.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    one = Embeddings(embeddings.utterances, embeddings.runs.iloc[:1], {RUNS[0]: vectors})
+    points = embedding_map(one, method)[["x", "y"]].to_numpy()
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest = embeddings.utterances["speaker"].to_numpy()[distances.argmin(axis=1)]
+    assert np.mean(nearest == embeddings.utterances["speaker"]) > 0.95
+
+
+def test_an_unknown_method_is_named_with_the_known_ones(embeddings):
+    with pytest.raises(StudyError, match=r"'umpa'.*umap"):
+        embedding_map(embeddings, "umpa")
+
+
+def test_the_pair_that_all_runs_confuse_comes_first(embeddings):
+    moved = {run: vectors.copy() for run, vectors in embeddings.vectors.items()}
+    for vectors in moved.values():
+        vectors[3 * UTTERANCES : 4 * UTTERANCES] = vectors[7 * UTTERANCES : 8 * UTTERANCES]
+    names = confused_speakers(Embeddings(embeddings.utterances, embeddings.runs, moved))
+    assert set(names[:2]) == {"test-0003", "test-0007"}
+    assert len(names) == len(set(names)) == 8
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Unit vectors (30, 8) of six speakers with one to nine utterances, in mixed order."""
+    rng = np.random.default_rng(0)
+    speakers = rng.permutation(np.repeat(list("abcdef"), (1, 2, 4, 6, 8, 9)))
+    centres = {name: rng.normal(size=8) for name in "abcdef"}
+    vectors = np.stack([centres[name] for name in speakers]) + rng.normal(size=(30, 8))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), speakers
+
+
+def test_measures_of_pairs_equal_loops_over_pairs(sample):
+    vectors, speakers = sample
+    within, between, closeness, potentials = [], [], [], []
+    for i, j in combinations(range(len(vectors)), 2):
+        cosine = float(vectors[i] @ vectors[j])
+        square = sum((a - b) ** 2 for a, b in zip(vectors[i], vectors[j], strict=True))
+        potentials.append(np.exp(-2 * square))
+        if speakers[i] == speakers[j]:
+            within.append(cosine)
+            closeness.append(square)
+        else:
+            between.append(cosine)
+    spread = np.sqrt((np.var(within) + np.var(between)) / 2)
+    expected = {
+        "alignment": np.mean(closeness),
+        "uniformity": np.log(np.mean(potentials)),
+        "within_mean": np.mean(within),
+        "within_sd": np.std(within),
+        "between_mean": np.mean(between),
+        "between_sd": np.std(between),
+        "d_prime": (np.mean(within) - np.mean(between)) / spread,
+    }
+    measured = geometry(vectors, speakers)
+    assert {name: measured[name] for name in expected} == pytest.approx(expected)
+
+
+def test_effective_rank_follows_the_entropy_of_unequal_directions():
+    values = np.array([3.0, 2.0, 1.0])
+    points = np.concatenate([np.diag(values), -np.diag(values)])
+    shares = values / 6
+    rank = geometry(points, np.array(list("aabbcc")))["effective_rank"]
+    assert rank == pytest.approx(np.prod(shares**-shares))
+
+
+def test_no_measure_depends_on_the_choice_of_axes(sample):
+    vectors, speakers = sample
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))
+    assert geometry(vectors @ turn, speakers) == pytest.approx(geometry(vectors, speakers))
+
+
+@pytest.mark.parametrize(
+    ("colour_by", "named", "entries"),
+    [
+        ("speaker", ["test-0003", "test-0007"], {"test-0003", "test-0007", "others"}),
+        ("sex", [], {"f", "m"}),
+        ("snr", [], None),
+    ],
+)
+def test_maps_have_a_full_panel_a_run_and_name_eight_values_at_most(
+    embeddings, colour_by, named, entries
+):
+    maps = embedding_map(embeddings).assign(snr=lambda table: 20 + table["x"])
+    figure = figures.speaker_maps(maps, colour_by, named)
+    assert len(figure.axes) == len(RUNS)
+    assert all(len(axes.collections[0].get_offsets()) == 64 for axes in figure.axes)
+    assert figure.axes[1].get_title().startswith("AAM-softmax (EER ")
+    texts = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert entries is None or entries <= texts <= entries | {colour_by}
+    matplotlib.pyplot.close(figure)
+
+
+def test_the_figure_of_geometry_names_every_run(embeddings):
+    figure = figures.geometry(geometry_table(embeddings))
+    names = {"Logmel whitened", "AAM-softmax", "Untrained"}
+    assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == names
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == names
+    matplotlib.pyplot.close(figure)

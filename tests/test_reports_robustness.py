@@ -1,0 +1,287 @@
+"""Degraded crops and their error rates against plain transcriptions and the plain evaluation."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from studylib.corpora.acoustics import Session, apply_session
+from studylib.models.embedder import Embedder, embed
+from studylib.reports.figures import robustness as figures
+from studylib.reports.robustness import (
+    Condition,
+    condition_rates,
+    degrade,
+    embed_degraded,
+    factors_of,
+    growth_table,
+    order_table,
+    trial_kinds,
+    trial_rates,
+)
+from studylib.reports.settings import RobustnessSettings
+from studylib.statistics.error_rates import equal_error_rate
+
+matplotlib.use("Agg")
+CPU = torch.device("cpu")
+LOSSES = {"softmax": "softmax", "prototypical": "prototypical", "untrained": None}
+SCORINGS = {"softmax": "cosine", "prototypical": "euclidean", "untrained": "cosine"}
+SETTINGS = RobustnessSettings(lengths=[0.5, 2, 30], snrs=[20, 0], reverberations=[0.6])
+FACTORS = factors_of(SETTINGS, 2, 4)
+
+
+def power(samples):
+    return np.mean(samples.astype(np.float64) ** 2)
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_corpus):
+    return np.flatnonzero(tiny_corpus.utterances["split"] == "test")
+
+
+@pytest.fixture(scope="module")
+def speakers(tiny_corpus, rows):
+    return tiny_corpus.utterances["speaker"].to_numpy(str)[rows]
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.manual_seed(0)
+    return {run: Embedder("compact_tdnn", {"embedding_dim": 16, "channels": 8}) for run in LOSSES}
+
+
+@pytest.fixture(scope="module")
+def embeddings(tiny_corpus, rows, models):
+    conditions = [condition for levels in FACTORS.values() for condition in levels.values()]
+    return embed_degraded(models, tiny_corpus, rows, conditions, seed=0, device=CPU)
+
+
+@pytest.fixture(scope="module")
+def tables(embeddings, speakers):
+    rates, cells = condition_rates(embeddings, FACTORS, SCORINGS, speakers, 50)
+    return rates, growth_table(cells, FACTORS, list(LOSSES))
+
+
+@pytest.mark.parametrize("snr", [20, 10, 0])
+def test_added_noise_has_the_power_asked_for(snr):
+    speech = (2000 * np.random.default_rng(0).standard_normal(32_000)).astype(np.int16)
+    noisy = degrade(speech, Condition(2, snr=snr), np.random.default_rng(1))
+    noise = noisy.astype(np.int32) - speech
+    assert 10 * np.log10(power(speech) / power(noise)) == pytest.approx(snr, abs=0.05)
+
+
+def test_every_level_of_noise_is_the_same_noise():
+    speech = (500 * np.random.default_rng(0).standard_normal(32_000)).astype(np.int16)
+    loud, soft = (
+        degrade(speech, Condition(2, snr=snr), np.random.default_rng(1)).astype(float) - speech
+        for snr in (0, 10)
+    )
+    assert np.corrcoef(loud, soft)[0, 1] > 0.999
+
+
+def test_a_room_acts_on_the_whole_utterance_before_the_crop():
+    speech = np.zeros(64_000, dtype=np.int16)
+    speech[23_000] = 20_000  # a click just before the crop begins
+    crop = degrade(speech, Condition(1, reverberation=0.9), np.random.default_rng(3))
+    seed = int(np.random.default_rng(3).integers(2**32))
+    room = Session(reverberation=0.9, direct=0.0, room_seed=seed)
+    whole = apply_session(speech, room, np.random.default_rng(0))
+    assert power(crop) > 0
+    np.testing.assert_array_equal(crop, whole[24_000:40_000])
+
+
+def test_a_short_utterance_is_repeated_and_a_clean_one_untouched():
+    speech = np.arange(10_000, dtype=np.int16)
+    crop = degrade(speech, Condition(1), np.random.default_rng(0))
+    np.testing.assert_array_equal(crop, np.concatenate([speech, speech[:6000]]))
+    crop = degrade(speech, Condition(0.5), np.random.default_rng(0))
+    np.testing.assert_array_equal(crop, speech[1000:9000])
+
+
+def test_the_clean_condition_is_the_plain_evaluation_of_the_same_crops(
+    tiny_corpus, rows, models, embeddings
+):
+    for seconds in (0.5, 2):
+        for run, model in models.items():
+            plain = embed(model, tiny_corpus, rows, crops=1, crop_seconds=seconds, device=CPU)
+            ours = embeddings[Condition(seconds)][run]
+            np.testing.assert_allclose(ours, plain[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_an_utterance_is_degraded_alike_whichever_others_are_asked_for(
+    tiny_corpus, rows, models, embeddings
+):
+    condition = Condition(2, reverberation=0.6)
+    few = embed_degraded(models, tiny_corpus, rows[3:5], [condition], seed=0, device=CPU)
+    for run, vectors in few[condition].items():
+        np.testing.assert_allclose(vectors, embeddings[condition][run][3:5], rtol=1e-4, atol=1e-5)
+    other = embed_degraded(models, tiny_corpus, rows[3:5], [condition], seed=1, device=CPU)
+    assert np.abs(other[condition]["softmax"] - few[condition]["softmax"]).max() > 1e-3
+
+
+def test_levels_go_from_the_reference_to_the_hardest_and_leave_out_what_is_too_long():
+    assert {factor: list(levels) for factor, levels in FACTORS.items()} == {
+        "crop length": ["2 s", "0.5 s"],
+        "added noise": ["as recorded", "20 dB", "0 dB"],
+        "added reverberation": ["as recorded", "0.6 s"],
+    }
+    untouched = {FACTORS[f]["as recorded"] for f in ("added noise", "added reverberation")}
+    assert untouched == {FACTORS["crop length"]["2 s"]}
+    assert list(factors_of(SETTINGS, 2, 1)) == ["added noise", "added reverberation"]
+
+
+def test_every_run_has_a_rate_with_its_interval_at_every_level(tables):
+    rates, _ = tables
+    rows = rates.set_index(["run", "factor", "level"])
+    assert set(rows.index) == {
+        (run, factor, level)
+        for factor, levels in FACTORS.items()
+        for level in levels
+        for run in LOSSES
+    }
+    assert rows.index.is_unique
+    assert rates["eer"].between(rates["low"], rates["high"]).all()
+
+
+def test_a_rate_is_that_of_all_pairs_scored_one_by_one(tables, embeddings, speakers):
+    rates, _ = tables
+    rates = rates[rates["level"] == "0 dB"].set_index("run")["eer"]
+    pairs = [(i, j) for i in range(len(speakers)) for j in range(i + 1, len(speakers))]
+    targets = [speakers[i] == speakers[j] for i, j in pairs]
+    for run, vectors in embeddings[Condition(2, snr=0)].items():
+        if SCORINGS[run] == "cosine":
+            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        scores = [-np.sum((vectors[i].astype(float) - vectors[j]) ** 2) for i, j in pairs]
+        assert rates[run] == pytest.approx(equal_error_rate(scores, targets), abs=1e-4)
+
+
+def test_growth_is_the_ratio_of_the_hardest_level_to_the_reference(tables):
+    rates, growth = tables
+    eers = rates.set_index(["run", "factor", "level"])["eer"]
+    for row in growth.itertuples():
+        hardest = eers[row.run, row.factor, row.hardest]
+        assert row.ratio == pytest.approx(hardest / eers[row.run, row.factor, row.reference])
+        assert row.low <= row.ratio <= row.high
+    relative = np.log1p(growth["relative"]).groupby(growth["factor"]).sum()
+    np.testing.assert_allclose(relative, 0, atol=1e-9)  # relative to the mean of all
+
+
+def test_a_run_that_alone_fails_in_noise_is_found():
+    rng = np.random.default_rng(0)
+    speakers = np.repeat([f"s{n:02d}" for n in range(20)], 4)
+    centres = rng.normal(size=(20, 8)).repeat(4, axis=0)
+    factors = {"added noise": {"clean": Condition(1), "0 dB": Condition(1, snr=0)}}
+    conditions = list(factors["added noise"].values())
+    runs = ("a", "b", "c", "fails")
+    spread = {(run, condition): 0.7 for run in runs for condition in conditions}
+    spread["fails", conditions[1]] = 2.0
+    made = {
+        c: {run: centres + spread[run, c] * rng.normal(size=centres.shape) for run in runs}
+        for c in conditions
+    }
+    _, cells = condition_rates(made, factors, dict.fromkeys(runs, "cosine"), speakers, 200)
+    growth = growth_table(cells, factors, runs).set_index("run")
+    assert growth.loc["fails", "p_holm"] < 0.05
+    assert growth.loc["fails", "relative"] > 0.5
+    assert (growth.drop("fails")["ratio"] < growth.loc["fails", "low"]).all()
+
+
+def made_trials(utterances):
+    first, second = np.triu_indices(len(utterances), 1)
+    speaker = utterances["speaker"].to_numpy(str)
+    return pd.DataFrame(
+        {
+            "first": utterances.index[first],
+            "second": utterances.index[second],
+            "target": speaker[first] == speaker[second],
+            "first_speaker": speaker[first],
+            "second_speaker": speaker[second],
+        }
+    )
+
+
+def test_kinds_of_trial_are_those_the_corpus_can_tell_apart(tiny_corpus):
+    test = tiny_corpus.utterances.query("split == 'test'").drop(columns=["sex", "accent"])
+    trials = made_trials(test)
+    assert list(trial_kinds(trials, test)) == ["all"]  # a session an utterance
+    number = np.arange(len(test))
+    few = np.where(number // 4 < 4, "x", "")  # four speakers of a known accent are too few
+    assert "same accent" not in trial_kinds(trials, test.assign(accent=few))
+    sex = np.where(number // 4 % 2, "f", "m")
+    known = test.assign(sex=sex, session=test["speaker"] + [f"-{n % 4 // 2}" for n in number])
+    kinds = trial_kinds(trials, known)
+    assert list(kinds) == ["all", "same sex", "within a session", "across sessions"]
+    for name, mask in kinds.items():
+        for trial in trials[mask].itertuples():
+            a, b = known.loc[trial.first], known.loc[trial.second]
+            assert name != "same sex" or a["sex"] == b["sex"]
+            if trial.target and name in ("within a session", "across sessions"):
+                assert (a["session"] == b["session"]) == (name == "within a session")
+
+
+def test_a_kinds_rate_is_that_of_its_trials(tiny_corpus):
+    test = tiny_corpus.utterances.query("split == 'test'")
+    trials = made_trials(test)
+    scores = np.random.default_rng(0).normal(size=len(trials)) + trials["target"].to_numpy()
+    rates = trial_rates({"a": scores}, trials, test, 20).set_index("level")
+    for name, mask in trial_kinds(trials, test).items():
+        expected = equal_error_rate(scores[mask], trials.loc[mask, "target"])
+        assert rates.loc[name, "eer"] == pytest.approx(expected)
+
+
+def test_two_speakers_of_unknown_sex_or_accent_are_not_the_same(tiny_corpus):
+    test = tiny_corpus.utterances.query("split == 'test'")
+    speakers = test["speaker"].unique()
+    unknown = dict(zip(speakers[-3:], (None, "", np.nan), strict=True))
+    same = pd.Series(np.where(test["speaker"].isin(list(unknown)), None, "f"), test.index)
+    known = test.assign(sex=same.astype(object))
+    for speaker, value in unknown.items():
+        known.loc[known["speaker"] == speaker, "sex"] = value
+    n = len(test) - 3 * 4
+    assert trial_kinds(made_trials(known), known)["same sex"].sum() == n * (n - 1) / 2
+
+
+def test_the_order_table_names_the_best_run_and_how_far_the_order_is_kept():
+    eers = {"4 s": (0.1, 0.2, 0.3), "1 s": (0.4, 0.3, 0.2)}
+    rates = [
+        {"run": run, "factor": "crop length", "level": level, "eer": eer}
+        for level, of_level in eers.items()
+        for run, eer in zip("abc", of_level, strict=True)
+    ]
+    table = order_table(pd.DataFrame(rates)).loc["crop length"].loc[list(eers)]
+    assert list(table["best_run"]) == ["a", "c"]
+    assert list(table["best_eer"]) == [0.1, 0.2]
+    assert list(table["rank_correlation"]) == pytest.approx([1, -1])
+
+
+def test_figures_name_eight_runs_and_show_the_intervals_of_all(tables):
+    names = [f"triplet_{number:02d}" for number in range(10)]
+    losses = dict.fromkeys(names, "triplet")
+    rates, growth = (
+        pd.concat([table[table["run"] == "softmax"].assign(run=name) for name in names])
+        for table in tables
+    )
+    for factor, levels in FACTORS.items():
+        figure = figures.from_easy_to_hard(rates, growth, losses, factor)
+        left, right = figure.axes
+        assert len(left.get_legend().get_texts()) == 8
+        assert len(left.lines) >= 10
+        assert [label.get_text() for label in left.get_xticklabels()] == list(levels)
+        titles = {label.get_text().removesuffix(" *") for label in right.get_yticklabels()}
+        assert titles == {f"Triplet {number:02d}" for number in range(10)}
+        matplotlib.pyplot.close(figure)
+
+
+def test_each_kind_of_trial_has_a_panel_with_the_best_run_on_top():
+    rows = [
+        {"run": run, "level": kind, "eer": eer, "low": eer / 2, "high": 2 * eer}
+        for kind in ("all", "same sex")
+        for run, eer in (("softmax", 0.1), ("logmel", 0.2), ("triplet", 0.05))
+    ]
+    losses = {"softmax": "softmax", "logmel": None, "triplet": "triplet"}
+    figure = figures.trial_kinds(pd.DataFrame(rows), losses)
+    assert [axes.get_title() for axes in figure.axes] == ["all", "same sex"]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["Logmel", "Softmax", "Triplet"]
+    matplotlib.pyplot.close(figure)
