@@ -14,7 +14,7 @@ from studylib.corpora import voxceleb
 from studylib.corpora.report import Report
 from studylib.corpora.voxceleb import OFFICIAL_LISTS, VOX1_TEST, VOX1_X, VoxCelebSettings, read_meta
 from studylib.errors import StudyError
-from studylib.evaluation.evaluate import evaluate
+from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.training.loop import train
 from studylib.training.settings import RunSettings

@@ -92,7 +92,7 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
         "run": run,
         "settings": resolved,
         "training": digest(training),
-        "evaluation": _evaluation(root, evaluate, "evaluate"),
+        "evaluation": _evaluation(root, evaluate, "run"),
     }
 
 
@@ -128,7 +128,7 @@ def _evaluation(root: Path, evaluate: dict[str, Any], module: str) -> str:
     decisive = {k: v for k, v in evaluate.items() if k not in NO_CHANGE_OF_WEIGHTS}
     sources = _hashes(root, [f"studylib.evaluation.{module}"])
     code = notebook_cells(root / "notebooks" / f"{EXPERIMENT}.ipynb", "code")
-    return digest([decisive, sources, code if module == "evaluate" else []])
+    return digest([decisive, sources, code if module == "run" else []])
 
 
 def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:

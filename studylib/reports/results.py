@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from studylib.errors import StudyError
-from studylib.evaluation.backends import Calibration
+from studylib.evaluation.calibration import Calibration
 from studylib.files.paths import run_folder
 from studylib.files.tables import read_parquet
 from studylib.pipeline.params import Params
 from studylib.pipeline.provenance import read_manifest
-from studylib.statistics.bootstrap import Resamples, bootstrap
+from studylib.statistics.resampling import Resamples, bootstrap
 from studylib.statistics.comparisons import error_table
 from studylib.statistics.intervals import Cells, cells_of
 
@@ -171,9 +171,9 @@ def resample(
         common["target"].to_numpy(),
         common["first_speaker"].to_numpy().astype(str),
         common["second_speaker"].to_numpy().astype(str),
-        measure=measure,
+        measures=[measure],
         n_resamples=n_resamples,
-    )
+    )[measure]
 
 
 def _calibrated(runs: pd.DataFrame, scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
