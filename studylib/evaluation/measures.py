@@ -80,15 +80,12 @@ def measure_lists(
     return {"calibration": told, "lists": measured}
 
 
-def _evidence(
-    scores: np.ndarray, targets: np.ndarray, calibration: Calibration
-) -> dict[str, float]:
+def _evidence(scores: np.ndarray, targets: np.ndarray, calibration: Calibration) -> dict:
     """Costs of the calibrated scores: as log-likelihood ratios, and as decisions."""
     ratios = calibration.log_likelihood_ratios(scores)
     costs = {
-        f"act_dcf_{p:g}": actual_detection_cost(ratios, targets, target_prior=p) for p in PRIORS
+        f"act_dcf_{prior:g}": actual_detection_cost(ratios, targets, target_prior=prior)
+        for prior in PRIORS.values()
     }
-    return costs | {
-        "cllr": log_likelihood_ratio_cost(ratios, targets),
-        "min_cllr": minimum_log_likelihood_ratio_cost(scores, targets),
-    }
+    costs["cllr"] = log_likelihood_ratio_cost(ratios, targets)
+    return costs | {"min_cllr": minimum_log_likelihood_ratio_cost(scores, targets)}
