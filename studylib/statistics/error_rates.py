@@ -60,10 +60,8 @@ def operating_points(scores, targets, weights=None) -> OperatingPoints:
 
     scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets, dtype=bool)
     if targets.all() or not targets.any():
-        n = targets.sum()
-        raise StudyError(
-            f"Error rates need both kinds of trial: {n} of {len(targets)} are targets."
-        )
+        counts = f"{targets.sum()} of {len(targets)} trials"
+        raise StudyError(f"Error rates need target and nontarget trials; {counts} are targets.")
     false_alarm, hit, thresholds = roc_curve(
         targets, scores, sample_weight=weights, drop_intermediate=False
     )
