@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from studylib.corpora.hygiene import known_speakers
-from studylib.corpora.reader import sha256
+from studylib.corpora.store import sha256
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
 from studylib.evaluation.measures import measure_lists, read_metrics

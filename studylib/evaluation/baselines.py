@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.protocols import training_rows
 from studylib.evaluation.run import write_evaluation

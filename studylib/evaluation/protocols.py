@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.settings import EvaluateSettings
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_known_speakers
-from studylib.corpora.reader import Corpus, sha256
+from studylib.corpora.store import Corpus, sha256
 from studylib.errors import StudyError
 from studylib.evaluation.backends import BACKENDS
 from studylib.evaluation.measures import measure_lists, read_metrics

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from studylib.corpora.acoustics import Session, apply_session
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.corpora.trials import is_known
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, as_waveforms
