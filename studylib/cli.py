@@ -58,8 +58,8 @@ def corpus(
     overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
 ) -> None:
     """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
-    from studylib.corpora.report import skipped_file
     from studylib.corpora.sources import prepare_corpus, settings_at
+    from studylib.corpora.store import skipped_file
     from studylib.pipeline.params import read_params
 
     if source is None:

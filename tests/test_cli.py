@@ -11,7 +11,7 @@ import pytest
 import torch
 from trees import PLAIN, write_tree
 
-from studylib.corpora.reader import open_corpus
+from studylib.corpora.store import open_corpus
 from studylib.pipeline.params import read_params
 
 ROOT = Path(__file__).parent.parent

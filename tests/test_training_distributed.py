@@ -106,7 +106,7 @@ def test_a_process_whose_partner_died_says_so_in_one_sentence(pair):
     ("keys", "sentence"),
     [
         ({"speakers_per_batch": 5}, "speakers_per_batch is 5: expected a multiple of the 4 proc"),
-        ({"speakers_per_batch": 4, "chunk_crops": 3}, "chunk_crops is 3: .* but needs 4: one"),
+        ({"speakers_per_batch": 4, "chunk_crops": 3}, "chunk_crops is 3: .* but needs 4: two"),
     ],
 )
 def test_a_batch_that_cannot_be_shared_out_is_one_sentence(monkeypatch, keys, sentence):

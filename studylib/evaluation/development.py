@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, embed
 from studylib.statistics.error_rates import equal_error_rate

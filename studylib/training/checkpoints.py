@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.files.atomic import atomic_file, atomic_folder, write_json
 from studylib.files.paths import project_root
 from studylib.models.embedder import save_model

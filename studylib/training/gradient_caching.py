@@ -66,7 +66,7 @@ def share_out(settings: TrainSettings, device: torch.device) -> Share:
     if smallest < least:
         raise StudyError(
             f"train.chunk_crops is {settings.chunk_crops}: a chunk has {smallest} of the batch's "
-            f"{total} crops, but needs {least}: one for each process, two for batch normalisation"
+            f"{total} crops, but needs {least}: two for batch normalisation, one for each process"
         )
     parts = [chunk[len(chunk) * r // k : len(chunk) * (r + 1) // k] for chunk in chunks]
     places = torch.tensor([place for part in parts for place in part])

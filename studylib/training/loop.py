@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.losses.schedules import value_at
 from studylib.models.devices import choose_device, usable_cores

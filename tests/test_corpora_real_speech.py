@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from trees import write
 
 from studylib.corpora.sources import prepare_corpus
-from studylib.evaluation.evaluate import evaluate
+from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.training.loop import train
 from studylib.training.settings import RunSettings
@@ -58,7 +58,7 @@ def scored(source, settings, folder):
     settings = {"splits": {"test": 6}} | settings
     corpus = prepare_corpus(source, settings, folder / "corpus")
     quiet = {"report": lambda line: None}
-    train(RUN, corpus, 0, folder / "train", checkpoints=folder / "checkpoints", **quiet)
+    train(RUN, corpus, 0, folder / "train", checkpoints=folder / "checkpoints", key="", **quiet)
     model_file = folder / "train" / "model.safetensors"
     evaluate(model_file, corpus, EVALUATION, folder / "evaluate", **quiet)
     trials = pd.read_parquet(folder / "evaluate" / "scores" / "test.parquet")
