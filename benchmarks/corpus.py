@@ -57,7 +57,7 @@ def build(folder: Path) -> str:
 
 def effects() -> str:
     """Seconds of speech a processor second of session effects goes through."""
-    waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE).astype(np.float32)
+    waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE)
     table = [("preset", "times real time")]
     for name, preset in PRESETS.items():
         rng = np.random.default_rng(1)

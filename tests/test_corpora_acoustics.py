@@ -45,15 +45,12 @@ def test_with_everything_off_a_session_is_the_identity(speech):
     np.testing.assert_array_equal(apply_session(speech, Session(), rng()), speech)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(speech, preset):
-    sessions = [draw_session(PRESETS[preset], rng(seed)) for seed in (3, 3, 4)]
-    assert sessions[0] == sessions[1] != sessions[2]
-    first, again, other_noise = (
-        apply_session(speech, sessions[0], rng(seed)) for seed in (5, 5, 6)
-    )
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(speech):
+    session, again, other = (draw_session(PRESETS["mid"], rng(seed)) for seed in (3, 3, 4))
+    assert session == again != other
+    first, again, other = (apply_session(speech, session, rng(seed)) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
-    assert (first != other_noise).any()
+    assert (first != other).any()
     assert (first.dtype, first.shape) == (np.int16, speech.shape)
 
 
@@ -153,18 +150,3 @@ def test_drawn_noises_and_rooms_cover_the_ranges_of_sessions():
 def test_silence_stays_silent():
     session = draw_session(PRESETS["hard"], rng())
     assert not apply_session(np.zeros(RATE, dtype=np.int16), session, rng()).any()
-
-
-def test_presets_grow_harder():
-    drawn = {
-        name: [draw_session(preset, rng(seed)) for seed in range(300)]
-        for name, preset in PRESETS.items()
-    }
-    for measure in (
-        lambda session: -session.snr,
-        lambda session: np.std(session.equaliser),
-        lambda session: session.low_pass is not None,
-        lambda session: session.reverberation is not None,
-    ):
-        means = [np.mean([measure(s) for s in drawn[name]]) for name in ("mild", "mid", "hard")]
-        assert means == sorted(means)

@@ -92,7 +92,7 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
         "run": run,
         "settings": resolved,
         "training": digest(training),
-        "evaluation": _evaluation(root, evaluate, "evaluate"),
+        "evaluation": _evaluation(root, evaluate, "run"),
     }
 
 
@@ -129,7 +129,7 @@ def _evaluation(root: Path, evaluate: dict[str, Any], module: str) -> str:
     decisive = {k: v for k, v in evaluate.items() if k not in NO_CHANGE_OF_WEIGHTS}
     sources = _hashes(root, [f"studylib.evaluation.{module}"])
     code = notebook_cells(root / "notebooks" / f"{EXPERIMENT}.ipynb", "code")
-    return digest([decisive, sources, code if module == "evaluate" else []])
+    return digest([decisive, sources, code if module == "run" else []])
 
 
 def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
@@ -209,7 +209,8 @@ def _defining(root: Path, module: str, name: str) -> Iterator[Path]:
     else:
         whole = (place / name / "__init__.py").exists()  # a face imported as a module
         face = (place / name if whole else place) / "__init__.py"
-        for inner, original, local in _imports(face.read_text(encoding="utf-8")):
+        source = face.read_text(encoding="utf-8") if face.exists() else ""
+        for inner, original, local in _imports(source):
             if whole or local == name:
                 yield from _defining(root, inner, original)
 
