@@ -13,21 +13,19 @@ import resource
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from benchmarks.measuring import markdown, processor
 from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
-from studylib.corpora.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
-from studylib.corpora.synthetic.embedded import SIZES, prepare
+from studylib.corpora.store import SAMPLE_RATE
+from studylib.corpora.synthetic.embedded import prepare
+from studylib.corpora.synthetic.settings import EmbeddedSettings
 
 WORKERS = 2
-BATCH, BATCHES, FILES = 200, 50, 1_000
-PRESET_SIZE = replace(
-    SIZES["study"], n_train_speakers=200, n_dev_speakers=1, dev_utterances=1, n_test_speakers=40
+PRESET_SIZE = EmbeddedSettings(
+    n_train_speakers=200, n_dev_speakers=1, dev_utterances=1, n_test_speakers=40
 )
 
 
@@ -40,7 +38,7 @@ def processor_seconds() -> float:
 def build(folder: Path) -> str:
     """Make the study's corpus with two processes."""
     began, used = time.perf_counter(), processor_seconds()
-    corpus = prepare(SIZES["study"], folder / "study", workers=WORKERS)
+    corpus = prepare(EmbeddedSettings(), folder / "study", workers=WORKERS)
     clock, processor = time.perf_counter() - began, processor_seconds() - used
     seconds = corpus.utterances["length"].sum() / SAMPLE_RATE
     size = sum(path.stat().st_size for path in corpus.folder.rglob("*") if path.is_file())
@@ -57,61 +55,9 @@ def build(folder: Path) -> str:
     )
 
 
-def crops(folder: Path) -> str:
-    """Crops a processor second: memory map, files read in part, and files read whole."""
-    corpus = open_corpus(folder / "study")
-    waves, utterances = folder / "wav", corpus.utterances[:FILES]
-    waves.mkdir(exist_ok=True)
-    files = []
-    for row in utterances.itertuples():
-        path = waves / f"{row.id}.wav"
-        if not path.exists():
-            soundfile.write(path, corpus.samples(row.Index), SAMPLE_RATE, "PCM_16")
-        own = (row.id, row.speaker, row.session, row.split)
-        files.append(UtteranceFile(*own, path.name, row.length))
-    in_place = write_corpus(
-        folder / "in_place",
-        files,
-        trials={},
-        description={"source": "wav", "version": "1", "settings": {}, "licence": "as study"},
-        root=waves,
-        overwrite=True,
-    )
-    table = [("crop", "memory map", "files, in part", "whole files")]
-    for seconds in (2.0, 4.0):
-        length = round(seconds * SAMPLE_RATE)
-        rng = np.random.default_rng(0)
-        rows = rng.integers(0, FILES, (BATCHES, BATCH))
-        starts = rng.integers(0, utterances["length"].to_numpy()[rows] - length)
-
-        def whole_files(rows, starts, length):
-            return np.stack(
-                [
-                    soundfile.read(waves / files[row].path, dtype="int16")[0][start:][:length]
-                    for row, start in zip(rows, starts, strict=True)
-                ]
-            )
-
-        rates = []
-        for read, n in ((corpus.crops, BATCHES), (in_place.crops, 8), (whole_files, 8)):
-            read(rows[0], starts[0], length)  # what the system caches is cached for all
-            best = np.inf
-            for _ in range(3):
-                began = time.process_time()
-                for batch in range(n):
-                    read(rows[batch], starts[batch], length)
-                best = min(best, time.process_time() - began)
-            rates.append(n * BATCH / best)
-        assert (
-            in_place.crops(rows[0], starts[0], length) == whole_files(rows[0], starts[0], length)
-        ).all()
-        table.append((f"{seconds:.0f} s", *(f"{rate:,.0f}" for rate in rates)))
-    return markdown(table)
-
-
 def effects() -> str:
     """Seconds of speech a processor second of session effects goes through."""
-    waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE).astype(np.float32)
+    waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE)
     table = [("preset", "times real time")]
     for name, preset in PRESETS.items():
         rng = np.random.default_rng(1)
@@ -135,7 +81,9 @@ def difficulty(folder: Path) -> str:
     rows = [("preset", "trials", "cosine", "whitened, cosine")]
     for preset in ("clean", *PRESETS):
         corpus = prepare(
-            replace(PRESET_SIZE, preset=preset), folder / f"preset_{preset}", workers=WORKERS
+            PRESET_SIZE.model_copy(update={"preset": preset}),
+            folder / f"preset_{preset}",
+            workers=WORKERS,
         )
         table = corpus.utterances
         training = np.flatnonzero(table["split"] == "train")
@@ -169,10 +117,6 @@ def main() -> None:
             "## Making 350 x 12 + 50 x 10 + 50 x 10 utterances (preset mid)",
             "",
             build(folder),
-            "",
-            f"## Crops a processor second, batches of {BATCH}, files cached by the system",
-            "",
-            crops(folder),
             "",
             "## Session effects, by processor seconds",
             "",

@@ -15,7 +15,7 @@ from test_losses import studied
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.losses import LOSSES, common
 from studylib.models.embedder import Embedder, embed, load_model, save_model
 from studylib.training import acceleration

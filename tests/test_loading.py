@@ -6,7 +6,7 @@ import torch
 from pair import settings_of
 from safetensors.torch import load_file
 
-from studylib.corpora.store import Utterance, write_corpus
+from studylib.corpora.writing import Utterance, write_corpus
 from studylib.errors import StudyError
 from studylib.training.loading import Loader, UnreadCrops, _is_to_reside, training_data
 from studylib.training.loop import train

@@ -17,13 +17,13 @@ import pytest
 import yaml
 from conftest import TINY
 from dvc.repo import Repo, lock_repo
+from studylib.pipeline.stages import CROPS_OF_A_START, Task, stale_tasks
+from studylib.pipeline.tasks import check_project
 
 from studylib.errors import StudyError
 from studylib.pipeline.clusters import local_layout, slurm_cluster
 from studylib.pipeline.grid import Progress, run_grid
 from studylib.pipeline.params import read_params, run_settings
-from studylib.pipeline.stages import CROPS_OF_A_START, Task, stale_tasks
-from studylib.pipeline.tasks import check_project
 
 ROOT = Path(__file__).parent.parent
 

@@ -70,7 +70,7 @@ import os, signal, sys
 from pathlib import Path
 from studylib.training import loop as training
 from studylib.training.settings import RunSettings
-from studylib.corpora.reader import open_corpus
+from studylib.corpora.store import open_corpus
 
 saves = 0
 save = training._Loop._save_checkpoint

@@ -7,19 +7,17 @@ session is a chapter.
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from studylib.corpora.audio import audio_files
 from studylib.corpora.download import download, unpack
-from studylib.corpora.folder import audio_files, subfolders
-from studylib.corpora.preparation import prepare_recordings
-from studylib.corpora.recordings import Recording
+from studylib.corpora.preparation import PreparationSettings
+from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report
-from studylib.corpora.settings import PreparationSettings, validated
-from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.files.disk import exclusive
 
@@ -63,44 +61,29 @@ class LibriSpeechSettings(PreparationSettings):
     download: bool = False
     base_url: str = "https://www.openslr.org/resources/12"
 
-
-def prepare(
-    settings: LibriSpeechSettings | Mapping[str, Any],
-    folder: Path,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> Corpus:
-    """Prepare a corpus from LibriSpeech; see `preparation.prepare_recordings`."""
-    settings = validated(LibriSpeechSettings, settings, "librispeech")
-    for subset in settings.subsets:
-        if subset not in CHECKSUMS:
+    @field_validator("subsets")
+    @classmethod
+    def _known(cls, subsets: dict[str, str]) -> dict[str, str]:
+        if unknown := subsets.keys() - CHECKSUMS:
             known = ", ".join(CHECKSUMS)
-            raise StudyError(f"LibriSpeech has no subset {subset!r} (known: {known}).")
-    report = Report(keep_going or settings.keep_going)
-    root = Path(os.path.abspath(settings.root))
-    folders = {
-        _subset_folder(root, subset, settings, progress): split
-        for subset, split in settings.subsets.items()
-    }
-    return prepare_recordings(
-        librispeech_recordings(folders, report),
-        root,
-        settings,
-        folder,
-        facts={
+            raise ValueError(f"LibriSpeech has no subset {min(unknown)!r} (known: {known})")
+        return subsets
+
+    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+        root = Path(os.path.abspath(self.root))
+        folders = {
+            _subset_folder(root, subset, self, progress): split
+            for subset, split in self.subsets.items()
+        }
+        return root, librispeech_recordings(folders, report)
+
+    def facts(self) -> dict[str, str]:
+        return {
             "source": "librispeech",
             "version": "OpenSLR 12",
             "licence": "CC BY 4.0 (LibriSpeech, Panayotov et al. 2015, from LibriVox readings)",
             "population": "librispeech",
-        },
-        report=report,
-        workers=workers,
-        progress=progress,
-        overwrite=overwrite,
-    )
+        }
 
 
 def librispeech_recordings(folders: Mapping[Path, str], report: Report) -> Iterator[Recording]:

@@ -9,20 +9,16 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import pandas as pd
 from pydantic import model_validator
 
+from studylib.corpora.audio import audio_files
 from studylib.corpora.download import download
-from studylib.corpora.folder import audio_files, subfolders
-from studylib.corpora.lists import TrialList
-from studylib.corpora.preparation import prepare_recordings
-from studylib.corpora.recordings import Recording
-from studylib.corpora.report import Report
-from studylib.corpora.settings import PreparationSettings, validated
-from studylib.corpora.store import Corpus
-from studylib.corpora.tables import read_rows
+from studylib.corpora.preparation import PreparationSettings
+from studylib.corpora.recordings import Recording, subfolders
+from studylib.corpora.report import Report, read_rows
+from studylib.corpora.trials import TrialList
 from studylib.errors import StudyError
 
 # Name -> (file, trials, target trials); `cleaned` lists lack trials with wrong labels.
@@ -130,48 +126,26 @@ class VoxCelebSettings(PreparationSettings):
             return "dev"
         return "train" if part in self.train else None
 
+    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+        if self.download:
+            fetch_lists(self, progress)
+        for name in self.lists:
+            if not (self.meta / OFFICIAL_LISTS[name][0]).is_file():
+                raise StudyError(
+                    f"{self.meta} lacks {OFFICIAL_LISTS[name][0]}, the trial list {name}: "
+                    "put it there, or set download: true."
+                )
+        roots = [os.path.abspath(root) for root in (self.voxceleb1, self.voxceleb2) if root]
+        return Path(os.path.commonpath(roots)), voxceleb_recordings(self, report)
 
-def prepare(
-    settings: VoxCelebSettings | Mapping[str, Any],
-    folder: Path,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> Corpus:
-    """Prepare a corpus from VoxCeleb; see `preparation.prepare_recordings`."""
-    settings = validated(VoxCelebSettings, settings, "voxceleb")
-    report = Report(keep_going or settings.keep_going)
-    if settings.download:
-        fetch_lists(settings, progress)
-    for name in settings.lists:
-        if not (settings.meta / OFFICIAL_LISTS[name][0]).is_file():
-            raise StudyError(
-                f"{settings.meta} lacks {OFFICIAL_LISTS[name][0]}, the trial list {name}: "
-                "put it there, or set download: true."
-            )
-    roots = [
-        Path(os.path.abspath(root)) for root in (settings.voxceleb1, settings.voxceleb2) if root
-    ]
-    return prepare_recordings(
-        voxceleb_recordings(settings, report),
-        Path(os.path.commonpath(roots)),
-        settings,
-        folder,
-        facts={
+    def facts(self) -> dict[str, str]:
+        given = {"1": self.voxceleb1, "2": self.voxceleb2}
+        return {
             "source": "voxceleb",
-            "version": " and ".join(
-                name for name in ("1", "2") if getattr(settings, f"voxceleb{name}")
-            ),
+            "version": " and ".join(name for name, root in given.items() if root),
             "licence": "CC BY 4.0 (VoxCeleb); the recordings are given on request only",
             "population": "voxceleb",
-        },
-        report=report,
-        workers=workers,
-        progress=progress,
-        overwrite=overwrite,
-    )
+        }
 
 
 def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[Recording]:
@@ -235,8 +209,8 @@ def fetch_lists(settings: VoxCelebSettings, progress: bool = True) -> None:
         if path.is_file():
             continue
         download(f"{settings.base_url.rstrip('/')}/{file}", path, progress=progress)
-        labels = pd.Series(path.read_text(encoding="utf-8-sig").splitlines()).str[:1]
-        if (len(labels), int((labels == "1").sum())) != (trials, targets):
+        labels = [line[:1] for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        if (len(labels), labels.count("1")) != (trials, targets):
             path.unlink()
             raise StudyError(
                 f"{settings.base_url}/{file} is not the list {name}: expected {trials:,} trials, "

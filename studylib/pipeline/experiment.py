@@ -7,7 +7,6 @@ depends on; or, where the pipeline has the same experiment already, that one is 
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
+from studylib.evaluation.run import evaluate, read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.documents import read_yaml, unknown, validated
@@ -28,7 +28,7 @@ from studylib.pipeline.params import (
     run_settings,
 )
 from studylib.pipeline.plan import baseline_plan, run_plan
-from studylib.pipeline.provenance import file_hash, machine
+from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
 OF_LOSS = ("margin", "scale")  # parameters of the notebook that are not of training, but the trunk
@@ -162,27 +162,18 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     """Measure on every trial list; write the results and manifest.json. Returns the metrics."""
     folder = experiment.folder
     if experiment.fresh:
-        return read_json(folder / "metrics.json")
+        return read_metrics(folder)
     from studylib.evaluation.baselines import evaluate_baseline
-    from studylib.evaluation.evaluate import evaluate
 
-    started, scratch = time.monotonic(), folder / "measured"
-    (folder / "manifest.json").unlink(missing_ok=True)  # it comes back when all is whole
+    started = time.monotonic()
+    manifest = experiment.manifest | {"machine": machine()}
     corpus, how = experiment.corpus, experiment.evaluate
     if experiment.settings is None:
-        metrics = evaluate_baseline(experiment.manifest["run"], corpus, how, scratch)
+        name = manifest["run"]
+        metrics = evaluate_baseline(name, corpus, how, folder, manifest=manifest)
     else:
-        metrics = evaluate(folder / "model" / "model.safetensors", corpus, how, scratch)
-    for item in scratch.iterdir():
-        if item.is_dir():
-            shutil.rmtree(folder / item.name, ignore_errors=True)
-        item.replace(folder / item.name)
-    scratch.rmdir()
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
-    files = {path.relative_to(folder).as_posix(): file_hash(path) for path in paths}
-    write_json(
-        folder / "manifest.json", experiment.manifest | {"machine": machine(), "files": files}
-    )
+        model = folder / "model" / "model.safetensors"
+        metrics = evaluate(model, corpus, how, folder, manifest=manifest)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 

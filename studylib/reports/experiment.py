@@ -12,8 +12,8 @@ from torch import Tensor
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
 from studylib.losses.schedules import value_at
-from studylib.training.loading import read_batches, training_data
 from studylib.training.learner import build_learner
+from studylib.training.loading import read_batches, training_data
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
 

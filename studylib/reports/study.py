@@ -17,8 +17,8 @@ import yaml
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
 from studylib.files.tables import read_parquet
-from studylib.statistics.bootstrap import Resamples, bootstrap
 from studylib.statistics.intervals import Cells, cells_of
+from studylib.statistics.resampling import Resamples, bootstrap
 
 # Settings of training that a comparison of losses may not leave aside; the rest is arithmetic.
 OTHER_SETTINGS = ("crop_seconds", "max_utterances_per_speaker", "optimizer", "weight_decay")
@@ -235,11 +235,8 @@ def resample(
             calibration = read_metrics(folder).get("calibration") or {}
             scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
     sides = (common[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second"))
-    targets, first, second = common["target"].to_numpy(), *sides
-    return {
-        measure: bootstrap(scores, targets, first, second, measure=measure, n_resamples=n_resamples)
-        for measure in measures
-    }
+    targets = common["target"].to_numpy()
+    return bootstrap(scores, targets, *sides, measures=measures, n_resamples=n_resamples)
 
 
 def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:

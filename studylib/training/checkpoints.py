@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_to_model
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.files.paths import project_root
 from studylib.models.embedder import save_model
 from studylib.pipeline.provenance import write_json

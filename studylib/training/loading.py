@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studylib.corpora.reader import SAMPLE_BYTES, SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_BYTES, SAMPLE_RATE, Corpus
 from studylib.errors import StudyError
 from studylib.training.sampling import BatchSampler, crop_starts
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from studylib.corpora.hygiene import known_speakers
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.scores import trial_scores
 from studylib.losses.schedules import value_at

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from studylib.corpora.acoustics import PRESETS, Session, apply_session, draw_session, to_int16
-from studylib.corpora.reader import SAMPLE_RATE
-from studylib.corpora.store import SPLITS, Utterance
+from studylib.corpora.store import SAMPLE_RATE, SPLITS
 from studylib.corpora.synthetic.sentences import draw_sentence
 from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import Speaker, speaking
 from studylib.corpora.synthetic.voices import Voice, draw_voice
+from studylib.corpora.writing import Utterance
 
 # What the generators of a speaker are for; a number here must never change its meaning.
 VOICE, TEXT, SESSION, NOISE = range(4)
@@ -53,12 +53,26 @@ def synthesize(
     settings: EmbeddedSettings, split: str, number: int, n_utterances: int
 ) -> list[Recording]:
     """The first utterances of one speaker, clean and with session effects: the corpus's bits."""
-    voice, spoken = _speak(settings, split, number, n_utterances)
+
+    def generator(purpose: int, position: int = 0) -> np.random.Generator:
+        key = (SPLITS.index(split), number, purpose, position)
+        return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
+
+    drawing = generator(VOICE)
+    spoken: list[tuple[str, np.ndarray]] = []
+    while not spoken:
+        voice = draw_voice("fm"[number % 2], drawing)
+        with speaking(voice, seed=int(drawing.integers(2**31))) as speaker:
+            if _is_audible(speaker.speak(AUDITION)):
+                for position in range(n_utterances):
+                    spoken.append(_utterance(speaker, settings.seconds, generator(TEXT, position)))
     recordings = []
     for position, (text, clean) in enumerate(spoken):
-        session = _session(settings, split, number, position)
-        noise = _generator(settings, split, number, NOISE, position)
-        samples = apply_session(to_int16(clean), session, noise)
+        session = Session()
+        if settings.preset != "clean":
+            own = generator(SESSION, position // settings.utterances_per_session)
+            session = draw_session(PRESETS[settings.preset], own)
+        samples = apply_session(to_int16(clean), session, generator(NOISE, position))
         recordings.append(Recording(voice, text, clean, session, samples))
     return recordings
 
@@ -89,24 +103,6 @@ def _facts(recording: Recording) -> dict[str, str | float]:
     return {"sex": voice.sex, "accent": voice.accent, **numbers, "text": recording.text}
 
 
-def _speak(
-    settings: EmbeddedSettings, split: str, number: int, n_utterances: int
-) -> tuple[Voice, list[tuple[str, np.ndarray]]]:
-    """Draw voices until one is audible; returns it with its texts and clean utterances."""
-    generator = _generator(settings, split, number, VOICE, 0)
-    while True:
-        voice = draw_voice("fm"[number % 2], generator)
-        with speaking(voice, seed=int(generator.integers(2**31))) as speaker:
-            if not _is_audible(speaker.speak(AUDITION)):
-                continue
-            return voice, [
-                _utterance(
-                    speaker, settings.seconds, _generator(settings, split, number, TEXT, position)
-                )
-                for position in range(n_utterances)
-            ]
-
-
 def _is_audible(speech: np.ndarray) -> bool:
     if len(speech) < SAMPLE_RATE:
         return False
@@ -128,18 +124,3 @@ def _utterance(
         texts.append(draw_sentence(rng))
         parts.append(speaker.speak(texts[-1], rate, pitch, pitch_range))
     return " ".join(texts), np.concatenate(parts)[:length]
-
-
-def _session(settings: EmbeddedSettings, split: str, number: int, position: int) -> Session:
-    if settings.preset == "clean":
-        return Session()
-    session = position // settings.utterances_per_session
-    generator = _generator(settings, split, number, SESSION, session)
-    return draw_session(PRESETS[settings.preset], generator)
-
-
-def _generator(
-    settings: EmbeddedSettings, split: str, number: int, purpose: int, position: int
-) -> np.random.Generator:
-    key = (SPLITS.index(split), number, purpose, position)
-    return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))

@@ -12,8 +12,8 @@ import pytest
 from processes import start
 from trees import PLAIN, SPEAKERS, files_of, voice, write, write_tree
 
-from studylib.corpora import folder, shards
-from studylib.corpora.store import open_corpus
+from studylib.corpora import decoding, preparation
+from studylib.corpora.sources import prepare_corpus
 from studylib.errors import StudyError
 
 LENGTH = 1.6  # s of each recording of the tree
@@ -26,7 +26,7 @@ def tree(tmp_path_factory):
 
 
 def prepare(settings, out, **options):
-    return folder.prepare(settings, out, progress=False, **({"workers": 1} | options))
+    return prepare_corpus("folder", settings, out, progress=False, **({"workers": 1} | options))
 
 
 def test_a_tree_becomes_a_corpus_with_the_samples_of_its_files(tree, tmp_path):
@@ -93,7 +93,7 @@ def test_pieces_without_effects_are_the_file_cut_in_equal_parts(tree, tmp_path):
 
 
 def test_the_bytes_depend_on_the_seed_and_not_on_workers(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "PER_SHARD", 3)
+    monkeypatch.setattr(decoding, "PART", 3)
     settings = {"root": tree, "max_utterances_per_speaker": 3} | HALVES
     prepare(settings, tmp_path / "one")
     prepare(settings, tmp_path / "three", workers=3)
@@ -173,17 +173,17 @@ def test_a_bad_line_of_a_manifest_is_named_or_skipped_and_reported(tree, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "fault"),
     [
         ("", "is empty"),
         ("file,speaker\n", r"line 1: the column 'path' is missing; found file, speaker"),
         ("path,speaker,split\nanna/monday/1.wav,A,eval\n", "line 2: split 'eval' is not one of"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_is_named(tree, tmp_path, content, told):
+def test_a_manifest_that_cannot_be_used_is_named(tree, tmp_path, content, fault):
     table = tmp_path / "table.csv"
     table.write_text(content)
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=fault):
         prepare({"root": tree, "manifest": table}, tmp_path / "out")
 
 
@@ -214,7 +214,7 @@ def _with_a_short_file(root):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "fault"),
     [
         (_with_an_empty_speaker, r"in/empty has no recordings"),
         (_with_a_lonely_speaker, r"Speaker 'lonely' has one utterance, but target trials need two"),
@@ -222,17 +222,17 @@ def _with_a_short_file(root):
         (_with_a_short_file, r"monday/short\.wav lasts 0\.010 s; expected 0\.5 s or more"),
     ],
 )
-def test_a_fault_of_a_tree_is_named_or_skipped_and_reported(tmp_path, spoil, told):
+def test_a_fault_of_a_tree_is_named_or_skipped_and_reported(tmp_path, spoil, fault):
     spoil(tmp_path / "in")
     settings = {"root": tmp_path / "in", "splits": {"test": 1.0}}
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=fault):
         prepare(settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     corpus = prepare(settings, tmp_path / "out", keep_going=True)
     assert corpus.utterances["id"].tolist() == sorted(PLAIN)
     report = pd.read_csv(tmp_path / "out.skipped.csv")
     assert len(report) == 1
-    assert report["why"].str.contains(told).all()
+    assert report["why"].str.contains(fault).all()
 
 
 @pytest.mark.parametrize("keep_going", [False, True])
@@ -242,6 +242,23 @@ def test_a_folder_without_speakers_is_refused(tmp_path, keep_going):
         prepare({"root": tmp_path / "in"}, tmp_path / "out", keep_going=keep_going)
     with pytest.raises(StudyError, match=r"none cannot be read as a folder"):
         prepare({"root": tmp_path / "none"}, tmp_path / "out", keep_going=keep_going)
+
+
+def test_links_neither_repeat_recordings_nor_give_one_voice_to_two_speakers(tree, tmp_path):
+    root = write_tree(tmp_path / "in", PLAIN)
+    (root / "anna" / "loop").symlink_to(root / "anna")
+    (root / "anna" / "up").symlink_to("..")
+    linked = prepare({"root": root}, tmp_path / "out")
+    assert linked.utterances["id"].tolist() == sorted(PLAIN)
+    (root / "zoe").symlink_to(root / "anna")
+    with pytest.raises(StudyError, match=r"in/zoe/.* is the same file as .*in/anna/"):
+        prepare({"root": root}, tmp_path / "other")
+
+
+def test_a_file_of_1970_is_there(tmp_path):
+    root = write_tree(tmp_path / "in", ["anna/1.wav"])
+    os.utime(root / "anna" / "1.wav", (0, 0))
+    assert len(prepare({"root": root}, tmp_path / "out").utterances) == 1
 
 
 def test_a_mended_file_is_no_longer_skipped(tmp_path):
@@ -254,18 +271,19 @@ def test_a_mended_file_is_no_longer_skipped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "fault"),
     [
-        ({"roots": "x"}, r"folder: unknown key 'roots' \(known: .*root"),
+        ({"roots": "x"}, r"folder: unknown key 'roots'; did you mean 'root'"),
         ({}, r"folder: root \(a folder of speakers\) or manifest"),
         ({"root": "x", "splits": {"test": -1}}, "folder: splits.test"),
         ({"root": "x", "storage": "in_place", "pieces_per_utterance": 2}, "need storage: packed"),
         ({"root": "x", "trials": {"t": {"recipe": "per_speaker"}}}, "needs n"),
         ({"root": "x", "trials": {"t": {}}}, "either a recipe or a file"),
+        ({"root": "x", "trials": {"../t": {"recipe": "all_pairs"}}}, r"trials\.\.\./t"),
     ],
 )
-def test_a_wrong_setting_is_named(tmp_path, settings, told):
-    with pytest.raises(StudyError, match=told):
+def test_a_wrong_setting_is_named(tmp_path, settings, fault):
+    with pytest.raises(StudyError, match=fault):
         prepare(settings, tmp_path / "out")
 
 
@@ -273,7 +291,7 @@ def test_a_corpus_that_is_there_is_kept_also_where_another_would_be_replaced(tre
     prepare({"root": tree}, tmp_path / "out")
     before = (tmp_path / "out" / "audio.i16").stat().st_mtime_ns
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards.Shard, "decode", lambda *_: pytest.fail("a file was decoded"))
+        patch.setattr(decoding, "decode", lambda *_: pytest.fail("a file was decoded"))
         prepare({"root": tree}, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "audio.i16").stat().st_mtime_ns == before
 
@@ -291,33 +309,30 @@ def test_keep_going_may_stand_in_the_settings_and_does_not_change_the_corpus(tmp
 # Interrupted, twice at once, and on a full disk.
 
 
-def _slow_decode(shard, decoding, keep_going, plain=shards.Shard.decode):
-    time.sleep(0.05)
-    return plain(shard, decoding, keep_going)
+def _slow_decode(path, minimum_seconds, plain=decoding.decode):
+    time.sleep(0.02)
+    return plain(path, minimum_seconds)
 
 
 def _prepare_slowly(settings, out):
-    shards.PER_SHARD = 2
-    shards.Shard.decode = _slow_decode
+    decoding.PART = 2
+    decoding.decode = _slow_decode
     prepare(settings, out)
 
 
-def test_killed_at_any_moment_and_run_again_it_writes_the_same_bytes(tree, tmp_path, monkeypatch):
-    settings = {"root": tree} | HALVES
-    monkeypatch.setattr(shards, "PER_SHARD", 2)
+def _n_decoded(out):
+    log = out.with_name(f"{out.name}.decoded") / "log.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_killed_at_any_moment_and_run_again_it_writes_the_same_bytes(tree, tmp_path):
+    settings, out = {"root": tree} | HALVES, tmp_path / "out"
     prepare(settings, tmp_path / "undisturbed")
-    out, decoded = tmp_path / "out", tmp_path / "out.decoded"
-    n_shards = len(PLAIN) // 2
-
-    def n_decoded():
-        return len(list(decoded.glob("*.npz"))) if decoded.exists() else 0
-
     moments = [
-        lambda: decoded.exists(),
-        lambda: n_decoded() >= 2,
-        lambda: n_decoded() >= 5,
-        lambda: any(tmp_path.glob("out.partial-*/audio.i16")),
-        lambda: any(tmp_path.glob("out.partial-*/utterances.parquet")),
+        lambda: (tmp_path / "out.decoded" / "audio.i16").exists(),
+        lambda: _n_decoded(out) >= 4,
+        lambda: _n_decoded(out) >= 10,
+        lambda: (tmp_path / "out.partial" / "trials").exists(),
     ]
     kept = []
     for has_come in moments:  # each run goes on from where the one before was killed
@@ -326,47 +341,42 @@ def test_killed_at_any_moment_and_run_again_it_writes_the_same_bytes(tree, tmp_p
             time.sleep(0.0005)
         os.kill(child.pid, signal.SIGKILL)
         child.join()
-        kept.append(n_decoded())
-        if out.exists():  # too quick for us: it was done before we saw its last moment
-            break
-    assert kept[0] <= kept[1] <= kept[2] <= n_shards
-    assert kept[1] >= 2
-    assert kept[2] >= 5
+        kept.append(_n_decoded(out))
+    assert kept[0] <= kept[1] <= kept[2]
+    assert kept[1] >= 4
+    assert kept[2] >= 10
     prepare(settings, out)
     assert files_of(out) == files_of(tmp_path / "undisturbed")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "undisturbed"]
 
 
-def test_a_file_that_changed_since_the_kill_is_decoded_again(tmp_path, monkeypatch):
-    root = write_tree(tmp_path / "in", ["anna/1.wav", "anna/2.wav"])
-
-    def fail(*_, **__):
-        raise KeyboardInterrupt
-
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """Four recordings, decoded but not written; and the corpus that they make undisturbed."""
+    write_tree(tmp_path / "in", PLAIN[:4])
+    prepare({"root": tmp_path / "in"}, tmp_path / "expected")
     with monkeypatch.context() as patch:
-        patch.setattr("studylib.corpora.preparation.write_corpus", fail)
-        with pytest.raises(KeyboardInterrupt):
-            prepare({"root": root}, tmp_path / "out")
-    assert list((tmp_path / "out.decoded").glob("*.npz"))
-    write(root / "anna" / "1.wav", voice("changed"))
-    corpus = prepare({"root": root}, tmp_path / "out")
-    assert np.array_equal(corpus.samples(0), voice("changed"))
+        patch.setattr(preparation, "write_corpus", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare({"root": tmp_path / "in"}, tmp_path / "out")
+    assert _n_decoded(tmp_path / "out") == 4
+    return tmp_path
 
 
-def test_a_damaged_shard_is_decoded_again(tmp_path, monkeypatch):
-    root = write_tree(tmp_path / "in", ["anna/1.wav", "anna/2.wav"])
-    prepare({"root": root}, tmp_path / "expected")
-    plan = shards.plan_shards
+def test_a_file_that_changed_since_the_kill_is_decoded_again(interrupted):
+    write(interrupted / "in" / PLAIN[2], voice("changed"))
+    corpus = prepare({"root": interrupted / "in"}, interrupted / "out")
+    assert np.array_equal(corpus.samples(2), voice("changed"))
+    assert np.array_equal(corpus.samples(1), voice(PLAIN[1]))
 
-    def plan_and_damage(recordings, decoding, where):
-        planned = plan(recordings, decoding, where)
-        where.mkdir()
-        planned[0].file.write_bytes(b"PK\x03\x04 cut by a power failure")
-        return planned
 
-    monkeypatch.setattr("studylib.corpora.preparation.plan_shards", plan_and_damage)
-    prepare({"root": root}, tmp_path / "out")
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "expected")
+@pytest.mark.parametrize("name", ["audio.i16", "log.jsonl"])
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_what_a_power_failure_has_cut_is_decoded_again(interrupted, name, share):
+    path = interrupted / "out.decoded" / name
+    os.truncate(path, int(share * path.stat().st_size))
+    prepare({"root": interrupted / "in"}, interrupted / "out")
+    assert files_of(interrupted / "out") == files_of(interrupted / "expected")
 
 
 def test_two_processes_that_prepare_one_corpus_do_the_work_once(tree, tmp_path):
@@ -380,26 +390,24 @@ def test_two_processes_that_prepare_one_corpus_do_the_work_once(tree, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "out"]
 
 
-def test_a_full_disk_is_told_and_what_is_done_is_kept(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "PER_SHARD", 4)
-    plain, calls = np.savez, []
+def test_a_full_disk_is_explained_and_what_is_done_is_kept(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "PART", 4)
+    plain, calls = os.fsync, []
 
-    def savez(file, **arrays):
+    def fsync(file):
         calls.append(file)
         if len(calls) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        plain(file, **arrays)
+        plain(file)
 
-    monkeypatch.setattr(np, "savez", savez)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StudyError, match=r"The disk is full: preparing a corpus in .* GB free"):
         prepare({"root": tree}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    n_kept = len(list((tmp_path / "out.decoded").glob("*.npz")))
-    assert n_kept >= 2
-    calls.clear()
-    calls.extend("xxx")
+    assert _n_decoded(tmp_path / "out") == 8
     prepare({"root": tree}, tmp_path / "out")
-    assert len(calls) - 3 == len(PLAIN) // 4 - n_kept
+    prepare({"root": tree}, tmp_path / "alone")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "alone")
 
 
 @pytest.fixture
@@ -417,9 +425,4 @@ def test_a_disk_that_really_is_full_leaves_no_corpus(tree, small_disk):
     with pytest.raises(StudyError, match="The disk is full"):
         prepare({"root": tree}, small_disk / "out")
     assert not (small_disk / "out").exists()
-    assert not list(small_disk.glob("out.partial-*"))
-
-
-def test_a_prepared_corpus_passes_its_own_checksums(tree, tmp_path):
-    prepare({"root": tree}, tmp_path / "out")
-    open_corpus(tmp_path / "out", verify=True)
+    assert not list(small_disk.glob("*.partial"))

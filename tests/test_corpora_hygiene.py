@@ -5,12 +5,11 @@ import pandas as pd
 import pytest
 from trees import voice
 
-from studylib.corpora.hygiene import known_speakers, refuse_known_speakers, same_session
-from studylib.corpora.lists import TrialList, make_trials, read_trial_list
+from studylib.corpora.hygiene import known_speakers, refuse_known_speakers
+from studylib.corpora.recordings import Splits
 from studylib.corpora.report import Report
-from studylib.corpora.splits import Splits
-from studylib.corpora.store import Utterance, write_corpus
-from studylib.corpora.trials import all_pairs
+from studylib.corpora.trials import TrialList, all_pairs, make_trials, read_trial_list
+from studylib.corpora.writing import Utterance, write_corpus
 from studylib.errors import StudyError
 
 UTTERANCES = pd.DataFrame(
@@ -67,21 +66,6 @@ def test_development_speakers_may_choose_a_model_unless_it_has_learned_them(tmp_
     refuse_known_speakers(known_speakers(development), development, "list")
     with pytest.raises(StudyError, match=r"knows 1 of the 2 speakers of .*'list' \(bert\)"):
         refuse_known_speakers(known_speakers(learning("bert")), development, "list")
-
-
-def test_targets_of_one_session_are_told_from_others(tmp_path):
-    corpus = written(tmp_path / "c", "p", lambda _: "test")
-    trials = corpus.trials("list")
-    table = corpus.utterances
-    expected = [
-        table["speaker"][first] == table["speaker"][second]
-        and table["session"][first] == table["session"][second]
-        for first, second in zip(trials["first"], trials["second"], strict=True)
-    ]
-    marked = same_session(corpus, trials)
-    assert marked.tolist() == expected
-    assert marked.sum() == 6  # three speakers, two sessions, one pair each
-    assert not (marked & ~trials["target"]).any()
 
 
 GOOD = [
@@ -185,13 +169,16 @@ def test_too_many_speakers_are_refused():
 def test_a_list_of_splits_is_read_and_checked(tmp_path):
     path = tmp_path / "splits.csv"
     path.write_text("speaker,split\nanna,train\nbert,test\n")
-    assert Splits(file=path).assign([], Report()) == {"anna": "train", "bert": "test"}
+    both = ["anna", "bert"]
+    assert Splits(file=path).assign(both, Report()) == {"anna": "train", "bert": "test"}
+    with pytest.raises(StudyError, match=r"line 3: speaker 'bert' has no recordings"):
+        Splits(file=path).assign(["anna", "Bert"], Report())
     path.write_text("speaker,split\nanna,train\nanna,test\n")
     with pytest.raises(StudyError, match=r"splits\.csv, line 3: speaker 'anna' is in two splits"):
-        Splits(file=path).assign([], Report())
+        Splits(file=path).assign(both, Report())
     path.write_text("speaker,split\nanna,exam\n")
     with pytest.raises(StudyError, match=r"line 2: split 'exam' is not one of train, dev, test"):
-        Splits(file=path).assign([], Report())
+        Splits(file=path).assign(both, Report())
 
 
 def test_draws_are_uniform():

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from studylib.corpora.hygiene import known_speakers
+from studylib.corpora.store import sha256
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
-from studylib.evaluation.evaluate import evaluate
+from studylib.evaluation.run import evaluate, measure_lists, read_metrics
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.models.embedder import Embedder, embed, load_model, save_model
+from studylib.models.embedder import Embedder, load_model, save_model
 from studylib.models.features import LogMel
 from studylib.statistics.error_rates import equal_error_rate
 
@@ -25,15 +26,6 @@ def model_file(tmp_path):
     torch.manual_seed(0)
     save_model(Embedder(*TRUNK), tmp_path / "model.safetensors", scoring="cosine")
     return tmp_path / "model.safetensors"
-
-
-def test_a_model_comes_back_from_its_file_bit_by_bit(model_file):
-    torch.manual_seed(0)
-    written = Embedder(*TRUNK).eval()
-    read, scoring = load_model(model_file)
-    samples = torch.randint(-3000, 3000, (2, 16_000), dtype=torch.int16)
-    assert torch.equal(written(samples), read(samples))
-    assert scoring == "cosine"
 
 
 def test_scores_are_the_mean_of_all_crop_pairs_of_the_embedded_crops(
@@ -51,7 +43,7 @@ def test_scores_are_the_mean_of_all_crop_pairs_of_the_embedded_crops(
         assert trial.target == same
     assert metrics["n_target"] == 8 * (4 * 3 // 2)
     assert metrics["n_nontarget"] == (8 * 7 // 2) * 16
-    assert metrics == json.loads((out / "metrics.json").read_text())
+    assert metrics == read_metrics(out)
     assert metrics["eer_interval"][0] <= metrics["eer"] <= metrics["eer_interval"][1]
 
 
@@ -69,49 +61,50 @@ def test_the_first_back_end_gives_the_headline_and_the_others_stand_beside_it(
 ):
     keys = {"trials": ["test", "dev"], "backends": ["plda", "cosine", "snorm"]}
     settings = EvaluateSettings(crops=2, crop_seconds=2.0, resamples=20, threads=1, **keys)
-    told = evaluate(model_file, tiny_corpus, settings, tmp_path / "out", report=lambda line: None)
-    assert told["backend"] == "plda"
-    assert told["eer"] == told["lists"]["test"]["eer"]
-    assert {"cllr", "min_cllr", "act_dcf_0.01", "act_dcf_0.05"} <= set(told["lists"]["test"])
-    assert set(told["further_backends"]) == {"cosine", "snorm"}
-    frame = pd.read_parquet(tmp_path / "out" / "scores" / "test.parquet")
+    out = tmp_path / "out"
+    metrics = evaluate(model_file, tiny_corpus, settings, out, report=lambda line: None)
+    headline = json.loads((out / "metrics.json").read_text())
+    names = ["trials", "backend", "eer", "eer_interval", "min_dcf_0.01", "min_dcf_0.05", "cllr"]
+    assert list(headline) == names
+    assert headline["backend"] == "plda"
+    assert headline["eer"] == metrics["lists"]["test"]["eer"]
+    assert {"min_cllr", "act_dcf_0.01", "act_dcf_0.05"} <= set(metrics["lists"]["test"])
+    assert set(metrics["further_backends"]) == {"cosine", "snorm"}
+    frame = pd.read_parquet(out / "scores" / "test.parquet")
     columns = {"plda": "score", "cosine": "score_cosine", "snorm": "score_snorm"}
     for backend, column in columns.items():
-        lists = told if backend == "plda" else told["further_backends"][backend]
+        lists = metrics if backend == "plda" else metrics["further_backends"][backend]
         expected = equal_error_rate(frame[column], frame["target"])
         assert lists["lists"]["test"]["eer"] == expected
     plain = settings.model_copy(update={"backends": ["cosine"]})
     alone = evaluate(model_file, tiny_corpus, plain, tmp_path / "a", report=lambda line: None)
-    assert alone["lists"] == told["further_backends"]["cosine"]["lists"]
-    assert alone["further_backends"] == {}
+    assert alone["lists"] == metrics["further_backends"]["cosine"]["lists"]
+
+
+def test_the_manifest_comes_last_names_every_file_and_spares_the_model_beside_it(
+    tiny_corpus, model_file, tmp_path
+):
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    (out / "model" / "curve.csv").write_text("crops,loss")
+    (out / "manifest.json").write_text("of older results")
+    facts = {"run": "triplet", "seed": 3}
+    evaluate(model_file, tiny_corpus, SETTINGS, out, manifest=facts, report=lambda line: None)
+    manifest = json.loads((out / "manifest.json").read_text())
+    files = manifest.pop("files")
+    assert manifest == facts
+    found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert set(files) == found - {"manifest.json"} >= {"model/curve.csv", "scores/test.parquet"}
+    assert all(sha256(out / name) == digest for name, digest in files.items())
 
 
 def test_evaluating_twice_gives_the_same_metrics_bit_by_bit(tiny_corpus, model_file, tmp_path):
     texts = []
     for name in ("a", "b"):
         evaluate(model_file, tiny_corpus, SETTINGS, tmp_path / name, report=lambda line: None)
-        texts.append((tmp_path / name / "metrics.json").read_bytes())
+        files = ("metrics.json", "details.json", "manifest.json")
+        texts.append([(tmp_path / name / file).read_bytes() for file in files])
     assert texts[0] == texts[1]
-
-
-def test_an_embedding_does_not_depend_on_the_batch_it_came_in(tiny_corpus, model_file):
-    model, _ = load_model(model_file)
-    rows = np.arange(60, 70)
-    keys = {"crops": 2, "crop_seconds": 1.0, "device": torch.device("cpu")}
-    together = embed(model, tiny_corpus, rows, **keys)
-    for seconds in (2.0, 1.0):  # one utterance, one crop at a time
-        alone = embed(model, tiny_corpus, rows, batch_seconds=seconds, **keys)
-        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
-
-
-def test_whole_utterances_are_embedded_at_their_own_lengths(tiny_corpus, model_file):
-    model, _ = load_model(model_file)
-    rows = np.array([3, 50])
-    keys = {"crops": 1, "crop_seconds": None, "device": torch.device("cpu")}
-    whole = embed(model, tiny_corpus, rows, **keys)
-    with torch.no_grad():
-        expected = model(torch.from_numpy(tiny_corpus.samples(50))[None])
-    np.testing.assert_allclose(whole[1], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_missing_trial_list_or_model_leaves_nothing_behind(tiny_corpus, model_file, tmp_path):
@@ -176,3 +169,52 @@ def test_the_whitened_baseline_is_better_than_the_plain_one(tiny_corpus, tmp_pat
         for name in ("logmel_mean_std", "logmel_whitened")
     ]
     assert eers[1] < eers[0]
+
+
+def test_an_unknown_baseline_is_refused_with_the_nearest_name(tiny_corpus, tmp_path):
+    with pytest.raises(StudyError, match="did you mean 'logmel_whitened'"):
+        evaluate_baseline("logmel_whitend", tiny_corpus, SETTINGS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def scored_list(rng, shift):
+    """All pairs of two utterances of 30 speakers; scores that are no log-likelihood ratios."""
+    speakers = np.repeat(np.arange(30), 2)
+    i, j = np.triu_indices(len(speakers), 1)
+    trials = pd.DataFrame({"first_speaker": speakers[i], "second_speaker": speakers[j]})
+    trials["target"] = speakers[i] == speakers[j]
+    trials["score"] = 0.1 * (rng.normal(size=len(i)) + 2.5 * trials["target"]) + shift
+    return trials
+
+
+@pytest.fixture(scope="module")
+def lists():
+    rng = np.random.default_rng(0)
+    return {"test": scored_list(rng, 0.5), "dev": scored_list(rng, 0.5)}
+
+
+def test_calibration_is_learned_on_dev_and_judged_on_the_others(lists):
+    measured = measure_lists(lists, "score", 50)
+    assert "cllr" not in measured["lists"]["dev"]
+    calibration, test = measured["calibration"], measured["lists"]["test"]
+    target, score = lists["test"]["target"], lists["test"]["score"]
+    llr = calibration["scale"] * score + calibration["offset"]
+    of_targets, of_others = np.log2(1 + np.exp(-llr[target])), np.log2(1 + np.exp(llr[~target]))
+    assert test["cllr"] == pytest.approx((of_targets.mean() + of_others.mean()) / 2)
+    assert test["min_cllr"] <= test["cllr"] < 0.6
+    accepted = score >= calibration["threshold"]
+    cost = np.mean(~accepted[target]) + 19 * np.mean(accepted[~target])
+    assert test["min_dcf_0.05"] <= test["act_dcf_0.05"] == pytest.approx(cost)
+
+
+def test_a_study_without_development_trials_says_that_nothing_was_calibrated(lists):
+    measured = measure_lists({"test": lists["test"]}, "score", 50)
+    assert measured["calibration"] == {"skipped": "evaluate.trials has no list 'dev'"}
+    assert not {"cllr", "min_cllr", "act_dcf_0.01"} & set(measured["lists"]["test"])
+
+
+def test_scores_that_make_no_error_on_dev_are_named_and_stop_nothing(lists):
+    perfect = lists["dev"].assign(score=lists["dev"]["target"].astype(float))
+    measured = measure_lists({"test": lists["test"], "dev": perfect}, "score", 50)
+    assert "perfectly" in measured["calibration"]["skipped"]
+    assert "cllr" not in measured["lists"]["test"]

@@ -5,11 +5,15 @@ import pandas as pd
 import pytest
 
 from studylib.errors import StudyError
-from studylib.statistics import comparisons, questions, verdicts
-from studylib.statistics import intervals as statistics
-from studylib.statistics.bootstrap import Resamples
+from studylib.statistics.comparisons import speakers_needed
+from studylib.statistics.conclusions import verdicts
+from studylib.statistics.evidence import spread
+from studylib.statistics.intervals import Cells, cells_of
+from studylib.statistics.resampling import Resamples
 
 N_SPEAKERS = 41
+USUAL = {"crops": 1000, "trunk": "t", "backend": "cosine", "chosen": False, "tried": 1}
+VARIED = ["margin", "scale", "utterances_per_speaker", "batch"]
 
 
 def resampled(rates, *, own=0.02, seed=0, names=None, trials=0):
@@ -28,7 +32,7 @@ def resampled(rates, *, own=0.02, seed=0, names=None, trials=0):
     )
 
 
-def study(cells, *, seeds=3, seed_sd=0.02, **settings):
+def study(cells, *, seeds=3, seed_sd=0.02):
     """Runs table and error rates: cells is a list of dicts with name, loss, rate and settings."""
     offsets = seed_sd * np.array({1: [0.0], 3: [-1.0, 0.0, 1.0]}[seeds])
     rows, rates = [], {}
@@ -37,8 +41,9 @@ def study(cells, *, seeds=3, seed_sd=0.02, **settings):
             run = f"{cell['cell']}-{k}"
             rates[run] = cell["rate"] * np.exp(offset)
             row = {key: value for key, value in cell.items() if key != "rate"}
-            rows.append({"run": run, "seed": k, "crops": 1000, **settings, **row})
-    return pd.DataFrame(rows).set_index("run"), rates
+            rows.append({"run": run, "seed": k, **USUAL, **row})
+    runs = pd.DataFrame(rows).set_index("run")
+    return runs.reindex(columns=[*runs, *(c for c in VARIED if c not in runs)]), rates
 
 
 def losses(**rates):
@@ -52,7 +57,7 @@ def ask(id, cells, *, own=0.02, seed_sd=0.02, trunk=None, other=None, **settings
     if other is not None:
         on_hard = {run: other(run) * rate for run, rate in rates.items()}
         lists["hard"] = resampled(on_hard, own=own, trials=1)
-    table = verdicts.verdicts(runs, lists, trunk=trunk)
+    table = verdicts(runs, lists, trunk=trunk)
     assert list(table["id"]) == ["B1", "B2", "B3", "B4", "B5", "B6", "A1", "A2", "A3"]
     return table.set_index("id").loc[id]
 
@@ -215,7 +220,7 @@ def test_the_interval_of_a_spread_covers_it(noise):
     studies, covered, above = 300, 0, 0
     for _ in range(studies):
         estimates = truth + noise * generator.normal(size=12)
-        cells = statistics.Cells(
+        cells = Cells(
             names=tuple(map(str, range(12))),
             estimates=estimates,
             speakers=estimates[:, None] + noise * generator.normal(size=(12, 300)),
@@ -226,7 +231,7 @@ def test_the_interval_of_a_spread_covers_it(noise):
             n_speakers=N_SPEAKERS,
             floor=1e-6,
         )
-        low, high = questions._spread(cells, range(12)).interval()
+        low, high = spread(cells, range(12)).interval()
         covered += low < 0.1 < high
         above += high < 0.1
     assert covered / studies > 0.92
@@ -311,7 +316,7 @@ def test_a_verdict_that_does_not_survive_holm_s_correction_is_undecided():
     assert 0.025 < row["p"] < 0.05
     assert row["p_holm"] == pytest.approx(2 * row["p"])
     assert row["verdict"] == "undecided"
-    assert f"supported were it the only question (p {row['p']:.2g})" in row["evidence"]
+    assert f"supported by itself (p {row['p']:.2g})" in row["evidence"]
 
 
 def test_one_comparison_on_the_wrong_side_needs_fewer_speakers_to_refute_than_all_to_hold():
@@ -324,10 +329,10 @@ def test_one_comparison_on_the_wrong_side_needs_fewer_speakers_to_refute_than_al
     # By AAM-softmax, at a sixth of 5 %, halved as B3 is asked as well; by GE2E, never.
     runs, rates = study(cells, seed_sd=np.hypot(0.02, 0.1))
     members = {cell: list(group.index) for cell, group in runs.groupby("cell")}
-    contrast = statistics.cells_of(resampled(rates, own=0.1), members).contrast(
+    contrast = cells_of(resampled(rates, own=0.1), members).contrast(
         {"angular_prototypical": 1.0, "aam_softmax": -1.0}
     )
-    expected = comparisons.speakers_needed(contrast, N_SPEAKERS, level=1 - 0.05 / 6 / 2)
+    expected = speakers_needed(contrast, N_SPEAKERS, level=1 - 0.05 / 6 / 2)
     assert row["speakers_needed"] == expected < 1000
 
 
@@ -352,17 +357,15 @@ def test_a3_compares_two_whole_systems_across_trunks():
         assert ask("A3", cells, trunk="sinc_xvector")["verdict"] == verdict
     runs, rates = study([sinc | {"rate": 0.1}, plda | {"rate": 0.1}])
     with pytest.raises(StudyError, match="Name the trunk"):
-        verdicts.verdicts(runs, {"test": resampled(rates)})
+        verdicts(runs, {"test": resampled(rates)})
 
 
 def test_effects_and_p_values_are_those_of_the_paired_contrast():
     cells = losses(ge2e=0.08, prototypical=0.085, triplet=0.10)
     runs, rates = study(cells)
     members = {c["cell"]: [f"{c['cell']}-{k}" for k in range(3)] for c in cells}
-    contrast = statistics.cells_of(resampled(rates), members).contrast(
-        {"prototypical": 1.0, "triplet": -1.0}
-    )
-    table = verdicts.verdicts(runs, {"test": resampled(rates)}).set_index("id")
+    contrast = cells_of(resampled(rates), members).contrast({"prototypical": 1.0, "triplet": -1.0})
+    table = verdicts(runs, {"test": resampled(rates)}).set_index("id")
     assert table.loc["B3", "p"] == pytest.approx(contrast.p_value())
     assert np.log1p(table.loc["B3", ["low", "high"]].astype(float)).tolist() == pytest.approx(
         list(contrast.interval())
@@ -382,15 +385,10 @@ def test_untrained_networks_stand_for_no_loss():
 def test_a_table_that_cannot_be_compared_is_refused():
     runs, rates = study(losses(ge2e=0.08, triplet=0.1))
     lists = {"test": resampled(rates)}
-    with pytest.raises(StudyError, match="lacks the column loss"):
-        verdicts.verdicts(runs.drop(columns="loss"), lists)
     with pytest.raises(StudyError, match="equal numbers of training crops"):
-        verdicts.verdicts(runs.assign(crops=[1, 1, 1, 2, 2, 2]), lists)
-    with pytest.raises(StudyError, match="cell ge2e differ in more than their seed"):
-        verdicts.verdicts(runs.assign(crops=[1, 2, 1, 1, 1, 1]), lists)
+        verdicts(runs.assign(crops=[1, 1, 1, 2, 2, 2]), lists)
     with pytest.raises(StudyError, match="no scores of the run"):
-        verdicts.verdicts(runs.rename(index={"ge2e-0": "ge2e-9"}), lists)
-    with pytest.raises(StudyError, match="a margin between 0 and 1"):
-        verdicts.verdicts(runs, lists, margin=10)
+        verdicts(runs.rename(index={"ge2e-0": "ge2e-9"}), lists)
+    others = [f"t{number}" for number in range(N_SPEAKERS)]
     with pytest.raises(StudyError, match="other speakers"):
-        verdicts.verdicts(runs, lists | {"hard": resampled(rates, seed=1)})
+        verdicts(runs, lists | {"hard": resampled(rates, names=others)})

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from trees import write
 
 from studylib.corpora.sources import prepare_corpus
-from studylib.evaluation.evaluate import evaluate
+from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.training.loop import train
 from studylib.training.settings import RunSettings

@@ -9,8 +9,7 @@ from scipy.fft import dct
 from studylib.errors import StudyError
 from studylib.models.features import FEATURES, LogMel, Mfcc, Spectrogram, Waveform
 
-TWO_SECONDS = 200 * 160 + 240
-STFT = {"n_fft": 512, "win_length": 400, "hop_length": 160, "window_fn": torch.hamming_window}
+TWO_SECONDS = 200 * 160 + 240  # samples: paper B's crop
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +49,23 @@ def log_mel_by_definition(samples: np.ndarray, n_mels: int) -> np.ndarray:
 def test_log_mel_equals_its_definition_in_float64(noise):
     for item in (0, 10):
         expected = log_mel_by_definition(noise[item].double().numpy(), 40)
-        np.testing.assert_allclose(LogMel()(noise)[item], expected, atol=2e-4)
+        np.testing.assert_allclose(LogMel()(noise)[item], expected, atol=6e-6)
+        in_double = LogMel().double()(noise[item : item + 1].double())[0]
+        np.testing.assert_allclose(in_double, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("n_mels", [40, 64])
-def test_log_mel_equals_torchaudio(noise, n_mels):
-    reference = torchaudio.transforms.MelSpectrogram(16_000, n_mels=n_mels, **STFT)
-    torch.testing.assert_close(
-        LogMel(n_mels)(noise), (reference(noise) + 1e-6).log(), atol=1e-4, rtol=1e-4
-    )
+@pytest.mark.parametrize(("n_mels", "window"), [(40, "hamming"), (64, "hann")])
+def test_log_mel_equals_torchaudios_whole_transform(noise, n_mels, window):
+    window = getattr(torch, f"{window}_window")
+    frames = {"n_fft": 512, "win_length": 400, "hop_length": 160, "window_fn": window}
+    reference = torchaudio.transforms.MelSpectrogram(16_000, n_mels=n_mels, **frames)
+    expected = (reference(noise) + 1e-6).log()
+    torch.testing.assert_close(LogMel(n_mels, window)(noise), expected, atol=5e-5, rtol=1e-5)
 
 
-def test_spectrogram_equals_its_definition_and_torchaudio(noise):
-    ours = Spectrogram()(noise)
+def test_the_spectrogram_equals_its_definition(noise):
     expected = np.sqrt(spectra_by_definition(noise[3].double().numpy())).T
-    np.testing.assert_allclose(ours[3], expected, atol=1e-4)
-    reference = torchaudio.transforms.Spectrogram(power=1, center=False, **STFT)
-    torch.testing.assert_close(ours, reference(noise), atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(Spectrogram()(noise)[3], expected, atol=2e-5)
 
 
 def test_mfcc_is_the_orthonormal_cosine_transform_of_log_mel(noise):
@@ -78,15 +77,6 @@ def test_waveform_is_the_waveform(noise):
     assert torch.equal(Waveform()(noise)[:, 0], noise)
 
 
-def test_a_pure_tone_peaks_in_the_filter_that_holds_its_frequency():
-    time = torch.arange(TWO_SECONDS) / 16_000
-    mels = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42)
-    for band in (5, 20, 38):
-        hertz = 700 * (10 ** (mels[band + 1] / 2595) - 1)
-        tone = torch.sin(2 * torch.pi * hertz * time)
-        assert (LogMel()(tone.unsqueeze(0)).mean(2).argmax() == band).all()
-
-
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -96,7 +86,7 @@ def test_a_pure_tone_peaks_in_the_filter_that_holds_its_frequency():
         ("waveform", (1, TWO_SECONDS)),
     ],
 )
-def test_two_seconds_have_the_shape_of_the_papers(noise, name, shape):
+def test_paper_b_s_crop_has_its_shape(noise, name, shape):
     feature = FEATURES[name]()
     assert feature(noise).shape == (11, *shape)
     assert feature.n_features == shape[0]
@@ -117,9 +107,6 @@ class TestEveryFeature:
         assert not under_autocast.requires_grad
         assert torch.equal(under_autocast, feature(waveform))
 
-    def test_nothing_of_it_is_stored_in_a_checkpoint(self, name):
-        assert not FEATURES[name]().state_dict()
-
     def test_silence_is_finite(self, name):
         assert FEATURES[name]()(torch.zeros(1, 8000)).isfinite().all()
 
@@ -133,7 +120,3 @@ class TestEveryFeature:
         feature(torch.zeros(1, 8000))
         with pytest.raises(StudyError, match=r"7999 samples.*8000"):
             feature(torch.zeros(1, 7999))
-
-    def test_a_waveform_without_batch_axis_is_refused(self, name):
-        with pytest.raises(StudyError, match=r"\(batch, samples\)"):
-            FEATURES[name]()(torch.zeros(16_000))

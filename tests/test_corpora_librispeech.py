@@ -11,9 +11,9 @@ import pytest
 from server import serving
 from trees import files_of, voice, write
 
-from studylib.corpora import folder, librispeech
 from studylib.corpora.librispeech import CHECKSUMS, read_speakers
 from studylib.corpora.report import Report
+from studylib.corpora.sources import prepare_corpus
 from studylib.errors import StudyError
 
 SPEAKERS_TXT = """; comment
@@ -43,7 +43,7 @@ def tree(tmp_path):
 
 def prepare(settings, out, **options):
     settings = {"subsets": SUBSETS} | settings
-    return librispeech.prepare(settings, out, workers=1, progress=False, **options)
+    return prepare_corpus("librispeech", settings, out, workers=1, progress=False, **options)
 
 
 @pytest.mark.parametrize("below", ["", "LibriSpeech"])
@@ -152,12 +152,12 @@ def test_real_speech_gives_the_same_crops_by_every_way(tmp_path):
     subsets = {"subsets": {"train-clean-100": "train"}}
     options = {"workers": 1, "progress": False}
     corpora = [
-        source.prepare({"root": root, "storage": storage} | own, tmp_path / name, **options)
+        prepare_corpus(source, {"root": root, "storage": storage} | own, tmp_path / name, **options)
         for name, source, root, own, storage in (
-            ("a", librispeech, tmp_path, subsets, "packed"),
-            ("b", librispeech, tmp_path, subsets, "in_place"),
-            ("c", folder, some, {}, "packed"),
-            ("d", folder, some, {}, "in_place"),
+            ("a", "librispeech", tmp_path, subsets, "packed"),
+            ("b", "librispeech", tmp_path, subsets, "in_place"),
+            ("c", "folder", some, {}, "packed"),
+            ("d", "folder", some, {}, "in_place"),
         )
     ]
     assert set(corpora[0].utterances["sex"]) == {"f", "m"}
