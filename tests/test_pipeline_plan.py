@@ -49,7 +49,7 @@ def stale(before: dict[str, dict], after: dict[str, dict]) -> dict[str, set[str]
         ("models/residual.py", {"resnet"}, set(), set()),
         ("models/features.py", ALL, ALL, {"baseline/logmel_mean_std.json"}),
         ("training/sampling.py", ALL, set(), set()),
-        ("evaluation/evaluate.py", set(), ALL, {"baseline/logmel_mean_std.json"}),
+        ("evaluation/run.py", set(), ALL, {"baseline/logmel_mean_std.json"}),
         ("evaluation/baselines.py", set(), set(), {"baseline/logmel_mean_std.json"}),
         ("statistics/error_rates.py", {"best"}, ALL, {"baseline/logmel_mean_std.json"}),
         ("corpora/synthetic/voices.py", set(), set(), {"corpus.json"}),
