@@ -110,9 +110,12 @@ def some_utterances(
 
 
 def collect_variants(study: Study) -> pd.DataFrame:
-    """The experiments run by hand, rows as in `collect_experiments`; run is the parent's."""
-    metrics = sorted(study.folder.glob("variants/*/metrics.json"))
-    return experiments_in(path.parent for path in metrics)
+    """The experiments run by hand, as in `collect_experiments`; index variants/<folder>.
+
+    `run` is the run that a variant changes.
+    """
+    manifests = sorted(study.folder.glob("variants/*/manifest.json"))
+    return experiments_in(path.parent for path in manifests).rename("variants/{}".format)
 
 
 def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def bootstrap(
     ----------
     scores : run -> (T,) float
         Each run's scores of the same trials in the same order. Cllr takes them as log-likelihood
-        ratios; the other measures are the same of calibrated scores, whose order is that of the raw.
+        ratios; the other measures keep their values when scores are calibrated (the order is kept).
     targets : (T,) bool
     first_speaker, second_speaker : (T,) int or str
     measures : of "eer", "min_dcf_0.01", "min_dcf_0.05" and "cllr"
