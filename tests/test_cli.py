@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from trees import PLAIN, write_tree
 
 from studylib.corpora.store import open_corpus
@@ -109,32 +108,3 @@ def test_trunks_are_listed_as_json_with_the_papers_sizes(project):
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert table["fast_resnet34"]["parameters"] == 1_437_078
-
-
-OUR_NAMES_TO_THEIRS = {
-    "pooling.attention.linear.": "sap_linear.",
-    "pooling.attention.context": "attention",
-    ".se.down.": ".se.fc.0.",
-    ".se.up.": ".se.fc.2.",
-    ".shortcut.": ".downsample.",
-}
-
-
-def test_the_authors_checkpoint_becomes_a_model_that_can_be_loaded(project):
-    from studylib.models.embedder import load_model
-    from studylib.models.trunks import TRUNKS
-
-    trunk = TRUNKS["fast_resnet34"](embedding_dim=32)
-    renamed = {}
-    for name, value in trunk.state_dict().items():
-        for ours, theirs in OUR_NAMES_TO_THEIRS.items():
-            name = name.replace(ours, theirs)
-        renamed[f"__S__.{name}"] = value
-    torch.save(renamed, project / "baseline.model")
-    options = ["--embedding-dim", "32"]
-    done = studylib(project, "import", "baseline.model", "chung.safetensors", *options)
-    assert done.returncode == 0, done.stderr
-    assert "used     __S__.conv1.weight -> conv1.weight" in done.stdout
-    model, scoring = load_model(project / "chung.safetensors")
-    assert scoring == "cosine"
-    assert torch.equal(model.trunk.conv1.weight, trunk.conv1.weight)
