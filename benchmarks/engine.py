@@ -41,7 +41,7 @@ from studylib.training.settings import RunSettings
 
 OUT = Path(__file__).with_suffix(".md")
 CORPUS = EmbeddedSettings(
-    n_train_speakers=40, train_utterances=4, n_dev_speakers=1, dev_utterances=2,
+    n_train_speakers=40, train_utterances=4, n_dev_speakers=4, dev_utterances=4,
     n_test_speakers=1, test_utterances=2, seconds=8.0,
 )  # fmt: skip
 MEASURED_TRUNKS = ["compact_tdnn", "fast_resnet34"]  # on a CPU: ours, the papers'
