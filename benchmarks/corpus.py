@@ -16,24 +16,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import torch
 
 from benchmarks.measuring import markdown, processor
 from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
-from studylib.corpora.store import SAMPLE_RATE, UtteranceFile, open_corpus, write_corpus
-from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
-from studylib.evaluation.baselines import mean_and_deviation, whitening
-from studylib.statistics.error_rates import equal_error_rate
+from studylib.corpora.store import SAMPLE_RATE
+from studylib.corpora.synthetic.embedded import prepare
+from studylib.corpora.synthetic.settings import EmbeddedSettings
 
 WORKERS = 2
-BATCH, BATCHES, FILES = 200, 50, 1_000
-PRESET_SIZE = {
-    "n_train_speakers": 200,
-    "n_dev_speakers": 1,
-    "dev_utterances": 1,
-    "n_test_speakers": 40,
-}
+PRESET_SIZE = EmbeddedSettings(
+    n_train_speakers=200, n_dev_speakers=1, dev_utterances=1, n_test_speakers=40
+)
 
 
 def processor_seconds() -> float:
@@ -62,58 +55,6 @@ def build(folder: Path) -> str:
     )
 
 
-def crops(folder: Path) -> str:
-    """Crops a processor second: memory map, files read in part, and files read whole."""
-    corpus = open_corpus(folder / "study")
-    waves, utterances = folder / "wav", corpus.utterances[:FILES]
-    waves.mkdir(exist_ok=True)
-    files = []
-    for row in utterances.itertuples():
-        path = waves / f"{row.id}.wav"
-        if not path.exists():
-            soundfile.write(path, corpus.samples(row.Index), SAMPLE_RATE, "PCM_16")
-        own = (row.id, row.speaker, row.session, row.split)
-        files.append(UtteranceFile(*own, path.name, row.length))
-    in_place = write_corpus(
-        folder / "in_place",
-        files,
-        trials={},
-        description={"source": "wav", "version": "1", "settings": {}, "licence": "as study"},
-        root=waves,
-        overwrite=True,
-    )
-    table = [("crop", "memory map", "files, in part", "whole files")]
-    for seconds in (2.0, 4.0):
-        length = round(seconds * SAMPLE_RATE)
-        rng = np.random.default_rng(0)
-        rows = rng.integers(0, FILES, (BATCHES, BATCH))
-        starts = rng.integers(0, utterances["length"].to_numpy()[rows] - length)
-
-        def whole_files(rows, starts, length):
-            return np.stack(
-                [
-                    soundfile.read(waves / files[row].path, dtype="int16")[0][start:][:length]
-                    for row, start in zip(rows, starts, strict=True)
-                ]
-            )
-
-        rates = []
-        for read, n in ((corpus.crops, BATCHES), (in_place.crops, 8), (whole_files, 8)):
-            read(rows[0], starts[0], length)  # what the system caches is cached for all
-            best = np.inf
-            for _ in range(3):
-                began = time.process_time()
-                for batch in range(n):
-                    read(rows[batch], starts[batch], length)
-                best = min(best, time.process_time() - began)
-            rates.append(n * BATCH / best)
-        assert (
-            in_place.crops(rows[0], starts[0], length) == whole_files(rows[0], starts[0], length)
-        ).all()
-        table.append((f"{seconds:.0f} s", *(f"{rate:,.0f}" for rate in rates)))
-    return markdown(table)
-
-
 def effects() -> str:
     """Seconds of speech a processor second of session effects goes through."""
     waveform = np.random.default_rng(0).normal(0, 0.05, 5 * SAMPLE_RATE)
@@ -130,11 +71,19 @@ def effects() -> str:
 
 def difficulty(folder: Path) -> str:
     """EER of closed-form baselines on ten 4-s crops, 200 training and 40 test speakers."""
+    # Here, because helper processes import this file and need no torch.
+    import torch
+
+    from studylib.evaluation.baselines import mean_and_deviation, whitening
+    from studylib.statistics.error_rates import equal_error_rate
+
     torch.set_num_threads(1)
     rows = [("preset", "trials", "cosine", "whitened, cosine")]
     for preset in ("clean", *PRESETS):
         corpus = prepare(
-            PRESET_SIZE | {"preset": preset}, folder / f"preset_{preset}", workers=WORKERS
+            PRESET_SIZE.model_copy(update={"preset": preset}),
+            folder / f"preset_{preset}",
+            workers=WORKERS,
         )
         table = corpus.utterances
         training = np.flatnonzero(table["split"] == "train")
@@ -168,10 +117,6 @@ def main() -> None:
             "## Making 350 x 12 + 50 x 10 + 50 x 10 utterances (preset mid)",
             "",
             build(folder),
-            "",
-            f"## Crops a processor second, batches of {BATCH}, files cached by the system",
-            "",
-            crops(folder),
             "",
             "## Session effects, by processor seconds",
             "",

@@ -24,7 +24,7 @@ from benchmarks.engine_memory import growth, memory
 from benchmarks.engine_runs import SPEAKERS, UTTERANCES, loader_and_sampler, settings_of
 from benchmarks.measuring import markdown, processor, write_sections
 from benchmarks.plain_loop import plain_loop
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
 from studylib.models.embedder import as_waveforms
 from studylib.models.trunk_table import count_multiply_adds

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine_runs import loader_and_sampler, settings_of
 from benchmarks.measuring import in_own_process, markdown
-from studylib.corpora.reader import SAMPLE_RATE, Corpus, open_corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus, open_corpus
 from studylib.training.learner import build_learner
 from studylib.training.loop import train
 from studylib.training.step import TrainingStep

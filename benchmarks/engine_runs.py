@@ -2,7 +2,7 @@
 
 import torch
 
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.training.loading import Loader, training_data
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings

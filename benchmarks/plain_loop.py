@@ -17,7 +17,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.models.features import FEATURES
 from studylib.models.trunks import TRUNKS
 from studylib.training.loading import training_data

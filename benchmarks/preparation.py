@@ -21,10 +21,11 @@ import numpy as np
 import soundfile
 
 from benchmarks.measuring import markdown, processor
-from studylib.corpora import folder
 from studylib.corpora.audio import decode
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.folder import tree_recordings
 from studylib.corpora.report import Report
+from studylib.corpora.sources import prepare_corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
 
 CROP = 2 * SAMPLE_RATE
 CROPS, ROUNDS = 400, 7
@@ -44,7 +45,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 def long_recordings(scratch: Path, recordings: Path | None) -> dict[str, Path]:
     """The same samples as wav and as flac: kind -> folder of speakers."""
     if recordings is not None:
-        sources = {row.id: decode(row.path) for row in folder.tree_recordings(recordings, Report())}
+        sources = {row.id: decode(row.path) for row in tree_recordings(recordings, Report())}
     else:
         rng = np.random.default_rng(0)
         sources = {
@@ -74,8 +75,11 @@ def crops_table(scratch: Path, recordings: Path | None) -> list[str]:
     roots = long_recordings(scratch, recordings)
     stores = {"packed": ("wav", "packed"), "wav": ("wav", "in_place"), "flac": ("flac", "in_place")}
     corpora = {
-        name: folder.prepare(
-            {"root": roots[kind], "storage": storage}, scratch / f"{name}_corpus", progress=False
+        name: prepare_corpus(
+            "folder",
+            {"root": roots[kind], "storage": storage},
+            scratch / f"{name}_corpus",
+            progress=False,
         )
         for name, (kind, storage) in stores.items()
     }
@@ -130,12 +134,12 @@ def listing_table(scratch: Path) -> list[str]:
     root = scratch / "many"
     write_many(root)
     jobs = {
-        "list the tree": lambda: list(folder.tree_recordings(root, Report())),
-        "prepare in place (every file decoded and checked)": lambda: folder.prepare(
-            {"root": root, "storage": "in_place"}, scratch / "in_place", workers=WORKERS
+        "list the tree": lambda: list(tree_recordings(root, Report())),
+        "prepare in place (every file decoded and checked)": lambda: prepare_corpus(
+            "folder", {"root": root, "storage": "in_place"}, scratch / "in_place", workers=WORKERS
         ),
-        "prepare packed": lambda: folder.prepare(
-            {"root": root}, scratch / "many_packed", workers=WORKERS
+        "prepare packed": lambda: prepare_corpus(
+            "folder", {"root": root}, scratch / "many_packed", workers=WORKERS
         ),
     }
     lines = [

@@ -58,8 +58,8 @@ def corpus(
     overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
 ) -> None:
     """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
-    from studylib.corpora.report import skipped_file
     from studylib.corpora.sources import prepare_corpus, settings_at
+    from studylib.corpora.store import skipped_file
     from studylib.pipeline.params import read_params
 
     if source is None:
@@ -119,14 +119,13 @@ def notebook(name: Annotated[str, typer.Argument(help="A report, such as losses.
 @app.command()
 def trunks(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    seconds: Annotated[float, typer.Option(help="Spent on each speed; 0 leaves them out.")] = 2.0,
 ) -> None:
-    """Sizes, costs and speeds of the trunks beside the papers' figures."""
+    """Sizes and costs of the trunks beside the papers' figures."""
     import pandas as pd
 
     from studylib.models.trunk_table import trunk_table
 
-    table = pd.DataFrame.from_dict(trunk_table(seconds=seconds), orient="index")
+    table = pd.DataFrame.from_dict(trunk_table(), orient="index")
     print(table.to_json(orient="index", indent=2) if as_json else table.to_string())
 
 
@@ -144,7 +143,7 @@ def import_checkpoint(
 
     parameters = {"embedding_dim": embedding_dim, "pooling": pooling}
     model = Embedder(trunk, parameters)
-    print(load_voxceleb_trainer(file, model.trunk))
+    print(*load_voxceleb_trainer(file, model.trunk), sep="\n")
     save_model(model, out, scoring="cosine")
 
 

@@ -1,5 +1,6 @@
 """A made-up study in the layout of results/, for tests of reports: embeddings, scores, metrics."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from made_up import all_trials
 
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import write_json
-from studylib.statistics.error_rates import summary
+from studylib.statistics.error_rates import log_likelihood_ratio_cost, summary
 from studylib.training.settings import RunSettings
 
 TRAIN = {"crops": 1000, "speakers_per_batch": 10, "utterances_per_speaker": 2}
@@ -21,6 +22,7 @@ RUNS = {
     "triplet": {"loss": {"name": "triplet", "margin": 0.3, "hard_fraction": 1.0}, "noise": 0.75},
     "untrained": {"loss": {"name": "softmax"}, "train": {"crops": 0}, "noise": 1.3},
 }
+CALIBRATION = {"scale": 12.0, "offset": -4.5, "target_prior": 0.05, "threshold": 0.62}
 REPORTS = ("losses", "batch_size", "corpus", "embeddings", "robustness")
 
 
@@ -59,6 +61,7 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
             trunk={"name": "compact_tdnn", "channels": 128} | entry.get("trunk", {}),
             train=TRAIN | entry.get("train", {}),
         ).model_dump(mode="json")
+        write_training(folder, trained["train"])
     evaluate = EvaluateSettings(trials=["test", "test_hard", "dev"]).model_dump(mode="json")
     settings = {key: trained[key] for key in ("loss", "trunk", "train")} | {"evaluate": evaluate}
     document = {"study": "made_up", "run": run, "seed": seed, "settings": settings}
@@ -81,8 +84,22 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
         frame.to_parquet(folder / "scores" / f"{name}.parquet")
         numbers = summary(frame["score"].to_numpy(), frame["target"].to_numpy())
         measured[name] = numbers | {"eer_interval": [0.5 * numbers["eer"], 2 * numbers["eer"]]}
-    headline = measured["test"] | {"trials": "test", "backend": "cosine", "lists": measured}
-    write_json(folder / "metrics.json", headline | {"further_backends": {}})
+    headline = {"trials": "test", "backend": "cosine"}
+    ratios = CALIBRATION["scale"] * trials["score"] + CALIBRATION["offset"]
+    headline |= {"cllr": log_likelihood_ratio_cost(ratios, trials["target"])}
+    write_json(folder / "metrics.json", headline)
+    details = {"lists": measured, "calibration": CALIBRATION, "further_backends": {}}
+    write_json(folder / "details.json", details)
+
+
+def write_training(folder: Path, train: dict) -> None:
+    """What training did: whole batches, until enough crops were seen."""
+    batch = train["speakers_per_batch"] * train["utterances_per_speaker"]
+    steps = math.ceil(train["crops"] / batch)
+    facts = {"steps": steps, "crops": steps * batch}
+    (folder / "model").mkdir()
+    speakers = train["training_speakers"] or 200
+    write_json(folder / "model" / "training.json", facts | {"training_speakers": speakers})
 
 
 def made_up_embeddings(noise: float, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from trees import PLAIN, write_tree
 
-from studylib.corpora.reader import open_corpus
+from studylib.corpora.store import open_corpus
 from studylib.pipeline.params import read_params
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +105,7 @@ def test_a_source_that_does_not_exist_or_a_key_it_lacks_is_one_sentence(project)
 
 
 def test_trunks_are_listed_as_json_with_the_papers_sizes(project):
-    done = studylib(project, "trunks", "--json", "--seconds", "0")
+    done = studylib(project, "trunks", "--json")
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert table["fast_resnet34"]["parameters"] == 1_437_078

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from studylib.corpora.acoustics import Session
-from studylib.corpora.reader import SAMPLE_RATE
-from studylib.corpora.store import open_corpus
+from studylib.corpora.store import SAMPLE_RATE, SPLITS, open_corpus
 from studylib.corpora.synthetic import synthesis
 from studylib.corpora.synthetic.embedded import prepare, utterances
 from studylib.corpora.synthetic.settings import EmbeddedSettings
@@ -113,26 +112,22 @@ def test_a_larger_corpus_begins_with_the_smaller_one():
 
 def test_the_notebooks_example_is_what_the_corpus_holds(tiny_corpus):
     recordings = synthesize(TINY, "dev", 3, n_utterances=2)
-    rows = tiny_corpus.utterances.query("speaker == 'dev-0003'").itertuples()
+    rows = tiny_corpus.utterances.query("speaker == 'dev-0003'").index
     for row, recording in zip(rows, recordings, strict=False):
-        np.testing.assert_array_equal(tiny_corpus.samples(row.Index), recording.samples)
-        assert (row.snr, row.text) == (recording.session.snr, recording.text)
+        np.testing.assert_array_equal(tiny_corpus.samples(row), recording.samples)
+        assert tiny_corpus.utterances.loc[row, "snr"] == recording.session.snr
+        assert tiny_corpus.utterances.loc[row, "text"] == recording.text
         assert len(recording.clean) == len(recording.samples)
 
 
-def test_splits_have_speakers_of_their_own_and_facts_agree_with_the_preset(tiny_corpus):
+def test_speakers_of_the_splits_are_disjoint_and_counted(tiny_corpus):
     table = tiny_corpus.utterances
-    speakers = table.groupby("speaker").agg({"split": "first", "sex": "first", "f0": "first"})
-    assert speakers.split.value_counts().to_dict() == {"train": 12, "dev": 8, "test": 8}
-    assert (table.groupby("speaker").split.nunique() == 1).all()
+    speakers = {split: set(table.speaker[table.split == split]) for split in SPLITS}
+    assert [len(speakers[split]) for split in SPLITS] == [12, 8, 8]
+    assert len(set.union(*speakers.values())) == 28
     assert (table.groupby("speaker").size() == 4).all()
-    assert speakers.f0.is_unique  # not only the names: no two speakers have the same voice
-    assert (speakers.sex == "f").mean() == 0.5
-    assert speakers.f0[speakers.sex == "f"].mean() > speakers.f0[speakers.sex == "m"].mean()
-    assert table.snr.between(3, 25).all()
-    assert table.low_pass.dropna().between(3400, 7000).all()
-    assert 0 < table.reverberation.isna().mean() < 1
-    assert table.session.is_unique
+    # Not only the names: no two speakers have the same voice.
+    assert table.groupby("speaker").f0.first().is_unique
 
 
 def test_every_utterance_is_audible_and_of_the_length_asked_for(tiny_corpus):
@@ -186,6 +181,17 @@ def test_speakers_have_the_pitch_of_the_table():
     made = [synthesize(CLEAN, "train", number, 1)[0] for number in range(8)]
     ratios = [fundamental(recording.clean) / recording.voice.f0 for recording in made]
     assert np.sum(np.abs(np.log(ratios)) < np.log(1.2)) >= 7
+
+
+def test_sexes_alternate_and_facts_agree_with_the_preset(tiny_corpus):
+    table = tiny_corpus.utterances
+    by_speaker = table.groupby("speaker").agg({"sex": "first", "f0": "first"})
+    assert (by_speaker.sex == "f").mean() == 0.5
+    assert by_speaker.f0[by_speaker.sex == "f"].mean() > by_speaker.f0[by_speaker.sex == "m"].mean()
+    assert table.snr.between(3, 25).all()
+    assert table.low_pass.dropna().between(3400, 7000).all()
+    assert 0 < table.reverberation.isna().mean() < 1
+    assert table.session.is_unique
 
 
 def test_utterances_share_a_session_when_asked():
@@ -253,7 +259,9 @@ def test_an_engine_of_another_platform_is_one_clear_sentence(tmp_path, monkeypat
     ("changes", "message"),
     [
         ({"preset": "medium"}, "embedded: preset: .*'clean', 'mild', 'mid' or 'hard'"),
+        ({"n_dev_speakers": 0}, "n_dev_speakers: .*greater than or equal to 1"),
         ({"n_train_speakers": 10**12}, "n_train_speakers: .*less than or equal to 100000"),
+        ({"seconds": -1.0}, "seconds: .*greater than 0"),
         ({"test_utterances": 2.5}, "test_utterances: .*valid integer"),
         ({"speakers": 3}, "unknown key 'speakers'"),
     ],

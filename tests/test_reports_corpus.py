@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.reports.corpus import (
     example_row,

@@ -136,7 +136,7 @@ def test_augmentation_imports_neither_the_synthesizer_nor_the_sources():
     )
     loaded = set(done.stdout.split())
     assert "studylib.corpora.acoustics" in loaded
-    sources = ("synthetic", "folder", "librispeech", "voxceleb", "preparation", "sources")
+    sources = ("synthetic", "folder", "librispeech", "voxceleb", "preparation")
     assert not loaded & {f"studylib.corpora.{name}" for name in sources}
 
 

@@ -1,7 +1,9 @@
 """Miniature corpora for the tests: recordings of a few tones, in the folders of the real ones."""
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
 
@@ -18,6 +20,18 @@ def write(path: Path, samples: np.ndarray, rate: int = 16_000, **options: str) -
     """Write one recording, with its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate, **options)
+    return path
+
+
+def write_m4a(path: Path, samples: np.ndarray, rate: int = 16_000, **options: str) -> Path:
+    """Write one recording as AAC, as the distributors of VoxCeleb2 do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=options) as file:
+        stream = file.add_stream("aac", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            file.mux(packet)
     return path
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
-from studylib.corpora.reader import SAMPLE_RATE
+from studylib.corpora.store import SAMPLE_RATE
 
 FULL_SCALE = 32768
 # The equaliser's gains are given at these frequencies (Hz), evenly spaced in octaves.

@@ -1,6 +1,5 @@
 """Files from the web: resumed, retried, checked, and never half there under their own name."""
 
-import http.client
 import shutil
 import ssl
 import tarfile
@@ -8,24 +7,19 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from http.client import HTTPException
 from pathlib import Path
 
 from tqdm import tqdm
 
-from studylib.corpora.reader import sha256 as sha256_of
+from studylib.corpora.store import sha256 as sha256_of
 from studylib.errors import StudyError
-from studylib.files.disk import exclusive, free_space, full_disk_told
+from studylib.files.disk import exclusive, explained_full_disk
 
 BLOCK = 1 << 18
 PAUSE_SECONDS = 1.0
 # A lost connection, as against a full disk, which is an OSError too.
-NETWORK_ERRORS = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ConnectionError,
-    TimeoutError,
-    ssl.SSLError,
-)
+NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException)
 
 
 def download(
@@ -40,7 +34,7 @@ def download(
     """Fetch a file, unless it is there; go on where an earlier attempt stopped.
 
     What has arrived lies in `<path>.part`, which is renamed when it is whole. Without a checksum
-    nothing tells whether two halves belong together: then every call starts anew.
+    two halves may belong to different files: then every call starts anew.
 
     Parameters
     ----------
@@ -63,14 +57,23 @@ def download(
     if not url.startswith(("http://", "https://")):
         raise StudyError(f"{url!r} is no address to download from: expected http:// or https://.")
     part = path.with_name(f"{path.name}.part")
-    with exclusive(path.with_name(f"{path.name}.lock")), full_disk_told(path.parent, "downloading"):
+    lock = path.with_name(f"{path.name}.lock")
+    with exclusive(lock), explained_full_disk(path.parent, "downloading"):
         if path.is_file():
             if sha256 is not None and sha256_of(path) != sha256:
                 raise StudyError(f"{path} is not the expected file (SHA-256 {sha256}): delete it.")
             return path
         if sha256 is None:
             part.unlink(missing_ok=True)
-        _fetch_all(url, part, attempts, timeout, progress)
+        failures = 0
+        while reason := _fetch(url, part, timeout, progress, before := _size(part)):
+            failures = 1 if _size(part) > before else failures + 1
+            if failures >= attempts:
+                raise StudyError(
+                    f"{url} could not be downloaded ({reason}); what has arrived is kept in "
+                    f"{part}, run again to go on."
+                )
+            time.sleep(min(PAUSE_SECONDS * 2 ** (failures - 1), 30.0))
         if sha256 is not None and sha256_of(part) != sha256:
             part.unlink()
             raise StudyError(f"{url} gave another file than expected: its SHA-256 is not {sha256}.")
@@ -78,73 +81,31 @@ def download(
     return path
 
 
-def _fetch_all(url: str, part: Path, attempts: int, timeout: float, progress: bool) -> None:
-    failures = 0
-    while True:
-        before = _size(part)
-        try:
-            _fetch(url, part, timeout, progress)
-            return
-        except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code not in (408, 429):
-                raise StudyError(f"{url}: the server says {error.code} {error.reason}.") from None
-            reason = f"{error.code} {error.reason}"
-        except NETWORK_ERRORS as error:
-            reason = str(getattr(error, "reason", None) or error) or type(error).__name__
-        failures = 1 if _size(part) > before else failures + 1
-        if failures >= attempts:
-            raise StudyError(
-                f"{url} could not be downloaded ({reason}); what has arrived is kept in {part}, "
-                "run again to go on."
-            )
-        time.sleep(min(PAUSE_SECONDS * 2 ** (failures - 1), 30.0))
-
-
-def _fetch(url: str, part: Path, timeout: float, progress: bool) -> None:
-    """One connection: append what is missing to the part."""
-    start = _size(part)
-    request = urllib.request.Request(url, headers={"User-Agent": "studylib"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
+def _fetch(url: str, part: Path, timeout: float, progress: bool, start: int) -> str | None:
+    """One connection: append what is missing to the part; returns why it failed, None if whole."""
+    headers = {"User-Agent": "studylib"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=timeout)
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            start = start if answer.status == 206 else 0
+            length = answer.headers.get("Content-Length")
+            total = start + int(length) if length is not None else None
+            with tqdm.wrapattr(
+                open(part, "ab" if start else "wb"), "write",
+                desc=part.stem, initial=start, total=total, mininterval=0.5, disable=not progress,
+            ) as file:  # fmt: skip
+                shutil.copyfileobj(answer, file, BLOCK)
     except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        # Nothing is left to send; the checksum tells whether the part is what it should be.
-        if error.headers.get("Content-Range", "").endswith(f"/{start}"):
-            return
-        part.unlink()
-        raise http.client.HTTPException("the file has changed on the server") from None
-    with answer:
-        resumed = answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        if start and not (answer.status == 206 and resumed):
-            start = 0
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length is not None else None
-        _check_space(part, total, start)
-        with (
-            open(part, "ab" if start else "wb") as file,
-            tqdm(
-                desc=part.stem, initial=start, total=total, unit="B", unit_scale=True,
-                mininterval=0.5, disable=not progress,
-            ) as bar,
-        ):  # fmt: skip
-            while block := answer.read(BLOCK):
-                file.write(block)
-                bar.update(len(block))
+        if error.code == 416:  # nothing is left to send; the checksum tells whether that is so
+            return None
+        if error.code < 500 and error.code not in (408, 429):
+            raise StudyError(f"{url}: the server says {error.code} {error.reason}.") from None
+        return f"{error.code} {error.reason}"
+    except NETWORK_ERRORS as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__
     if total is not None and _size(part) < total:
-        raise http.client.HTTPException(
-            f"the connection ended after {_size(part)} of {total} bytes"
-        )
-
-
-def _check_space(part: Path, total: int | None, start: int) -> None:
-    if total is not None and total - start > shutil.disk_usage(part.parent).free:
-        raise StudyError(
-            f"The disk is full: {part.stem} needs {(total - start) / 1e9:.1f} GB more in "
-            f"{part.parent}, {free_space(part.parent)} free."
-        )
+        return f"the connection ended after {_size(part)} of {total} bytes"
+    return None
 
 
 def _size(path: Path) -> int:
@@ -166,7 +127,7 @@ def unpack(archive: Path, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with (
-            full_disk_told(folder.parent, f"unpacking {archive.name}"),
+            explained_full_disk(folder.parent, f"unpacking {archive.name}"),
             tarfile.open(archive) as tar,
         ):
             tar.extractall(partial, filter="data")
@@ -174,8 +135,6 @@ def unpack(archive: Path, folder: Path) -> None:
     except tarfile.FilterError as error:
         raise StudyError(f"{archive} is refused: {error}.") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise StudyError(f"{archive} cannot be unpacked: {error.strerror}.") from None
         raise StudyError(f"{archive} is damaged: {error}.") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -9,19 +9,17 @@ or from the manifest's own folder.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import model_validator
 
-from studylib.corpora.audio import SUFFIXES, is_audio
-from studylib.corpora.preparation import prepare_recordings
-from studylib.corpora.recordings import Recording
-from studylib.corpora.report import Report
-from studylib.corpora.settings import PreparationSettings, validated
-from studylib.corpora.store import SPLITS, Corpus
-from studylib.corpora.tables import read_rows
+from studylib.corpora.audio import SUFFIXES, audio_files
+from studylib.corpora.recordings import Recording, subfolders
+from studylib.corpora.report import Report, read_rows
+from studylib.corpora.settings import PreparationSettings
+from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
 
 
@@ -35,7 +33,7 @@ class FolderSettings(PreparationSettings):
     manifest : Path or None
         A table that names the files.
     name : str
-        Who the speakers are: two corpora of one name share their speakers.
+        Of the speakers: two corpora of one name share their speakers.
     licence : str
         Kept with the corpus.
     """
@@ -53,40 +51,20 @@ class FolderSettings(PreparationSettings):
             raise ValueError("root (a folder of speakers) or manifest (a table of files) is needed")
         return self
 
+    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+        root = Path(os.path.abspath(self.root or self.manifest.parent))
+        if self.manifest is not None:
+            return root, manifest_recordings(self.manifest, root, report)
+        return root, tree_recordings(root, report)
 
-def prepare(
-    settings: FolderSettings | Mapping[str, Any],
-    folder: Path,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> Corpus:
-    """Prepare a corpus from a folder of recordings; see `preparation.prepare_recordings`."""
-    settings = validated(FolderSettings, settings, "folder")
-    report = Report(keep_going or settings.keep_going)
-    root = Path(os.path.abspath(settings.root or settings.manifest.parent))
-    if settings.manifest is not None:
-        recordings = manifest_recordings(settings.manifest, root, report)
-    else:
-        recordings = tree_recordings(root, report)
-    return prepare_recordings(
-        recordings,
-        root,
-        settings,
-        folder,
-        facts={
+    def facts(self) -> dict[str, str]:
+        name = self.name or Path(os.path.abspath(self.root or self.manifest.parent)).name
+        return {
             "source": "folder",
             "version": "1",
-            "licence": settings.licence,
-            "population": f"folder {settings.name or root.name}",
-        },
-        report=report,
-        workers=workers,
-        progress=progress,
-        overwrite=overwrite,
-    )
+            "licence": self.licence,
+            "population": f"folder {name}",
+        }
 
 
 def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
@@ -115,48 +93,28 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
             report.problem(where, f"{where} has no recordings ({', '.join(SUFFIXES)}).")
 
 
-def subfolders(root: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones."""
-    try:
-        with os.scandir(root) as entries:
-            return sorted(
-                entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."
-            )
-    except OSError as error:
-        raise StudyError(f"{root} cannot be read as a folder: {error.strerror}.") from None
-
-
-def audio_files(folder: str | Path) -> Iterator[str]:
-    """Paths of all audio files below a folder."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        for name in names:
-            if is_audio(name):
-                yield os.path.join(parent, name)
-
-
 def manifest_recordings(manifest: Path, root: Path, report: Report) -> Iterator[Recording]:
     """The recordings that a manifest names, line by line.
 
     Raises
     ------
     StudyError
-        As `tables.read_rows`; for a missing file, an unknown split or a sex that is not f or m,
+        As `report.read_rows`; for a missing file, an unknown split or a sex that is not f or m,
         unless the report keeps going.
     """
     named = ("path", "speaker", "id", "session", "split")
     for line, row in read_rows(manifest, ("path", "speaker"), report):
         where = f"{manifest}, line {line}"
         place = row["path"].replace("\\", "/")
-        split, path = row.get("split") or None, root / place
+        split = row.get("split") or None
         if split not in (None, *SPLITS):
             report.problem(where, f"{where}: split {split!r} is not one of {', '.join(SPLITS)}.")
         elif row.get("sex", "f") not in ("f", "m", ""):
             report.problem(where, f"{where}: sex must be f or m, not {row['sex']!r}.")
-        elif not path.is_file():
-            report.problem(where, f"{where}: the file {path} is missing.")
+        elif not (root / place).is_file():
+            report.problem(where, f"{where}: the file {root / place} is missing.")
         else:
             facts = {key: value for key, value in row.items() if key not in named}
             session = row.get("session") or place.rpartition("/")[0] or row["speaker"]
             name = row.get("id") or place
-            yield Recording(name, row["speaker"], session, split, path, facts)
+            yield Recording(name, row["speaker"], session, split, root / place, facts)

@@ -1,4 +1,4 @@
-"""What keeps an open-set test honest: unseen speakers, and sessions that can be told apart."""
+"""What keeps an open-set test honest: no speaker whom the model knows."""
 
 import json
 from collections.abc import Iterable
@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from studylib.corpora.lists import TrialList
-from studylib.corpora.reader import Corpus
-from studylib.corpora.report import Report
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 
 KNOWN_SPEAKERS = "known_speakers.json"
@@ -86,45 +84,6 @@ def known_to_model(model_file: Path) -> list[dict] | None:
         ]
     except (ValueError, KeyError, TypeError):
         raise StudyError(f"{path} is damaged: expected what training writes.") from None
-
-
-def same_session(corpus: Corpus, trials: pd.DataFrame) -> pd.Series:
-    """Which trials compare two utterances of one session (one video, one chapter).
-
-    Such targets are easier: the room and the microphone agree as well as the voice.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        As `corpus.trials(name)` gives them.
-
-    Returns
-    -------
-    Series of bool, in the order of the trials
-    """
-    table = corpus.utterances
-    session = pd.factorize(table["session"])[0]
-    speaker = pd.factorize(table["speaker"])[0]
-    first, second = trials["first"].to_numpy(), trials["second"].to_numpy()
-    same = (session[first] == session[second]) & (speaker[first] == speaker[second])
-    return pd.Series(same, index=trials.index, name="same_session")
-
-
-def lonely_speakers(
-    utterances: pd.DataFrame, lists: dict[str, TrialList], report: Report
-) -> list[str]:
-    """Speakers with one utterance in a split that a recipe makes trials of: reported, left out."""
-    splits = {trial_list.split for trial_list in lists.values() if trial_list.recipe}
-    tested = utterances[utterances["split"].isin(splits)]
-    counts = tested["speaker"].value_counts()
-    lonely = sorted(counts.index[counts < 2])
-    for speaker in lonely:
-        report.problem(
-            f"speaker {speaker}",
-            f"Speaker {speaker!r} has one utterance, but target trials need two: "
-            "add recordings, or cut each into pieces (pieces_per_utterance: 2).",
-        )
-    return lonely
 
 
 def _population(corpus: Corpus) -> str:

@@ -7,19 +7,17 @@ session is a chapter.
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from studylib.corpora.audio import audio_files
 from studylib.corpora.download import download, unpack
-from studylib.corpora.folder import audio_files, subfolders
-from studylib.corpora.preparation import prepare_recordings
-from studylib.corpora.recordings import Recording
+from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report
-from studylib.corpora.settings import PreparationSettings, validated
-from studylib.corpora.store import Corpus
+from studylib.corpora.settings import PreparationSettings
 from studylib.errors import StudyError
 from studylib.files.disk import exclusive
 
@@ -52,55 +50,36 @@ class LibriSpeechSettings(PreparationSettings):
         Of the archives.
     """
 
-    places: ClassVar[frozenset[str]] = PreparationSettings.places | {
-        "root",
-        "download",
-        "base_url",
-    }
+    places: ClassVar[frozenset[str]] = PreparationSettings.places | {"root", "download", "base_url"}
 
     root: Path
     subsets: dict[str, Literal["train", "dev", "test"]] = Field(default=SUBSETS, min_length=1)
     download: bool = False
     base_url: str = "https://www.openslr.org/resources/12"
 
-
-def prepare(
-    settings: LibriSpeechSettings | Mapping[str, Any],
-    folder: Path,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> Corpus:
-    """Prepare a corpus from LibriSpeech; see `preparation.prepare_recordings`."""
-    settings = validated(LibriSpeechSettings, settings, "librispeech")
-    for subset in settings.subsets:
-        if subset not in CHECKSUMS:
+    @field_validator("subsets")
+    @classmethod
+    def _known(cls, subsets: dict[str, str]) -> dict[str, str]:
+        if unknown := subsets.keys() - CHECKSUMS:
             known = ", ".join(CHECKSUMS)
-            raise StudyError(f"LibriSpeech has no subset {subset!r} (known: {known}).")
-    report = Report(keep_going or settings.keep_going)
-    root = Path(os.path.abspath(settings.root))
-    folders = {
-        _subset_folder(root, subset, settings, progress): split
-        for subset, split in settings.subsets.items()
-    }
-    return prepare_recordings(
-        librispeech_recordings(folders, report),
-        root,
-        settings,
-        folder,
-        facts={
+            raise ValueError(f"LibriSpeech has no subset {min(unknown)!r} (known: {known})")
+        return subsets
+
+    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+        root = Path(os.path.abspath(self.root))
+        folders = {
+            _subset_folder(root, subset, self, progress): split
+            for subset, split in self.subsets.items()
+        }
+        return root, librispeech_recordings(folders, report)
+
+    def facts(self) -> dict[str, str]:
+        return {
             "source": "librispeech",
             "version": "OpenSLR 12",
             "licence": "CC BY 4.0 (LibriSpeech, Panayotov et al. 2015, from LibriVox readings)",
             "population": "librispeech",
-        },
-        report=report,
-        workers=workers,
-        progress=progress,
-        overwrite=overwrite,
-    )
+        }
 
 
 def librispeech_recordings(folders: Mapping[Path, str], report: Report) -> Iterator[Recording]:
@@ -133,22 +112,18 @@ def read_speakers(path: Path, report: Report) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        report.problem(
-            str(path), f"{path}, which tells the speakers' sex, cannot be read: {error}."
-        )
+        report.problem(path, f"{path}, the table of the speakers' sex, cannot be read: {error}.")
         return {}
     sexes = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith(";"):
             continue
         fields = [field.strip() for field in line.split("|", 4)]  # a name may hold a bar
-        if len(fields) < 5 or fields[1] not in ("F", "M"):
-            where = f"{path}, line {number}"
-            report.problem(
-                where, f"{where}: expected 'ID | F or M | SUBSET | MINUTES | NAME', found {line!r}."
-            )
-            continue
-        sexes[fields[0]] = fields[1].lower()
+        if len(fields) == 5 and fields[1] in ("F", "M"):
+            sexes[fields[0]] = fields[1].lower()
+        else:
+            where, expected = f"{path}, line {number}", "ID | F or M | SUBSET | MINUTES | NAME"
+            report.problem(where, f"{where}: expected {expected!r}, found {line!r}.")
     return sexes
 
 
@@ -161,28 +136,18 @@ def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings, progr
             f"{root} has no LibriSpeech/{subset}: set download: true, or name the folder that "
             "holds LibriSpeech/ as root."
         )
-    archive = download(
-        f"{settings.base_url.rstrip('/')}/{subset}.tar.gz",
-        root / f"{subset}.tar.gz",
-        sha256=CHECKSUMS[subset],
-        progress=progress,
-    )
+    name = f"{subset}.tar.gz"
+    url = f"{settings.base_url.rstrip('/')}/{name}"
+    archive = download(url, root / name, sha256=CHECKSUMS[subset], progress=progress)
+    target, unpacked = root / "LibriSpeech" / subset, root / f"{subset}.unpacked"
     with exclusive(root / f"{subset}.unpack.lock"):
-        if not (root / "LibriSpeech" / subset).is_dir():
-            _unpack_subset(archive, root, subset)
-    return root / "LibriSpeech" / subset
-
-
-def _unpack_subset(archive: Path, root: Path, subset: str) -> None:
-    unpacked = root / f"{subset}.unpacked"
-    shutil.rmtree(unpacked, ignore_errors=True)
-    unpack(archive, unpacked)
-    source, target = unpacked / "LibriSpeech", root / "LibriSpeech"
-    if not (source / subset).is_dir():
-        shutil.rmtree(unpacked)
-        raise StudyError(f"{archive} does not hold LibriSpeech/{subset}.")
-    target.mkdir(exist_ok=True)
-    for path in source.glob("*.TXT"):
-        path.replace(target / path.name)
-    (source / subset).rename(target / subset)  # last: a subset that has its name is whole
-    shutil.rmtree(unpacked)
+        if not target.is_dir():
+            shutil.rmtree(unpacked, ignore_errors=True)
+            unpack(archive, unpacked)
+            target.parent.mkdir(exist_ok=True)
+            for path in (unpacked / "LibriSpeech").glob("*.TXT"):
+                path.replace(target.parent / path.name)
+            # Last: a subset that has its name is whole.
+            (unpacked / "LibriSpeech" / subset).rename(target)
+            shutil.rmtree(unpacked)
+    return target

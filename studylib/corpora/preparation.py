@@ -1,42 +1,35 @@
-"""The way of every real source: recordings listed -> decoded -> written as a corpus.
+"""Every source of recordings: recordings listed -> decoded -> written as a corpus.
 
-Sources differ only in how they list their recordings (`folder`, `librispeech`, `voxceleb`).
+Sources (`folder`, `librispeech`, `voxceleb`) differ only in how they list their recordings.
 """
 
 import shutil
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from studylib.corpora.hygiene import lonely_speakers
-from studylib.corpora.lists import TrialList, make_trials
-from studylib.corpora.parallel import cores
-from studylib.corpora.recordings import Recording, fingerprint, place, selected
-from studylib.corpora.report import Report, skipped_file
+from studylib.corpora.decoding import decode_recordings
+from studylib.corpora.recordings import Recording, fingerprint, place, select_recordings
+from studylib.corpora.report import Report
 from studylib.corpora.settings import PreparationSettings
-from studylib.corpora.shards import Shard, decode_shards, plan_shards
-from studylib.corpora.store import Corpus, Utterance, UtteranceFile, find_written, write_corpus
+from studylib.corpora.store import COLUMNS, Corpus, skipped_file
+from studylib.corpora.trials import TrialList, make_trials
+from studylib.corpora.writing import find_written, write_corpus
 from studylib.errors import StudyError
-from studylib.files.disk import exclusive, full_disk_told
+from studylib.files.disk import exclusive, explained_full_disk
 
 
-def prepare_recordings(
-    recordings: Iterable[Recording],
-    root: Path,
+def prepare(
     settings: PreparationSettings,
     folder: Path,
     *,
-    facts: Mapping[str, str],
-    report: Report,
     workers: int | None = None,
     progress: bool = True,
+    keep_going: bool = False,
     overwrite: bool = False,
 ) -> Corpus:
-    """Decode recordings and write them as a corpus, ordered by id.
+    """Decode a source's recordings and write them as a corpus, ordered by id.
 
     A preparation that was stopped goes on where it was; what it writes depends neither on that
     nor on the number of workers. A second process that prepares the same folder waits, and then
@@ -44,169 +37,99 @@ def prepare_recordings(
 
     Parameters
     ----------
-    recordings : iterable of Recording
-    root : Path
-        Absolute; the recordings lie below it.
     settings : PreparationSettings
+        Of a source.
     folder : Path
         Of the corpus.
-    facts : mapping
-        source, version, licence and population of the corpus (see `hygiene.known_speakers`).
-    report : Report
     workers : int
         Threads; as many as there are cores if None.
     progress : bool
         Show a bar on the standard error stream.
+    keep_going : bool
+        As the setting of this name.
     overwrite : bool
         Replace another corpus in this folder.
 
     Raises
     ------
     StudyError
-        For the first thing that is wrong, unless the report keeps going.
+        For the first thing that is wrong, unless it keeps going.
     """
     folder = Path(folder)
-    _refuse_other_folders(folder)
-    with exclusive(folder.with_name(f"{folder.name}.lock")):
-        recordings = selected(
-            recordings, settings.splits, settings.max_utterances_per_speaker, settings.seed, report
+    report = Report(keep_going or settings.keep_going)
+    root, listed = settings.recordings(report, progress)
+    lock = folder.with_name(f"{folder.name}.lock")
+    with exclusive(lock), explained_full_disk(folder.parent, "preparing a corpus"):
+        recordings = select_recordings(
+            listed, settings.splits, settings.max_utterances_per_speaker, settings.seed, report
         )
         lists = settings.trial_lists(recordings)
-        description = dict(facts) | {
+        description = settings.facts() | {
             "settings": settings.content(),
             "trial_lists": {name: trial_list.identity() for name, trial_list in lists.items()},
-            "files": fingerprint(recordings, root),
+            "recordings": fingerprint(recordings, root),
         }
-        if folder.exists() and not overwrite:
-            return _write(folder, (), {}, description, settings, root)
         in_place = settings.storage == "in_place"
-        found = find_written(folder, description, root if in_place else None)
-        if found is not None and not found.description["skipped"]:
+        if in_place:
+            description["root"] = str(root)
+        if found := find_written(folder, description, overwrite):
             return found
         # Faults of the trial lists show now, and not after hours of decoding.
-        _with_trials(recordings, lists, settings, Report(report.keep_going))
-        with full_disk_told(folder.parent, "preparing a corpus"):
-            shards, lengths = _decoded(recordings, settings, folder, report, workers, progress)
-            kept = [row for row in recordings if row.id in lengths]
-            kept, trials = _with_trials(kept, lists, settings, report)
-            report.write(skipped_file(folder))
-            description["skipped"] = len(report.skipped)
-            if in_place:
-                utterances = _files(kept, lengths, root)
-            else:
-                utterances = _utterances(kept, lengths, shards, settings)
-            corpus = _write(folder, utterances, trials, description, settings, root, overwrite)
-            shutil.rmtree(_decoded_folder(folder))
-            return corpus
+        _with_trials(_table(recordings, settings, None, None), lists, Report(report.keep_going))
+        decoded = folder.with_name(f"{folder.name}.decoded")
+        lengths = decode_recordings(recordings, settings, decoded, report, workers, progress)
+        kept = [row for row in recordings if row.id in lengths]
+        table = _table(kept, settings, lengths, root)
+        table, trials = _with_trials(table, lists, report)
+        report.write(skipped_file(folder))
+        corpus = write_corpus(
+            folder,
+            table,
+            trials=trials,
+            description=description | {"skipped": len(report.skipped)},
+            audio=None if in_place else decoded / "audio.i16",
+            overwrite=overwrite,
+        )
+        shutil.rmtree(decoded)
+        return corpus
 
 
-def _refuse_other_folders(folder: Path) -> None:
-    """A folder of anything but a corpus stays untouched, whatever else is asked for."""
-    if folder.exists() and not (folder / "corpus.json").is_file():
-        try:
-            folder.rmdir()  # an empty one is no loss
-        except OSError:
-            raise StudyError(
-                f"{folder} is there, and is not a corpus: choose another folder."
-            ) from None
-
-
-def _write(folder, utterances, trials, description, settings, root, overwrite=False) -> Corpus:
-    return write_corpus(
-        folder,
-        utterances,
-        trials=trials,
-        description=description,
-        root=root if settings.storage == "in_place" else None,
-        overwrite=overwrite,
-    )
+def _table(
+    recordings: Sequence[Recording],
+    settings: PreparationSettings,
+    lengths: Mapping[str, Sequence[int]] | None,
+    root: Path | None,
+) -> pd.DataFrame:
+    """The table of utterances, in the order of the audio; lengths are 0 while they are unknown."""
+    rows, facts, position = [], [], 0
+    for row in recordings:
+        own = [0] * settings.pieces_per_utterance if lengths is None else lengths[row.id]
+        names = row.pieces(len(own), settings.session_effects is not None)
+        for (name, session), length in zip(names, own, strict=True):
+            rows.append((name, row.speaker, session, row.split, position, length))
+            facts.append(row.facts)
+            position += length
+    table = pd.DataFrame.from_records(rows, columns=COLUMNS)
+    if settings.storage == "in_place" and root is not None:
+        table["start"] = 0
+        table["path"] = [place(row, root) for row in recordings]
+    return pd.concat([table, pd.DataFrame.from_records(facts)], axis=1)
 
 
 def _with_trials(
-    recordings: list[Recording],
-    lists: Mapping[str, TrialList],
-    settings: PreparationSettings,
-    report: Report,
-) -> tuple[list[Recording], dict[str, pd.DataFrame]]:
-    """The trial lists, and the recordings without those speakers who give no trials."""
-    if not recordings:
-        raise StudyError("No recordings are left to make a corpus of.")
-    lonely = set(lonely_speakers(settings.table(recordings), lists, report))
-    kept = [row for row in recordings if row.speaker not in lonely]
-    return kept, make_trials(lists, settings.table(kept), report)
-
-
-def _decoded(
-    recordings: list[Recording],
-    settings: PreparationSettings,
-    folder: Path,
-    report: Report,
-    workers: int | None,
-    progress: bool,
-) -> tuple[list[Shard], dict[str, list[int]]]:
-    """Decode all; returns the shards, and the lengths of the utterances of each good recording."""
-    decoding = settings.decoding()
-    shards = plan_shards(recordings, decoding, _decoded_folder(folder))
-    _decoded_folder(folder).mkdir(exist_ok=True)
-    # Where there is no terminal, every update is a line of its own.
-    every = 0.5 if sys.stderr.isatty() else 15.0
-    lengths: dict[str, list[int]] = {}
-    with tqdm(
-        total=len(recordings), unit="files", desc="Decoding", mininterval=every,
-        disable=not progress,
-    ) as bar:  # fmt: skip
-        results = decode_shards(
-            shards, decoding, workers=workers or cores(), keep_going=report.keep_going
+    table: pd.DataFrame, lists: Mapping[str, TrialList], report: Report
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """The table without those speakers who give no target trials, and the trial lists."""
+    splits = {trial_list.split for trial_list in lists.values() if trial_list.recipe}
+    counts = table.loc[table["split"].isin(splits), "speaker"].value_counts()
+    lonely = sorted(counts.index[counts < 2])
+    for speaker in lonely:
+        report.problem(
+            f"speaker {speaker}",
+            f"Speaker {speaker!r} has one utterance, but target trials need two: "
+            "add recordings, or cut each into pieces (pieces_per_utterance: 2).",
         )
-        for shard, (found, problems) in zip(shards, results, strict=True):
-            for name, path, own, problem in zip(
-                shard.ids, shard.paths, found, problems, strict=True
-            ):
-                if problem:
-                    report.problem(str(path), problem)
-                else:
-                    lengths[name] = own
-            bar.update(len(shard.ids))
-    return shards, lengths
-
-
-def _utterances(
-    recordings: list[Recording],
-    lengths: Mapping[str, list[int]],
-    shards: Iterable[Shard],
-    settings: PreparationSettings,
-) -> Iterator[Utterance]:
-    """The samples, shard by shard, each removed once it is passed on: the disk holds them once."""
-    known = {row.id: row for row in recordings}
-    for shard in shards:
-        stored = shard.read()
-        if stored is None:
-            raise StudyError(f"{shard.file} has been changed; prepare the corpus again.")
-        position = 0
-        for name in shard.ids:
-            if name not in lengths:
-                continue
-            ends = position + np.cumsum(lengths[name])
-            pieces = np.split(stored[2][position : ends[-1]], ends[:-1] - position)
-            position = int(ends[-1])
-            if name in known:
-                row = known[name]
-                own_sessions = settings.session_effects is not None
-                labels = row.pieces(len(pieces), own_sessions)
-                for (piece_name, session), samples in zip(labels, pieces, strict=True):
-                    yield Utterance(piece_name, row.speaker, session, row.split, samples, row.facts)
-        shard.file.unlink()
-
-
-def _files(
-    recordings: list[Recording], lengths: Mapping[str, list[int]], root: Path
-) -> Iterator[UtteranceFile]:
-    for row in recordings:
-        yield UtteranceFile(
-            row.id, row.speaker, row.session, row.split, place(row, root), lengths[row.id][0],
-            row.facts,
-        )  # fmt: skip
-
-
-def _decoded_folder(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.decoded")
+    table = table[~table["speaker"].isin(lonely)].reset_index(drop=True)
+    if table.empty:
+        raise StudyError("No recordings are left to make a corpus of.")
+    return table, make_trials(lists, table, report)

@@ -1,4 +1,4 @@
-"""The list of a source's recordings, before any is decoded: checked, split, thinned out."""
+"""The list of a source's recordings, before any is decoded: read, checked, split, thinned out."""
 
 import hashlib
 import os
@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import pandas as pd
+from pydantic import Field
 
-from studylib.corpora.audio import require_ffmpeg
-from studylib.corpora.report import Report
-from studylib.corpora.splits import Splits
+from studylib.corpora.report import Report, read_rows
+from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
+from studylib.files.documents import Section
+
+Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,74 @@ class Recording:
 
     def pieces(self, n: int, own_sessions: bool) -> list[tuple[str, str]]:
         """Id and session of each of the n utterances that the recording is cut into."""
-        if n == 1:
-            return [(self.id, self.id if own_sessions else self.session)]
-        names = [f"{self.id}#{number}" for number in range(1, n + 1)]
+        names = [self.id] if n == 1 else [f"{self.id}#{number}" for number in range(1, n + 1)]
         return [(name, name if own_sessions else self.session) for name in names]
 
 
-def selected(
+class Splits(Section):
+    """How speakers are split; no speaker is ever in two splits.
+
+    Attributes
+    ----------
+    train, dev, test : int or float
+        A number of speakers (int) or a share of them (float); without `train`, all the rest.
+    seed : int
+        Of the draw.
+    file : Path
+        Instead of a draw, a table with the columns speaker and split; speakers that it does not
+        name are left out.
+    """
+
+    train: Amount | None = None
+    dev: Amount = 0
+    test: Amount = 0
+    seed: int = Field(default=0, ge=0)
+    file: Path | None = None
+
+    def assign(self, speakers: Iterable[str], report: Report) -> dict[str, str]:
+        """Speaker -> split; speakers that are left out have no entry.
+
+        Raises
+        ------
+        StudyError
+            If more speakers are asked for than there are; for a fault of the table, unless the
+            report keeps going.
+        """
+        speakers = sorted(set(speakers))
+        if self.file is not None:
+            return _read_splits(self.file, set(speakers), report)
+        test, dev = self._count(self.test, speakers), self._count(self.dev, speakers)
+        rest = len(speakers) - test - dev
+        train = rest if self.train is None else self._count(self.train, speakers)
+        if rest < 0 or train > rest:
+            raise StudyError(
+                f"The splits ask for {train if rest >= 0 else 0} + {dev} + {test} speakers "
+                f"(train, dev, test), but there are {len(speakers)}."
+            )
+        order = np.random.default_rng(self.seed).permutation(len(speakers))
+        names = ["test"] * test + ["dev"] * dev + ["train"] * train
+        return {speakers[place]: name for place, name in zip(order, names, strict=False)}
+
+    def _count(self, amount: int | float, speakers: list[str]) -> int:
+        return amount if isinstance(amount, int) else round(amount * len(speakers))
+
+
+def _read_splits(path: Path, speakers: set[str], report: Report) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    for line, row in read_rows(path, ("speaker", "split"), report):
+        where, speaker, split = f"{path}, line {line}", row["speaker"], row["split"]
+        if split not in SPLITS:
+            report.problem(where, f"{where}: split {split!r} is not one of {', '.join(SPLITS)}.")
+        elif splits.get(speaker, split) != split:
+            report.problem(where, f"{where}: speaker {speaker!r} is in two splits.")
+        elif speaker not in speakers:
+            report.problem(where, f"{where}: speaker {speaker!r} has no recordings.")
+        else:
+            splits[speaker] = split
+    return splits
+
+
+def select_recordings(
     recordings: Iterable[Recording],
     splits: Splits | None,
     max_per_speaker: int | None,
@@ -56,18 +120,17 @@ def selected(
     splits : Splits or None
         None: as the recordings have it, else `train`.
     max_per_speaker : int or None
-        Which ones stay is drawn anew for each speaker.
+        The recordings that stay are drawn anew for each speaker.
     seed : int
     report : Report
-        Told of missing files and of ids that occur twice.
+        Collects missing files, and ids and files that occur twice.
 
     Raises
     ------
     StudyError
-        If nothing is left, or (unless the report keeps going) for each thing it is told of.
+        If nothing is left, or (unless the report keeps going) for each problem.
     """
-    kept = _once(sorted(recordings, key=lambda row: row.id), report)
-    kept = [row for row in map(_stamped, kept) if _is_there(row, report)]
+    kept = _checked(sorted(recordings, key=lambda row: row.id), report)
     if splits is not None:
         split_of = splits.assign((row.speaker for row in kept), report)
         kept = [
@@ -78,25 +141,47 @@ def selected(
         kept = _thinned(kept, max_per_speaker, seed)
     if not kept:
         raise StudyError("No recordings are left to make a corpus of.")
-    for path in {row.path.suffix: row.path for row in kept}.values():
-        require_ffmpeg(path)
     return kept
 
 
-def table_of(recordings: Iterable[Recording], pieces: int, own_sessions: bool) -> pd.DataFrame:
-    """One row an utterance: id, speaker, session, split and facts, as trial lists need them."""
-    return pd.DataFrame.from_records(
-        [
-            {"id": name, "speaker": row.speaker, "session": session, "split": row.split}
-            | dict(row.facts)
-            for row in recordings
-            for name, session in row.pieces(pieces, own_sessions)
-        ]
-    )
+def _checked(recordings: Iterable[Recording], report: Report) -> list[Recording]:
+    """The recordings whose id and file are there, once; with the files' sizes and times."""
+    kept, files = {}, {}
+    for row in recordings:
+        try:
+            stat = row.path.stat()
+        except OSError:
+            report.problem(row.path, f"{row.path} is missing.")
+            continue
+        twin = files.setdefault((stat.st_dev, stat.st_ino), row)
+        if (same := kept.get(row.id)) is not None:
+            why = f"has the id {row.id!r}, as {same.path} has; ids must be unique"
+            report.problem(row.path, f"{row.path} {why}.")
+        elif twin is not row and twin.speaker != row.speaker:
+            why = f"is the same file as {twin.path}, of another speaker"
+            report.problem(row.path, f"{row.path} {why}.")
+        else:
+            kept[row.id] = replace(row, size=stat.st_size, changed=stat.st_mtime_ns)
+    return list(kept.values())
+
+
+def _thinned(recordings: list[Recording], n: int, seed: int) -> list[Recording]:
+    kept = []
+    by_speaker = sorted(recordings, key=lambda row: row.speaker)
+    for speaker, group in groupby(by_speaker, key=lambda row: row.speaker):
+        own = list(group)
+        order = np.random.default_rng([seed, word_of(speaker)]).permutation(len(own))
+        kept += [own[place] for place in order[:n]]
+    return sorted(kept, key=lambda row: row.id)
+
+
+def word_of(name: str) -> int:
+    """A number of 64 bits that stands for a name, so that what is drawn for it is its own."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
 def place(recording: Recording, root: Path) -> str:
-    """Where a recording lies, seen from the root."""
+    """Path of a recording, relative to the root if it lies below."""
     # Plain strings: pathlib's own way is ten times slower, and there may be a million files.
     path, prefix = str(recording.path), f"{root}{os.sep}"
     return path.removeprefix(prefix).replace(os.sep, "/") if path.startswith(prefix) else path
@@ -112,39 +197,12 @@ def fingerprint(recordings: Iterable[Recording], root: Path) -> dict[str, int | 
     return {"count": count, "sha256": digest.hexdigest()}
 
 
-def _once(recordings: list[Recording], report: Report) -> list[Recording]:
-    kept = []
-    for name, same in groupby(recordings, key=lambda row: row.id):
-        first, *others = same
-        kept.append(first)
-        for other in others:
-            report.problem(
-                str(other.path),
-                f"{other.path} has the id {name!r}, as {first.path} has; ids must be unique.",
-            )
-    return kept
-
-
-def _stamped(recording: Recording) -> Recording:
+def subfolders(root: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, without hidden ones."""
     try:
-        stat = recording.path.stat()
-    except OSError:
-        return recording
-    return replace(recording, size=stat.st_size, changed=stat.st_mtime_ns)
-
-
-def _is_there(recording: Recording, report: Report) -> bool:
-    if not recording.changed:
-        report.problem(str(recording.path), f"{recording.path} is missing.")
-    return bool(recording.changed)
-
-
-def _thinned(recordings: list[Recording], n: int, seed: int) -> list[Recording]:
-    kept = []
-    by_speaker = sorted(recordings, key=lambda row: row.speaker)
-    for speaker, group in groupby(by_speaker, key=lambda row: row.speaker):
-        own = list(group)
-        word = int.from_bytes(hashlib.sha256(speaker.encode()).digest()[:8], "little")
-        order = np.random.default_rng([seed, word]).permutation(len(own))
-        kept += [own[at] for at in order[:n]]
-    return sorted(kept, key=lambda row: row.id)
+        with os.scandir(root) as entries:
+            return sorted(
+                entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."
+            )
+    except OSError as error:
+        raise StudyError(f"{root} cannot be read as a folder: {error.strerror}.") from None

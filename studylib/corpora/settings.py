@@ -1,20 +1,19 @@
-"""What all real sources are asked alike; each source's own settings add to these."""
+"""The settings that all sources of recordings share; each source's own settings add to these."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from studylib.corpora.lists import TrialList
-from studylib.corpora.recordings import Recording, table_of
-from studylib.corpora.shards import Decoding
-from studylib.corpora.splits import Splits
-from studylib.errors import StudyError
+from studylib.corpora.recordings import Recording, Splits
+from studylib.corpora.report import Report
+from studylib.corpora.trials import TrialList
+from studylib.files.documents import Name, Section
 
 
-class PreparationSettings(BaseModel):
-    """What all sources share.
+class PreparationSettings(Section):
+    """The settings that all sources share.
 
     Attributes
     ----------
@@ -26,7 +25,7 @@ class PreparationSettings(BaseModel):
     trials : mapping of TrialList
         None: all pairs of dev and of test, where they have speakers.
     max_utterances_per_speaker : int or None
-        Which files stay is drawn at random.
+        The files that stay are drawn at random.
     pieces_per_utterance : int
         Cut each file into so many utterances: speakers with one file then give target trials.
     session_effects : str or None
@@ -40,13 +39,12 @@ class PreparationSettings(BaseModel):
         Of all that is drawn here.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    # Keys that say where things lie, or what is told: no part of what a corpus is.
+    # Keys that a corpus does not depend on: paths, and how problems are reported.
     places: ClassVar[frozenset[str]] = frozenset({"trials", "keep_going"})
 
     storage: Literal["packed", "in_place"] = "packed"
     splits: Splits | None = None
-    trials: dict[str, TrialList] | None = None
+    trials: dict[Name, TrialList] | None = None
     max_utterances_per_speaker: int | None = Field(default=None, ge=1)
     pieces_per_utterance: int = Field(default=1, ge=1)
     session_effects: Literal["mild", "mid", "hard"] | None = None
@@ -63,12 +61,15 @@ class PreparationSettings(BaseModel):
             )
         return self
 
-    def table(self, recordings: Iterable[Recording]) -> pd.DataFrame:
-        """One row for each utterance that the recordings will give."""
-        own_sessions = self.session_effects is not None
-        return table_of(recordings, self.pieces_per_utterance, own_sessions)
+    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+        """The source's folder (absolute), and all recordings below it, in any order."""
+        raise NotImplementedError
 
-    def trial_lists(self, recordings: Iterable[Recording]) -> dict[str, TrialList]:
+    def facts(self) -> dict[str, str]:
+        """source, version, licence and population of the corpus (see `hygiene`)."""
+        raise NotImplementedError
+
+    def trial_lists(self, recordings: Iterable[Recording]) -> Mapping[str, TrialList]:
         """The lists asked for, or all pairs of each split that is tested."""
         if self.trials is not None:
             return self.trials
@@ -76,31 +77,6 @@ class PreparationSettings(BaseModel):
         return {split: TrialList(recipe="all_pairs", split=split) for split in sorted(splits)}
 
     def content(self) -> dict[str, Any]:
-        """What is kept with the corpus, and must agree for a corpus to be the same."""
+        """The settings that a corpus depends on, to be kept with it."""
         left_out = dict.fromkeys(self.places, True) | {"splits": {"file": True}}
         return self.model_dump(mode="json", exclude=left_out)
-
-    def decoding(self) -> Decoding:
-        return Decoding(
-            pieces=self.pieces_per_utterance,
-            minimum_seconds=self.minimum_seconds,
-            session_effects=self.session_effects,
-            in_place=self.storage == "in_place",
-            seed=self.seed,
-        )
-
-
-def validated(model: type[BaseModel], settings: BaseModel | Mapping[str, Any], source: str) -> Any:
-    """Settings of a source, checked; StudyError names the key that is wrong."""
-    if isinstance(settings, model):
-        return settings
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            known = ", ".join(sorted(model.model_fields))
-            raise StudyError(f"{source}: unknown key {key!r} (known: {known}).") from None
-        message = problem["msg"].removeprefix("Value error, ")
-        raise StudyError(f"{source}: {key + ': ' if key else ''}{message}.") from None

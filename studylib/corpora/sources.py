@@ -1,33 +1,21 @@
-"""The sources of corpora by name; apart from the package, so that reading imports none of them."""
+"""The sources of corpora by name; none is imported before it is used."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from studylib.corpora.folder import FolderSettings
-from studylib.corpora.folder import prepare as prepare_folder
-from studylib.corpora.librispeech import LibriSpeechSettings
-from studylib.corpora.librispeech import prepare as prepare_librispeech
-from studylib.corpora.reader import Corpus
-from studylib.corpora.settings import validated
-from studylib.corpora.synthetic.embedded import prepare as prepare_embedded
-from studylib.corpora.synthetic.settings import EmbeddedSettings
-from studylib.corpora.voxceleb import VoxCelebSettings
-from studylib.corpora.voxceleb import prepare as prepare_voxceleb
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 
-# Name of a source -> function that prepares its corpus in a folder.
+# Name of a source -> module and name of its settings, module with its function `prepare`.
+_RECORDINGS = "studylib.corpora.preparation"
+_EMBEDDED = "studylib.corpora.synthetic"
 SOURCES = {
-    "embedded": prepare_embedded,
-    "folder": prepare_folder,
-    "librispeech": prepare_librispeech,
-    "voxceleb": prepare_voxceleb,
-}
-SETTINGS = {
-    "embedded": EmbeddedSettings,
-    "folder": FolderSettings,
-    "librispeech": LibriSpeechSettings,
-    "voxceleb": VoxCelebSettings,
+    "embedded": (f"{_EMBEDDED}.settings", "EmbeddedSettings", f"{_EMBEDDED}.embedded"),
+    "folder": ("studylib.corpora.folder", "FolderSettings", _RECORDINGS),
+    "librispeech": ("studylib.corpora.librispeech", "LibriSpeechSettings", _RECORDINGS),
+    "voxceleb": ("studylib.corpora.voxceleb", "VoxCelebSettings", _RECORDINGS),
 }
 
 
@@ -36,24 +24,60 @@ def prepare_corpus(
     settings: Mapping[str, Any],
     folder: Path,
     *,
+    workers: int | None = None,
+    progress: bool = True,
     keep_going: bool = False,
     overwrite: bool = False,
 ) -> Corpus:
-    """Prepare the corpus of a source, named as in `SOURCES`; a StudyError names those there are."""
-    prepare = _prepare_of(source)
-    if prepare is prepare_embedded:  # made, not read: it has nothing to skip
-        return prepare(settings, folder, overwrite=overwrite)
-    return prepare(settings, folder, keep_going=keep_going, overwrite=overwrite)
+    """Prepare the corpus of a source in a folder, unless it is there.
+
+    Parameters
+    ----------
+    source : str
+        embedded, folder, librispeech or voxceleb.
+    settings : mapping
+        Of the source.
+    folder : Path
+        Of the corpus.
+    workers : int
+        As many as there are cores if None. The bytes do not depend on it.
+    progress : bool
+        Show a bar on the standard error stream.
+    keep_going : bool
+        Skip recordings that cannot be used, and list them in `<folder>.skipped.csv`.
+    overwrite : bool
+        Replace another corpus in this folder.
+
+    Raises
+    ------
+    StudyError
+        If a setting is wrong, a recording cannot be used, or another corpus stands there.
+    """
+    settings = check_settings(source, settings)
+    options = {"workers": workers, "progress": progress, "overwrite": overwrite}
+    if source != "embedded":  # that one is made, not read: it has nothing to skip
+        options["keep_going"] = keep_going
+    return import_module(SOURCES[source][2]).prepare(settings, folder, **options)
+
+
+def check_settings(source: str, settings: Mapping[str, Any]) -> Any:
+    """The settings of a source, checked; the files and folders that they name need not exist."""
+    from studylib.files.documents import validated  # pydantic
+
+    if source not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise StudyError(f"the source of a corpus is {source!r}: expected one of {known}")
+    module, name, _ = SOURCES[source]
+    return validated(getattr(import_module(module), name), settings, source)
 
 
 def settings_at(source: str, path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A source's settings, with where its recordings are said by one path.
+    """A source's settings, with the place of its recordings given by one path.
 
     The path is the folder of speakers or the manifest (folder), the folder that holds LibriSpeech/
-    (librispeech), or the folder that holds voxceleb1/, voxceleb2/ and meta/ (voxceleb). What
-    `settings` say goes before it.
+    (librispeech), or the folder that holds voxceleb1/, voxceleb2/ and meta/ (voxceleb). `settings`
+    take precedence.
     """
-    _prepare_of(source)
     if path is None:
         return dict(settings)
     if source == "embedded":
@@ -63,16 +87,3 @@ def settings_at(source: str, path: Path | None, settings: Mapping[str, Any]) -> 
         return {name: path / name for name in (*sets, "meta")} | settings
     key = "manifest" if source == "folder" and path.is_file() else "root"
     return {key: path} | settings
-
-
-def check_settings(source: str, settings: Mapping[str, Any]) -> None:
-    """StudyError if a source does not understand its settings; what they name need not be there."""
-    _prepare_of(source)
-    validated(SETTINGS[source], settings, source)
-
-
-def _prepare_of(source: str):
-    if source not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise StudyError(f"the source of a corpus is {source!r}: expected one of {known}")
-    return SOURCES[source]

@@ -1,4 +1,4 @@
-"""The on-disk corpus: one format for every source.
+"""The on-disk corpus, opened for reading: one format for every source.
 
 A corpus is a folder::
 
@@ -6,267 +6,276 @@ A corpus is a folder::
     utterances.parquet   one row an utterance, in the order of the audio: id, speaker, session,
                          split, start, length (samples), and what the source knows (sex, accent ...)
     trials/<list>.parquet   first, second (utterance ids), target
-    corpus.json          source, version, settings, licence, counts, checksums
+    corpus.json          source, version, settings, licence, counts; sizes and checksums of the
+                         other files
 
 A corpus may also leave the source's files where they are: then there is no audio.i16, the table
 has a `path` column, and corpus.json a `root`; only the part of a file that a crop needs is read.
+`writing` writes this format.
 """
 
+import hashlib
 import json
 import os
-import shutil
-import socket
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from studylib.corpora.reader import COLUMNS, SAMPLE_RATE, Corpus, open_corpus, rows_of, sha256
 from studylib.errors import StudyError
 from studylib.files.tables import read_parquet
 
-__all__ = ["SAMPLE_RATE", "Corpus", "Utterance", "UtteranceFile", "open_corpus", "write_corpus"]
-
+SAMPLE_RATE = 16_000
+SAMPLE_BYTES = 2
 SPLITS = ("train", "dev", "test")
-DESCRIPTION_KEYS = ("source", "version", "settings", "licence")
-
-Trials = pd.DataFrame | Callable[[pd.DataFrame], pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording of one speaker, with its samples (int16, mono, 16 kHz)."""
-
-    id: str
-    speaker: str
-    session: str
-    split: str
-    samples: np.ndarray = field(repr=False)
-    facts: Mapping[str, str | float] = field(default_factory=dict)
+COLUMNS = ("id", "speaker", "session", "split", "start", "length")
+# Threads that read crops which are not in memory: a disk answers several at once, a single reader
+# waits for each.
+READERS = 4
 
 
-@dataclass(frozen=True)
-class UtteranceFile:
-    """One recording left in its file (16 kHz, mono): `path` absolute or relative to the root."""
+class Corpus:
+    """A corpus opened for reading. Pickled, only its path travels.
 
-    id: str
-    speaker: str
-    session: str
-    split: str
-    path: str
-    length: int
-    facts: Mapping[str, str | float] = field(default_factory=dict)
-
-
-def write_corpus(
-    folder: Path,
-    utterances: Iterable[Utterance] | Iterable[UtteranceFile],
-    *,
-    trials: Mapping[str, Trials],
-    description: Mapping,
-    root: Path | None = None,
-    overwrite: bool = False,
-) -> Corpus:
-    """Write a corpus into a folder beside its final one, and rename it when it is whole.
-
-    A folder that already holds a corpus of the same description is kept, and `utterances` is not
-    read at all. Two processes that write the same corpus do not disturb each other: the first to
-    finish gives the name.
-
-    Parameters
+    Attributes
     ----------
     folder : Path
-        Where the corpus will be.
-    utterances : iterable of Utterance, or of UtteranceFile
-        In the order in which they are stored; read once.
-    trials : mapping
-        Name of a list -> its frame (first, second: utterance ids; target: bool), or a recipe that
-        makes it from the table of utterances.
-    description : mapping
-        source, version, settings and licence; whatever changes the corpus must change it.
-    root : Path
-        Only for UtteranceFile: the folder that their paths start from. A relative root counts
-        from the corpus folder.
-    overwrite : bool
-        Replace another corpus that stands in the folder.
+    utterances : DataFrame
+        One row an utterance (RangeIndex); `start` and `length` in samples.
+    description : dict
+        The content of corpus.json.
+    """
+
+    def __init__(self, folder: Path, utterances: pd.DataFrame, description: dict):
+        self.folder = folder
+        self.utterances = utterances
+        self.description = description
+        self._starts = utterances["start"].to_numpy()
+        self._lengths = utterances["length"].to_numpy()
+
+    def __reduce__(self):
+        return open_corpus, (self.folder,)
+
+    def __repr__(self) -> str:
+        speakers = self.utterances["speaker"].nunique()
+        hours = self._lengths.sum() / SAMPLE_RATE / 3600
+        return (
+            f"Corpus({str(self.folder)!r}: {speakers:,} speakers, "
+            f"{len(self.utterances):,} utterances, {hours:.1f} h)"
+        )
+
+    @property
+    def trial_lists(self) -> tuple[str, ...]:
+        """Names of the trial lists."""
+        return tuple(sorted(path.stem for path in (self.folder / "trials").glob("*.parquet")))
+
+    def trials(self, name: str) -> pd.DataFrame:
+        """One trial list: first, second (rows of `utterances`, int64) and target (bool)."""
+        if name not in self.trial_lists:
+            known = ", ".join(self.trial_lists) or "none"
+            raise StudyError(f"{self.folder} has no trial list {name!r}; it has: {known}.")
+        path = self.folder / "trials" / f"{name}.parquet"
+        trials = _read_table(path, ("first", "second", "target"))
+        rows = pd.Index(self.utterances["id"])
+        sides = {side: rows_of(trials[side], rows, path) for side in ("first", "second")}
+        return pd.DataFrame(sides | {"target": trials["target"].to_numpy(dtype=bool)})
+
+    def samples(self, row: int) -> np.ndarray:
+        """All samples of one utterance, (length,) int16."""
+        return self.crops(np.array([row]), np.array([0]), int(self._lengths[row]))[0]
+
+    def crops(
+        self,
+        rows: np.ndarray,
+        starts: np.ndarray,
+        length: int,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Read one crop of each of B utterances.
+
+        Sample k of a crop is sample (start + k) mod (length of the utterance): an utterance that
+        is too short is repeated from its start. Crops that the operating system holds in memory
+        are copied by the calling thread, the others are read by a few threads at once.
+
+        Parameters
+        ----------
+        rows : (B,) int
+            Rows of `utterances`.
+        starts : (B,) int
+            First sample of each crop, counted from the start of its utterance.
+        length : int
+            Samples a crop.
+        out : (B, length) int16, C-contiguous, optional
+            Where to put them.
+
+        Returns
+        -------
+        (B, length) int16
+
+        Raises
+        ------
+        IndexError
+            If a row is not in the table or a start not in its utterance.
+        """
+        rows, starts = np.asarray(rows, dtype=np.int64), np.asarray(starts, dtype=np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= len(self._lengths)):
+            raise IndexError(f"rows must lie in [0, {len(self._lengths)})")
+        lengths = self._lengths[rows]
+        if (starts < 0).any() or (starts >= lengths).any():
+            raise IndexError("every start must lie within its utterance")
+        crops = np.empty((len(rows), length), dtype=np.int16) if out is None else out
+        wanted = list(zip(crops, rows.tolist(), starts.tolist(), lengths.tolist(), strict=True))
+
+        def read(numbers: list[int]) -> None:
+            for number in numbers:
+                self._crop(*wanted[number], wait=True)
+
+        absent = [n for n, each in enumerate(wanted) if not self._crop(*each, wait=False)]
+        if len(absent) < READERS:
+            read(absent)
+        else:
+            with ThreadPoolExecutor(READERS) as pool:
+                list(pool.map(read, [absent[first::READERS] for first in range(READERS)]))
+        return crops
+
+    def _crop(self, crop: np.ndarray, row: int, start: int, whole: int, *, wait: bool) -> bool:
+        """Fill one crop; without `wait`, only if its samples are in memory: False if not."""
+        if start + len(crop) <= whole:
+            return self._read(row, start, crop, wait)
+        samples = np.empty(whole, dtype=np.int16)
+        if not self._read(row, 0, samples, wait):
+            return False
+        crop[:] = np.resize(np.roll(samples, -start), len(crop))
+        return True
+
+    def _read(self, row: int, start: int, samples: np.ndarray, wait: bool) -> bool:
+        if not wait and (self._paths or not hasattr(os, "RWF_NOWAIT")):
+            return False
+        if self._paths:
+            _read_file(self._paths[row], int(self._lengths[row]), start, samples)
+            return True
+        offset = SAMPLE_BYTES * (int(self._starts[row]) + start)
+        if hasattr(os, "preadv"):
+            try:
+                flags = 0 if wait else os.RWF_NOWAIT
+                read = os.preadv(self._audio.fileno(), [samples], offset, flags)
+            except OSError:  # not in memory, or a file system that cannot tell
+                if wait:
+                    raise
+                return False
+        else:
+            with open(self._audio.name, "rb", buffering=0) as audio:
+                audio.seek(offset)
+                read = audio.readinto(samples)
+        if wait and read < samples.nbytes:
+            raise StudyError(f"{self._audio.name} ends early: the corpus is damaged.")
+        return read == samples.nbytes
+
+    @cached_property
+    def _audio(self):
+        return open(self.folder / "audio.i16", "rb", buffering=0)
+
+    @cached_property
+    def _paths(self) -> list[Path] | None:
+        if "path" not in self.utterances:
+            return None
+        root = self.folder / self.description["root"]
+        return [root / path for path in self.utterances["path"]]
+
+
+def open_corpus(folder: Path, verify: bool = False) -> Corpus:
+    """Open a corpus; with `verify`, read everything once and compare it with its checksums.
 
     Raises
     ------
     StudyError
-        If another corpus stands in the folder, an id occurs twice, a speaker is in two splits, a
-        trial names an unknown utterance, or there are no utterances.
+        If a file is missing or damaged, or files do not belong together.
     """
     folder = Path(folder)
-    description = _as_stored(description, root)
-    if missing := [key for key in DESCRIPTION_KEYS if key not in description]:
-        raise ValueError(f"description lacks {', '.join(missing)}")
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    if folder.exists() and overwrite and not (folder / "corpus.json").is_file():
-        raise StudyError(f"{folder} is not a corpus (no corpus.json), so it is not overwritten.")
-    if folder.exists() and not (overwrite and _differs(open_corpus(folder), description)):
-        return _open_same(folder, description)
-    with _partial_folder(folder) as partial:
-        table = _write_utterances(partial, utterances)
-        _check_utterances(table)
-        _write_trials(partial, table, trials)
-        _write_description(partial, description, table)
-        return _move_into_place(partial, folder, description, overwrite)
-
-
-def find_written(folder: Path, description: Mapping, root: Path | None = None) -> Corpus | None:
-    """The corpus in a folder, if it is the one that `write_corpus` would write there."""
-    if not folder.exists():
-        return None
-    corpus = open_corpus(folder)
-    return None if _differs(corpus, _as_stored(description, root)) else corpus
-
-
-def _as_stored(description: Mapping, root: Path | None) -> dict:
-    """What is compared with a stored description has been through JSON, as that one has."""
-    return json.loads(json.dumps(dict(description) | ({"root": str(root)} if root else {})))
-
-
-def _write_utterances(partial: Path, utterances: Iterable) -> pd.DataFrame:
-    rows, facts = [], []
-    position = 0
-    with open(partial / "audio.i16", "wb", buffering=1 << 20) as audio:
-        for utterance in utterances:
-            names = (utterance.id, utterance.speaker, utterance.session, utterance.split)
-            facts.append(utterance.facts)
-            if isinstance(utterance, UtteranceFile):
-                rows.append((*names, 0, int(utterance.length), str(utterance.path)))
-                continue
-            samples = np.ascontiguousarray(utterance.samples)
-            if samples.dtype != np.int16 or samples.ndim != 1:
-                raise ValueError(f"samples of {utterance.id} must be one row of int16")
-            audio.write(samples.astype("<i2", copy=False).data)
-            rows.append((*names, position, len(samples)))
-            position += len(samples)
-    if not rows:
-        raise StudyError(
-            f"No utterances for {partial.name.split('.partial-')[0]}: nothing to write."
-        )
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError("a corpus has either samples or files, not both")
-    in_place = len(rows[0]) > len(COLUMNS)
-    if in_place:
-        (partial / "audio.i16").unlink()
-    columns = (*COLUMNS, "path") if in_place else COLUMNS
-    table = pd.DataFrame.from_records(rows, columns=columns)
-    table = pd.concat([table, pd.DataFrame.from_records(facts)], axis=1)
-    table.to_parquet(partial / "utterances.parquet", index=False)
-    return table
-
-
-def _check_utterances(table: pd.DataFrame) -> None:
-    if (repeated := table["id"][table["id"].duplicated()]).size:
-        raise StudyError(f"The utterance id {repeated.iloc[0]!r} occurs twice; ids must be unique.")
-    if (unknown := table["split"][~table["split"].isin(SPLITS)]).size:
-        raise StudyError(f"Split {unknown.iloc[0]!r} is not one of {', '.join(SPLITS)}.")
-    if (table["length"] <= 0).any():
-        raise StudyError(f"The utterance {table['id'][table['length'] <= 0].iloc[0]!r} is empty.")
-    splits = table.groupby("speaker")["split"].nunique()
-    if (splits > 1).any():
-        raise StudyError(f"Speaker {splits.idxmax()!r} is in more than one split.")
-
-
-def _write_trials(partial: Path, table: pd.DataFrame, trials: Mapping[str, Trials]) -> None:
-    (partial / "trials").mkdir()
-    rows = pd.Index(table["id"])
-    for name, recipe in trials.items():
-        frame = recipe(table) if callable(recipe) else recipe
-        path = partial / "trials" / f"{name}.parquet"
-        for side in ("first", "second"):
-            rows_of(frame[side], rows, f"trial list {name!r}")
-        frame[["first", "second", "target"]].to_parquet(path, index=False)
-
-
-def _write_description(partial: Path, description: dict, table: pd.DataFrame) -> None:
-    files = sorted(path for path in partial.rglob("*") if path.is_file())
-    counts = {
-        "utterances": len(table),
-        "speakers": int(table["speaker"].nunique()),
-        "hours": round(float(table["length"].sum()) / SAMPLE_RATE / 3600, 4),
-        "trials": {
-            path.stem: len(read_parquet(path, columns=["target"]))
-            for path in files
-            if path.parent.name == "trials"
-        },
-    } | {
-        f"{split}_speakers": int(table.loc[table["split"] == split, "speaker"].nunique())
-        for split in SPLITS
-    }
-    checksums = {path.relative_to(partial).as_posix(): sha256(path) for path in files}
-    whole = description | {
-        "sample_rate": SAMPLE_RATE,
-        "counts": counts,
-        "checksums": checksums,
-    }
-    (partial / "corpus.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-
-
-def _open_same(folder: Path, description: dict) -> Corpus:
-    corpus = open_corpus(folder)
-    if key := _differs(corpus, description):
-        raise StudyError(
-            f"{folder} holds another corpus: its {key} is {corpus.description.get(key)}, "
-            f"wanted is {description[key]}. Choose another folder, or ask to overwrite it."
-        )
+    description = _read_description(folder)
+    for name, size in description["sizes"].items():
+        path = folder / name
+        if not path.is_file():
+            raise StudyError(f"{path} is missing.")
+        if (found := path.stat().st_size) != size:
+            raise StudyError(
+                f"{path} has {found:,} bytes, but corpus.json says {size:,}: it was cut or belongs "
+                "to another corpus."
+            )
+    corpus = Corpus(folder, _read_table(folder / "utterances.parquet", COLUMNS), description)
+    if verify:
+        for name, expected in description["checksums"].items():
+            if sha256(folder / name) != expected:
+                path = folder / name
+                raise StudyError(f"{path} has changed since it was written: its checksum differs.")
+        for path, length in zip(corpus._paths or (), corpus._lengths, strict=False):
+            _read_file(path, int(length), int(length) - 1, np.empty(1, dtype=np.int16))
     return corpus
 
 
-def _differs(corpus: Corpus, description: dict) -> str | None:
-    """The first key in which a corpus is not what the description asks for."""
-    for key, value in description.items():
-        if corpus.description.get(key) != value:
-            return key
-    return None
+def skipped_file(folder: Path) -> Path:
+    """The table of what a corpus was made without, beside its folder; only if there is any."""
+    return folder.with_name(f"{folder.name}.skipped.csv")
 
 
-@contextmanager
-def _partial_folder(folder: Path) -> Iterator[Path]:
-    """A fresh sibling folder, removed unless it was renamed; those of dead processes too."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    host = socket.gethostname()
-    for stale in folder.parent.glob(f"{folder.name}.partial-*"):
-        owner, _, rest = stale.name.split(".partial-")[1].rpartition(".pid-")
-        if owner == host and not _is_alive(int(rest.split("-")[0])):
-            shutil.rmtree(stale, ignore_errors=True)
-    token = uuid.uuid4().hex[:8]
-    partial = folder.parent / f"{folder.name}.partial-{host}.pid-{os.getpid()}-{token}"
-    partial.mkdir()
+def rows_of(ids: pd.Series, rows: pd.Index, where: Path | str) -> np.ndarray:
+    """Utterance ids -> rows of the table, looking each distinct id up once."""
+    names = ids.astype("category").cat
+    found = rows.get_indexer(names.categories)
+    result = found[names.codes.to_numpy()]
+    if (result < 0).any() or (names.codes < 0).any():
+        unknown = ids[(result < 0) | (names.codes.to_numpy() < 0)].iloc[0]
+        raise StudyError(f"{where} names the utterance {unknown!r}, which the corpus lacks.")
+    return result.astype(np.int64)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_description(folder: Path) -> dict:
+    path = folder / "corpus.json"
+    if not path.is_file():
+        raise StudyError(
+            f"{folder} is not a corpus: it has no corpus.json; make it with `studylib corpus`"
+        )
     try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        description = json.loads(path.read_text(encoding="utf-8"))
+        description["counts"]["utterances"], description["checksums"], description["sizes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is damaged: {error}.") from None
+    return description
 
 
-def _is_alive(process: int) -> bool:
-    if os.name != "posix":  # elsewhere signal 0 is not a question
-        return True
+def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        table = read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are these two
+        raise StudyError(f"{path} cannot be read as a table: {error}.") from None
+    if missing := [column for column in columns if column not in table]:
+        raise StudyError(f"{path} lacks the column {missing[0]!r}.")
+    return table
 
 
-def _move_into_place(partial: Path, folder: Path, description: dict, overwrite: bool) -> Corpus:
-    old = partial.with_name(partial.name + "-old")
-    if overwrite and folder.exists():
-        folder.rename(old)
+def _read_file(path: Path, whole: int, start: int, samples: np.ndarray) -> None:
+    """Read part of an audio file into `samples`, if the file is what the table says it is."""
+    import soundfile  # only for a corpus whose files stay in place
+
     try:
-        partial.rename(folder)
-    except OSError:
-        # Another process was first.
-        return _open_same(folder, description)
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-    return open_corpus(folder)
+        with soundfile.SoundFile(path) as file:
+            found = (file.frames, file.channels, file.samplerate)
+            if found != (whole, 1, SAMPLE_RATE):
+                raise StudyError(
+                    f"{path} has {found[0]} samples, {found[1]} channel(s), {found[2]} Hz; "
+                    f"expected {whole} samples, 1 channel, {SAMPLE_RATE} Hz."
+                )
+            file.seek(start)
+            read = len(file.read(len(samples), out=samples))
+    except (OSError, soundfile.LibsndfileError):
+        raise StudyError(f"{path} is missing or cannot be read as audio.") from None
+    if read != len(samples):
+        raise StudyError(f"{path} ends early: sample {start + read} cannot be read.")

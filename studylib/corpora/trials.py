@@ -1,14 +1,22 @@
-"""Trial lists: which pairs of utterances are compared.
+"""Trial lists: the pairs of utterances that are compared, by recipe or from a file.
 
 Every recipe takes the table of utterances (columns id, speaker, session, split, and sex where it
 is needed) and returns a frame of trials: first, second (utterance ids, categorical) and target
 (True if both are of one speaker). A pair occurs once, and never an utterance with itself.
 """
 
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import pandas as pd
+from pydantic import Field, model_validator
 
+from studylib.corpora.report import Report
 from studylib.errors import StudyError
+from studylib.files.documents import Section
 
 
 def all_pairs(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -29,7 +37,7 @@ def same_sex(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def is_known(values: pd.Series) -> np.ndarray:
-    """Whether a speaker's sex or accent is told: (U,) bool. Two that are not are not the same."""
+    """Whether a speaker's sex or accent is known: (U,) bool. Two unknown ones are not the same."""
     return (values.notna() & (values != "")).to_numpy()
 
 
@@ -52,35 +60,21 @@ def per_speaker(
     pairs gives fewer.
     """
     part = _of_split(utterances, split)
-    order = np.argsort(_codes(part["speaker"]), kind="stable")
-    speaker = _codes(part["speaker"])[order]
-    counts = np.bincount(speaker)
-    if len(counts) < 2:
+    speaker = _codes(part["speaker"])
+    if speaker.max() == 0:
         raise StudyError(f"Trials per speaker need two speakers or more in the split {split!r}.")
-    positions = np.arange(len(speaker))
-
-    pairs = [np.empty((2, 0), dtype=np.int64)]
-    for gap in range(1, counts.max()):
-        first = positions[:-gap][speaker[:-gap] == speaker[gap:]]
-        pairs.append(np.stack([first, first + gap]))
-    targets = np.concatenate(pairs, axis=1)
-    targets = targets[:, rng.permutation(targets.shape[1])]
-    targets = targets[:, _first_n(speaker[targets[0]], n)]
-
-    # Twice as many as needed: some pairs are drawn twice, and those are kept once.
-    owner = np.repeat(np.arange(len(counts)), 2 * n)
-    begin = (np.cumsum(counts) - counts)[owner]
-    own = begin + rng.integers(0, counts[owner])
-    other = rng.integers(0, len(speaker) - counts[owner])
-    other = np.where(other >= begin, other + counts[owner], other)
-    pair = np.minimum(own, other) * len(speaker) + np.maximum(own, other)
-    _, once = np.unique(pair, return_index=True)
-    once = np.sort(once)
-    once = once[_first_n(owner[once], n)]
-    nontargets = np.stack([own[once], other[once]])
-
-    first, second = order[np.concatenate([targets, nontargets], axis=1)]
-    return _as_trials(part, np.minimum(first, second), np.maximum(first, second))
+    targets, nontargets, known = [], [], set()
+    for code in range(speaker.max() + 1):
+        own, others = np.flatnonzero(speaker == code), np.flatnonzero(speaker != code)
+        pairs = own[np.stack(np.triu_indices(len(own), k=1), axis=1)]
+        targets += rng.permutation(pairs)[:n].tolist()
+        # Twice as many as needed: some pairs are drawn twice, and those are kept once.
+        drawn = np.stack([rng.choice(own, 2 * n), rng.choice(others, 2 * n)], axis=1)
+        distinct = dict.fromkeys(map(tuple, np.sort(drawn, axis=1).tolist()))
+        nontargets += [pair for pair in distinct if pair not in known][:n]
+        known.update(nontargets[-n:])
+    first, second = np.array(targets + nontargets).T
+    return _as_trials(part, first, second)
 
 
 def _of_split(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -106,6 +100,129 @@ def _codes(values: pd.Series) -> np.ndarray:
     return pd.factorize(values)[0]
 
 
-def _first_n(groups: np.ndarray, n: int) -> np.ndarray:
-    """Indices of the first n members of each group, in the order given."""
-    return np.flatnonzero(pd.Series(groups).groupby(groups).cumcount().to_numpy() < n)
+class TrialList(Section):
+    """One trial list: a recipe for a split, or a file of lines `1 <utterance> <utterance>`.
+
+    Attributes
+    ----------
+    recipe : str
+        all_pairs, same_sex, cross_session, or per_speaker (at most `n` target and `n` non-target
+        trials of each speaker, drawn with `seed`).
+    split : str
+        The utterances that the recipe compares.
+    file : Path
+        A list in VoxCeleb's format; utterances are named by their ids.
+    """
+
+    recipe: Literal["all_pairs", "same_sex", "cross_session", "per_speaker"] | None = None
+    split: Literal["dev", "test"] = "test"
+    n: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "TrialList":
+        if (self.recipe is None) == (self.file is None):
+            raise ValueError("a trial list has either a recipe or a file")
+        if (self.recipe == "per_speaker") != (self.n is not None):
+            raise ValueError("the recipe per_speaker, and only that, needs n")
+        return self
+
+    def identity(self) -> dict | str:
+        """What the list consists of: its recipe, or the checksum of its file."""
+        if self.file is None:
+            return self.model_dump(mode="json", exclude_none=True)
+        return f"sha256 {hashlib.sha256(_read_bytes(self.file)).hexdigest()}"
+
+    def trials(self, utterances: pd.DataFrame, report: Report) -> pd.DataFrame:
+        """The trials: first, second (ids) and target.
+
+        Parameters
+        ----------
+        utterances : DataFrame
+            id, speaker, session, split, and sex for same_sex.
+        report : Report
+            Collects each line of a file that cannot be used.
+        """
+        if self.file is not None:
+            return read_trial_list(self.file, utterances, report)
+        if self.recipe == "per_speaker":
+            rng = np.random.default_rng(self.seed)
+            return per_speaker(utterances, self.split, self.n, rng)
+        recipes = {"all_pairs": all_pairs, "same_sex": same_sex, "cross_session": cross_session}
+        return recipes[self.recipe](utterances, self.split)
+
+
+def make_trials(
+    lists: Mapping[str, TrialList], utterances: pd.DataFrame, report: Report
+) -> dict[str, pd.DataFrame]:
+    """Name -> trials. StudyError if a list has no target or no non-target trial."""
+    made = {}
+    for name, trial_list in lists.items():
+        trials = trial_list.trials(utterances, report)
+        for target, kind in ((True, "target"), (False, "non-target")):
+            if not (trials["target"] == target).any():
+                raise StudyError(f"The trial list {name!r} has no {kind} trial.")
+        made[name] = trials
+    return made
+
+
+def read_trial_list(path: Path, utterances: pd.DataFrame, report: Report) -> pd.DataFrame:
+    """Read a list in VoxCeleb's format, and check each line against the corpus.
+
+    A byte-order mark is dropped, and backslashes are read as slashes.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be read or is empty, or, unless the report keeps going, a line is not
+        of the form `<0 or 1> <utterance> <utterance>`, names an utterance that the corpus lacks
+        or trains on, compares an utterance with itself, or calls two speakers the same (or one
+        speaker two).
+    """
+    try:
+        lines = _read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise StudyError(f"The trial list {path} is not text in UTF-8.") from None
+    rows = {name: row for row, name in enumerate(utterances["id"])}
+    speakers, splits = utterances["speaker"].tolist(), utterances["split"].tolist()
+    kept = []
+    for number, line in enumerate(lines, start=1):
+        fields = line.replace("\\", "/").split()
+        if not fields:
+            continue
+        if fault := _fault(fields, rows, speakers, splits):
+            where = f"{path}, line {number}"
+            report.problem(where, f"{where}: {fault}: {line.strip()!r}.")
+        else:
+            kept.append((rows[fields[1]], rows[fields[2]]))
+    if not kept:
+        raise StudyError(f"The trial list {path} has no trials.")
+    return _as_trials(utterances, *np.array(kept).T)
+
+
+def _fault(
+    fields: list[str], rows: Mapping[str, int], speakers: list[str], splits: list[str]
+) -> str | None:
+    if len(fields) != 3:
+        return f"expected '<0 or 1> <utterance> <utterance>', found {len(fields)} fields"
+    label, *sides = fields
+    if label not in ("0", "1"):
+        return f"the label must be 0 or 1, not {label}"
+    for name in sides:
+        if name not in rows:
+            return f"the utterance {name} is not in the corpus"
+        if splits[rows[name]] == "train":
+            return f"the utterance {name} is one to train on"
+    if sides[0] == sides[1]:
+        return "an utterance is compared with itself"
+    if (speakers[rows[sides[0]]] == speakers[rows[sides[1]]]) != (label == "1"):
+        return f"the label {label} contradicts the speakers of the two utterances"
+    return None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StudyError(f"The trial list {path} cannot be read: {error.strerror}.") from None

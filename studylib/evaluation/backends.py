@@ -1,17 +1,83 @@
-"""What may stand between embeddings and decisions: s-norm, LDA + PLDA, calibration."""
+"""Back-ends by name: each turns embeddings into a function that scores trials.
 
-from studylib.evaluation.calibration import Calibration, fit_calibration, load_calibration
-from studylib.evaluation.plda import PldaBackend, TwoCovariance, fit_plda, fit_two_covariance
-from studylib.evaluation.snorm import adaptive_snorm, speaker_means
+A back-end is called with embeddings (U, crops, D), the training embeddings (None where no back-end
+of the settings learns), the settings, and the `scoring` of the model's file. What it gives is
+called with both sides (T,) of the trials, rows of the embeddings, and gives scores (T,).
+"""
 
-__all__ = [
-    "Calibration",
-    "PldaBackend",
-    "TwoCovariance",
-    "adaptive_snorm",
-    "fit_calibration",
-    "fit_plda",
-    "fit_two_covariance",
-    "load_calibration",
-    "speaker_means",
-]
+from collections.abc import Callable
+
+import numpy as np
+
+from studylib.evaluation.plda import fit_plda
+from studylib.evaluation.protocols import TrainingEmbeddings
+from studylib.evaluation.scores import dot_products, mean_unit_embeddings, trial_scores
+from studylib.evaluation.settings import EvaluateSettings
+
+Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
+COHORT_BLOCK = 1024  # utterances compared with the cohort at a time
+
+
+def cosine(
+    embeddings, training: TrainingEmbeddings | None, settings: EvaluateSettings, scoring: str
+) -> Scorer:
+    """The plain similarity of the embeddings, as the model's file says.
+
+    The mean cosine, or minus the mean squared distance for a loss that trains distances
+    (prototypical).
+    """
+    return lambda first, second: trial_scores(embeddings, first, second, scoring=scoring)
+
+
+def snorm(
+    embeddings, training: TrainingEmbeddings, settings: EvaluateSettings, scoring: str
+) -> Scorer:
+    """The mean cosine after adaptive symmetric score normalisation.
+
+    Each side of a trial is scored against a cohort of training speakers, one mean embedding each;
+    only the `cohort_top` speakers closest to that side count (its likely impostors). With mean m
+    and deviation d of those scores, s' = 1/2 ((s - m_first) / d_first + (s - m_second) / d_second).
+
+    References
+    ----------
+    Matejka et al. 2017, "Analysis of score normalization in multilingual speaker recognition".
+    A: Coria et al. 2020, section 4: the 400 closest of a cohort of per-speaker mean embeddings.
+    """
+    vectors = mean_unit_embeddings(embeddings)
+    cohort = _speaker_means(mean_unit_embeddings(training.embeddings), training.speakers)
+    top = min(settings.cohort_top, len(cohort))
+    means, deviations = np.empty(len(vectors)), np.empty(len(vectors))
+    for start in range(0, len(vectors), COHORT_BLOCK):
+        part = slice(start, start + COHORT_BLOCK)
+        scores = vectors[part] @ cohort.T
+        closest = np.partition(scores, len(cohort) - top, axis=1)[:, -top:]
+        means[part], deviations[part] = closest.mean(axis=1), closest.std(axis=1)
+
+    def score(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        scores = dot_products(vectors, first, second)
+        sides = [(scores - means[side]) / deviations[side] for side in (first, second)]
+        return (sides[0] + sides[1]) / 2
+
+    return score
+
+
+def plda(
+    embeddings, training: TrainingEmbeddings, settings: EvaluateSettings, scoring: str
+) -> Scorer:
+    """LDA and PLDA fitted to one mean vector a training utterance."""
+    vectors = training.embeddings.mean(axis=1)
+    most = min(vectors.shape[1], len(np.unique(training.speakers)) - 1)
+    model = fit_plda(vectors, training.speakers, min(settings.plda_dimension, most))
+    tested = model.project(embeddings.mean(axis=1))
+    return lambda first, second: model.log_likelihood_ratios(tested, first, second)
+
+
+BACKENDS = {"cosine": cosine, "snorm": snorm, "plda": plda}
+
+
+def _speaker_means(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """One mean vector of length 1 for each speaker, (C, D)."""
+    names, numbers = np.unique(speakers, return_inverse=True)
+    sums = np.zeros((len(names), vectors.shape[1]))
+    np.add.at(sums, numbers, vectors)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)

@@ -1,29 +1,49 @@
 """What a loss must beat: speaker verification without any learned network.
 
-- `logmel_mean_std`: the mean and standard deviation over time of each log-mel band, compared by
-  cosine after removing the mean over the training utterances.
-- `logmel_whitened`: the same vector, whitened by the within-speaker covariance of the training
-  speakers (a linear, supervised system; strong on clean channels).
+The mean and standard deviation over time of each log-mel band, compared by cosine after removing
+the mean over the training utterances: as they are, or whitened by the within-speaker covariance of
+the training speakers (a linear, supervised system; strong on clean channels).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from studylib.corpora.store import Corpus
-from studylib.evaluation.evaluate import evaluated_rows, write_evaluation
+from studylib.errors import StudyError
+from studylib.evaluation.protocols import training_rows
+from studylib.evaluation.run import write_evaluation
 from studylib.evaluation.settings import EvaluateSettings
+from studylib.files.documents import unknown
 from studylib.models.devices import available_cores
 from studylib.models.embedder import INT16_RANGE, even_crops
 from studylib.models.features import LogMel
-from studylib.pipeline.provenance import start_manifest
-from studylib.training.loading import training_data
 
 MOST_TRAINING_UTTERANCES = 10_000  # enough for 80 x 80 covariances
+
+
+def as_they_are(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """The identity (D, D)."""
+    return np.eye(vectors.shape[1])
+
+
+def whitening(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """A matrix (D, D) that turns the within-speaker covariance of vectors (U, D) into identity."""
+    names, numbers, counts = np.unique(speakers, return_inverse=True, return_counts=True)
+    means = np.zeros((len(names), vectors.shape[1]))
+    np.add.at(means, numbers, vectors)
+    within = vectors - (means / counts[:, None])[numbers]
+    covariance = within.T @ within / max(len(vectors) - len(names), 1)
+    covariance += 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    values, directions = np.linalg.eigh(covariance)
+    return directions / np.sqrt(values)
+
+
+# Name -> from centred training vectors (U, D) and their speakers to a projection (D, D).
+BASELINES = {"logmel_mean_std": as_they_are, "logmel_whitened": whitening}
 
 
 def evaluate_baseline(
@@ -32,29 +52,25 @@ def evaluate_baseline(
     settings: EvaluateSettings,
     out: Path,
     *,
+    manifest: Mapping[str, Any] = {},
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Evaluate a baseline by the protocol of the networks and write `out` as `evaluate` does."""
+    if name not in BASELINES:
+        raise StudyError(unknown("there is no baseline", name, BASELINES))
+    report(f"{name}: protocol {settings.protocol}")
     torch.set_num_threads(settings.threads or available_cores())
-    manifest = start_manifest(settings.model_dump(mode="json"), None, "cpu", __file__)
-    trials = {each: corpus.trials(each) for each in settings.trials}
-    report(f"{name}: {len(evaluated_rows(trials)):,} utterances, protocol {settings.protocol}")
-    data = training_data(corpus)
-    few = np.linspace(0, len(data.rows) - 1, min(len(data.rows), MOST_TRAINING_UTTERANCES))
-    few = np.unique(few.astype(np.int64))
-    training = mean_and_deviation(corpus, data.rows[few], 1, settings.crop_seconds)[:, 0]
-    centre, projection = training.mean(axis=0), np.eye(training.shape[1])
-    if name == "logmel_whitened":
-        projection = whitening(training - centre, data.speakers[few])
+    rows, speakers = training_rows(corpus)
+    few = np.linspace(0, len(rows) - 1, min(len(rows), MOST_TRAINING_UTTERANCES)).astype(np.int64)
+    training = mean_and_deviation(corpus, rows[few], 1, settings.crop_seconds)[:, 0]
+    centre = training.mean(axis=0)
+    projection = BASELINES[name](training - centre, speakers[few])
 
     def embed_crops(rows, crops, crop_seconds):
         vectors = mean_and_deviation(corpus, rows, crops, crop_seconds) - centre
         return (vectors @ projection).astype(np.float32)
 
-    manifest |= {"scoring": "cosine"}
-    return write_evaluation(
-        embed_crops, corpus, trials, settings, out, scoring="cosine", manifest=manifest
-    )
+    return write_evaluation(embed_crops, corpus, settings, out, "cosine", manifest)
 
 
 def mean_and_deviation(
@@ -70,13 +86,3 @@ def mean_and_deviation(
         moments = torch.cat([frames.mean(2), frames.std(2, correction=0)], 1)
         parts.append(moments.numpy().reshape(-1, crops, moments.shape[1]))
     return np.concatenate(parts)
-
-
-def whitening(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """A matrix (D, D) that turns the within-speaker covariance of vectors (U, D) into identity."""
-    within = vectors - pd.DataFrame(vectors).groupby(speakers).transform("mean").to_numpy()
-    degrees = max(len(vectors) - len(np.unique(speakers)), 1)
-    covariance = within.T @ within / degrees
-    covariance += 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    values, directions = np.linalg.eigh(covariance)
-    return directions / np.sqrt(values)

@@ -1,18 +1,22 @@
 """Scores of one back-end -> error rates with intervals, and what the scores are worth as evidence.
 
-Scores are calibrated on the list "dev" (backends/calibration.py); the other lists then tell how
-good the log-likelihood ratios are, and what one threshold, fixed beforehand, costs.
+Scores are calibrated on the list "dev" (calibration.py); the other lists then show how good the
+log-likelihood ratios are, and what one threshold, fixed beforehand, costs.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from studylib.errors import StudyError
-from studylib.evaluation.backends import Calibration, fit_calibration
+from studylib.evaluation.calibration import Calibration, fit_calibration
+from studylib.files.atomic import read_json
 from studylib.statistics.error_rates import (
+    PRIORS,
     actual_detection_cost,
     log_likelihood_ratio_cost,
     minimum_log_likelihood_ratio_cost,
@@ -20,27 +24,30 @@ from studylib.statistics.error_rates import (
 )
 from studylib.statistics.intervals import eer_interval
 
-PRIORS = (0.01, 0.05)  # of a target, for detection costs
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """All measures of a folder that `evaluate` wrote.
 
-@dataclass(frozen=True)
-class TrialSides:
-    """What of a trial list the error rates need: targets (T,), and the speaker of each side."""
-
-    targets: np.ndarray
-    first_speaker: np.ndarray
-    second_speaker: np.ndarray
+    Returns
+    -------
+    dict
+        The measures of the first trial list by the first back-end; `trials` and `backend`, their
+        names; `scoring`; `calibration` and `lists` of that back-end (see `measure_lists`);
+        `further_backends`, the same of each other one.
+    """
+    headline, details = read_json(folder / "metrics.json"), read_json(folder / "details.json")
+    return details["lists"][headline["trials"]] | headline | details
 
 
 def measure_lists(
-    scores: Mapping[str, np.ndarray], lists: Mapping[str, TrialSides], n_resamples: int
+    lists: Mapping[str, pd.DataFrame], column: str, n_resamples: int
 ) -> dict[str, Any]:
-    """All that is told about one back-end.
+    """All measures of one back-end, calibrated on the list "dev".
 
     Parameters
     ----------
-    scores : list -> (T,)
-    lists : list -> TrialSides
+    lists : name -> DataFrame
+        Columns target, first_speaker, second_speaker, and the scores under the name `column`.
 
     Returns
     -------
@@ -50,51 +57,35 @@ def measure_lists(
         eer_threshold, auc, min_dcf_<prior>, and how many trials and speakers; on lists other than
         "dev", where there is a calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
     """
-    calibration, told = _calibration(scores, lists)
+    calibration, told = None, {"skipped": "evaluate.trials has no list 'dev'"}
+    if "dev" in lists:
+        try:
+            calibration = fit_calibration(lists["dev"][column], lists["dev"]["target"])
+            told = asdict(calibration)
+        except StudyError as error:  # such as scores that separate few trials without an error
+            told = {"skipped": str(error)}
     measured = {}
-    for name, sides in lists.items():
-        measured[name] = error_rates(scores[name], sides, n_resamples)
+    for name, frame in lists.items():
+        scores, targets = frame[column].to_numpy(), frame["target"].to_numpy()
+        sides = [frame[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second")]
+        interval = eer_interval(scores, targets, *sides, n_resamples=n_resamples)
+        measured[name] = summary(scores, targets) | {
+            "eer_interval": [interval.low, interval.high],
+            "n_target": int(targets.sum()),
+            "n_nontarget": int((~targets).sum()),
+            "n_speakers": len(np.union1d(*sides)),
+        }
         if calibration is not None and name != "dev":
-            measured[name] |= evidence(scores[name], sides.targets, calibration)
+            measured[name] |= _evidence(scores, targets, calibration)
     return {"calibration": told, "lists": measured}
 
 
-def _calibration(
-    scores: Mapping[str, np.ndarray], lists: Mapping[str, TrialSides]
-) -> tuple[Calibration | None, dict[str, Any]]:
-    if "dev" not in lists:
-        return None, {"skipped": "evaluate.trials has no list 'dev'"}
-    try:
-        calibration = fit_calibration(scores["dev"], lists["dev"].targets)
-    except StudyError as error:  # such as scores that separate few trials without an error
-        return None, {"skipped": str(error)}
-    return calibration, asdict(calibration)
-
-
-def error_rates(scores: np.ndarray, sides: TrialSides, n_resamples: int) -> dict[str, Any]:
-    """EER with its interval over speakers, AUC, minimum costs, and the sizes of the list."""
-    targets, first, second = sides.targets, sides.first_speaker, sides.second_speaker
-    interval = eer_interval(scores, targets, first, second, n_resamples=n_resamples, seed=0)
-    rates = summary(scores, targets, target_priors=PRIORS)
-    return (
-        {"eer": rates.pop("eer"), "eer_interval": [interval.low, interval.high]}
-        | rates
-        | {
-            "n_target": int(targets.sum()),
-            "n_nontarget": int((~targets).sum()),
-            "n_speakers": len(np.unique(np.concatenate([first, second]).astype(str))),
-        }
-    )
-
-
-def evidence(scores: np.ndarray, targets: np.ndarray, calibration: Calibration) -> dict[str, float]:
+def _evidence(scores: np.ndarray, targets: np.ndarray, calibration: Calibration) -> dict:
     """Costs of the calibrated scores: as log-likelihood ratios, and as decisions."""
     ratios = calibration.log_likelihood_ratios(scores)
     costs = {
         f"act_dcf_{prior:g}": actual_detection_cost(ratios, targets, target_prior=prior)
-        for prior in PRIORS
+        for prior in PRIORS.values()
     }
-    return costs | {
-        "cllr": log_likelihood_ratio_cost(ratios, targets),
-        "min_cllr": minimum_log_likelihood_ratio_cost(scores, targets),
-    }
+    costs["cllr"] = log_likelihood_ratio_cost(ratios, targets)
+    return costs | {"min_cllr": minimum_log_likelihood_ratio_cost(scores, targets)}

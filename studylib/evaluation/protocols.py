@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
+from studylib.errors import StudyError
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.training.loading import training_data
 
 # Rows of the corpus (U,), crops an utterance, seconds of a crop (None: whole) -> (U, crops, D).
 EmbedCrops = Callable[[np.ndarray, int, float | None], np.ndarray]
@@ -55,19 +55,28 @@ class TrainingEmbeddings:
 def embed_training(
     embed_crops: EmbedCrops, corpus: Corpus, settings: EvaluateSettings
 ) -> TrainingEmbeddings | None:
-    """Training utterances by the same protocol, if a back-end of the settings learns from them.
+    """Training utterances by the same protocol, if a back-end of the settings learns from them."""
+    if set(settings.backends) <= {"cosine"}:
+        return None
+    rows, speakers = training_rows(corpus)
+    kept = few_of_each(speakers, settings.training_speakers, settings.training_utterances)
+    embeddings = embed_utterances(embed_crops, corpus, rows[kept], settings)
+    return TrainingEmbeddings(embeddings, speakers[kept])
+
+
+def training_rows(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training utterances (U,), and each one's speaker as a number 0 ... C - 1.
 
     Raises
     ------
     StudyError
         The corpus has no training utterances.
     """
-    if set(settings.backends) <= {"cosine"}:
-        return None
-    data = training_data(corpus)
-    kept = few_of_each(data.speakers, settings.training_speakers, settings.training_utterances)
-    embeddings = embed_utterances(embed_crops, corpus, data.rows[kept], settings)
-    return TrainingEmbeddings(embeddings, data.speakers[kept])
+    rows = np.flatnonzero(corpus.utterances["split"] == "train")
+    if not len(rows):
+        raise StudyError(f"{corpus.folder} has no training utterances: expected a split 'train'")
+    names = corpus.utterances["speaker"].to_numpy()[rows].astype(str)
+    return rows, np.unique(names, return_inverse=True)[1]
 
 
 def few_of_each(speakers: np.ndarray, n_speakers: int, n_utterances: int) -> np.ndarray:
@@ -76,15 +85,12 @@ def few_of_each(speakers: np.ndarray, n_speakers: int, n_utterances: int) -> np.
     Parameters
     ----------
     speakers : (U,) int
-        0 ... C-1, each at least once.
+        0 ... C - 1, each at least once.
     """
-    numbers = np.arange(speakers.max() + 1)
-    rows = [
-        _evenly(np.flatnonzero(speakers == speaker), n_utterances)
-        for speaker in _evenly(numbers, n_speakers)
-    ]
+    numbers = _evenly(np.arange(speakers.max() + 1), n_speakers)
+    rows = [_evenly(np.flatnonzero(speakers == number), n_utterances) for number in numbers]
     return np.sort(np.concatenate(rows))
 
 
 def _evenly(values: np.ndarray, most: int) -> np.ndarray:
-    return values[np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))]
+    return values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]

@@ -20,7 +20,7 @@ class EvaluateSettings(Section):
         See protocols.py. `crop_seconds` is the length of a crop or a window, `crops` belongs to the
         first protocol and `hop_seconds` to the last.
     backends : list of "cosine", "snorm" and "plda"
-        See scorers.py. The first gives the headline, and the scores that all reports read.
+        See backends.py. The first gives the headline, and the scores that all reports read.
     training_speakers, training_utterances : int
         At most so many training speakers, and utterances of each, make the cohort and fit PLDA.
     cohort_top, plda_dimension : int
@@ -37,7 +37,7 @@ class EvaluateSettings(Section):
     training_utterances: Annotated[int, Field(ge=2)] = 10
     cohort_top: Annotated[int, Field(ge=2)] = 400
     plda_dimension: Positive = 150
-    resamples: Positive = 1000
+    resamples: Annotated[int, Field(ge=2)] = 1000
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
 

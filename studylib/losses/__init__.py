@@ -1,9 +1,10 @@
 """The losses of the study, one file each.
 
 A loss is built as `LOSSES[name](embedding_dim, n_speakers, margin=..., ...)` and called with
-embeddings (N, M, D) of N speakers by M utterances and their labels (N,); it gives a scalar. A new
-loss is one new file, named as its key, and one line here (with its import). Initial weights come
-from torch's global generator: seed it before building the loss.
+embeddings (N, M, D) of N speakers by M utterances and their labels (N,); it gives a scalar. It says
+by `title` its name in print and by `scoring` how its embeddings are compared; the order here is the
+order in print. A new loss is one new file, named as its key, and one line here (with its import).
+Initial weights come from torch's global generator: seed it before building the loss.
 """
 
 from torch import nn

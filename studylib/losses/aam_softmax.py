@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import add_angle, cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import add_angle, cosine_matrix, flatten, loss_forward, number
 
 
 class AamSoftmax(nn.Module):
@@ -30,15 +30,15 @@ class AamSoftmax(nn.Module):
     read at each forward: the training loop may schedule them.
     """
 
+    title = "AAM-softmax"
     scoring = "cosine"
     min_utterances_per_speaker = 1
 
     def __init__(self, embedding_dim: int, n_speakers: int, *, margin: float, scale: float) -> None:
         super().__init__()
-        require(0 <= margin < math.pi / 2, f"aam_softmax: margin is in radians, got {margin}.")
-        require(scale > 0, f"aam_softmax: scale must be positive, got {scale}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.margin, self.scale = margin, scale
+        self.margin = number("aam_softmax: margin", margin, least=0, below=math.pi / 2)
+        self.scale = number("aam_softmax: scale", scale, above=0)
         self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
 
     @loss_forward

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class AmSoftmax(nn.Module):
@@ -25,15 +25,15 @@ class AmSoftmax(nn.Module):
     loop may schedule them.
     """
 
+    title = "AM-softmax"
     scoring = "cosine"
     min_utterances_per_speaker = 1
 
     def __init__(self, embedding_dim: int, n_speakers: int, *, margin: float, scale: float) -> None:
         super().__init__()
-        require(0 <= margin < 2, f"am_softmax: margin is a difference of cosines, got {margin}.")
-        require(scale > 0, f"am_softmax: scale must be positive, got {scale}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.margin, self.scale = margin, scale
+        self.margin = number("am_softmax: margin", margin, least=0, below=2)
+        self.scale = number("am_softmax: scale", scale, above=0)
         self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
 
     @loss_forward

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from studylib.losses.common import (
     cosine_matrix,
-    inverse_softplus,
+    learned_factor,
     loss_forward,
+    number,
     positive,
-    require,
 )
 
 
@@ -31,6 +31,7 @@ class AngularPrototypical(nn.Module):
     embeddings as they come from the trunk, not of normalised ones. w starts at 10, b at -5.
     """
 
+    title = "Angular prototypical"
     scoring = "cosine"
     min_utterances_per_speaker = 2
 
@@ -38,10 +39,9 @@ class AngularPrototypical(nn.Module):
         self, embedding_dim: int, n_speakers: int, *, w: float = 10.0, b: float = -5.0
     ) -> None:
         super().__init__()
-        require(w > 1e-6, f"angular_prototypical: w must start above 1e-6, got {w}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.raw_w = nn.Parameter(inverse_softplus(w))
-        self.b = nn.Parameter(torch.tensor(float(b)))
+        self.raw_w = learned_factor("angular_prototypical: w", w)
+        self.b = nn.Parameter(torch.tensor(float(number("angular_prototypical: b", b))))
 
     @property
     def w(self) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import flatten, loss_forward, normalise, require
+from studylib.losses.common import flatten, loss_forward, normalise, number
 
 
 class Center(nn.Module):
@@ -19,21 +19,22 @@ class Center(nn.Module):
     center_weight (the papers' lambda) = 1.
 
     Departures from Wen et al.: cosine instead of Euclidean distance, and the centres are learned
-    by the same optimiser as the rest instead of by a rule of their own, both as in Coria et al.
+    by the same optimiser as the rest instead of by a rule of their own, both as in Coria et al. The
+    linear layer has a bias, which the code of Coria et al. has not.
 
     Legend: y the label of x; weight and centers (C, D), bias (C,) of C training speakers; N
     speakers of M utterances; weight and centers Xavier-normal from torch's global generator at
     construction, bias zero. `center_weight` is a plain number, read at each forward.
     """
 
+    title = "Center"
     scoring = "cosine"
     min_utterances_per_speaker = 1
 
     def __init__(self, embedding_dim: int, n_speakers: int, *, center_weight: float) -> None:
         super().__init__()
-        require(center_weight >= 0, f"center: center_weight cannot be {center_weight}, below 0.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.center_weight = center_weight
+        self.center_weight = number("center: center_weight", center_weight, least=0)
         self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
         self.bias = nn.Parameter(torch.zeros(n_speakers))
         self.centers = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))

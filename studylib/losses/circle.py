@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Circle(nn.Module):
@@ -27,15 +27,15 @@ class Circle(nn.Module):
     numbers, read at each forward.
     """
 
+    title = "Circle"
     scoring = "cosine"
     min_utterances_per_speaker = 2
 
     def __init__(self, embedding_dim: int, n_speakers: int, *, margin: float, scale: float) -> None:
         super().__init__()
-        require(0 <= margin < 1, f"circle: margin is a cosine from 0 to 1, got {margin}.")
-        require(scale > 0, f"circle: scale must be positive, got {scale}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.margin, self.scale = margin, scale
+        self.margin = number("circle: margin", margin, least=0, below=1)
+        self.scale = number("circle: scale", scale, above=0)
 
     @loss_forward
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

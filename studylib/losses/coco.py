@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Coco(nn.Module):
@@ -25,14 +25,14 @@ class Coco(nn.Module):
     a plain number, read at each forward.
     """
 
+    title = "CoCo"
     scoring = "cosine"
     min_utterances_per_speaker = 1
 
     def __init__(self, embedding_dim: int, n_speakers: int, *, alpha: float) -> None:
         super().__init__()
-        require(alpha > 0, f"coco: alpha must be positive, got {alpha}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.alpha = alpha
+        self.alpha = number("coco: alpha", alpha, above=0)
         self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
 
     @loss_forward

@@ -1,4 +1,4 @@
-"""What the losses share: checked batches, full precision, cosines, a number kept positive.
+"""What the losses share: checked numbers and batches, full precision, cosines, a positive factor.
 
 Plain functions, so that each loss file still reads as its equation. Letters, here and in every
 loss: N speakers in the batch, M utterances of each, D dimensions, C training speakers.
@@ -20,10 +20,30 @@ SHORTEST = 1e-6
 SMALLEST_FACTOR = 1e-6
 
 
-def require(condition: bool, sentence: str) -> None:
-    """Raise a `StudyError` with this sentence unless the condition holds."""
-    if not condition:
-        raise StudyError(sentence)
+def number(
+    key: str,
+    value: float,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+    whole: bool = False,
+) -> float:
+    """The value itself, if it is a finite number within its bounds.
+
+    Raises
+    ------
+    StudyError
+        Otherwise: a sentence that begins with `key` ("loss: keyword").
+    """
+    known = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not (known and above < value < below and least <= value <= most):
+        bounds = {"above": above, "at least": least, "below": below, "at most": most}
+        given = [f"{word} {bound:.6g}" for word, bound in bounds.items() if math.isfinite(bound)]
+        words = " ".join(["a whole" if whole else "a finite", "number", " and ".join(given)])
+        raise StudyError(f"{key} is {words.strip()}, got {value!r}")
+    return value
 
 
 def loss_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -31,11 +51,6 @@ def loss_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     Half precision has too few digits for a softmax over cosines multiplied by 30 or 60, so a loss
     computes in float32 whatever the trunk's precision is (float64 stays float64, for tests).
-
-    Raises
-    ------
-    StudyError
-        If the batch does not fit the loss (see `check_batch`).
     """
 
     @wraps(forward)
@@ -57,45 +72,25 @@ def check_batch(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> None:
 
     Raises
     ------
-    StudyError
+    ValueError
         If the shapes are not (N, M, D) and (N,), D is not the loss's, M is below
         `min_utterances_per_speaker`, a metric loss gets a single speaker or a speaker twice, or a
         label lies outside 0 .. C - 1.
     """
-    name = type(loss).__name__
-    require(
-        embeddings.dim() == 3 and embeddings.shape[0] > 0 and embeddings.is_floating_point(),
-        f"{name} expects real embeddings of shape (speakers, utterances, dimensions), "
-        f"got {embeddings.dtype} of shape {tuple(embeddings.shape)}.",
+    given = (
+        f"{type(loss).__name__}: embeddings {tuple(embeddings.shape)}, labels {tuple(labels.shape)}"
     )
-    n, m, d = embeddings.shape
-    require(
-        labels.shape == (n,) and labels.dtype == torch.int64,
-        f"{name} expects one int64 label for each of the {n} speakers of the batch, "
-        f"got {labels.dtype} of shape {tuple(labels.shape)}.",
-    )
-    require(
-        d == loss.embedding_dim,
-        f"{name} was built for embeddings of {loss.embedding_dim} dimensions, got {d}.",
-    )
-    fewest = loss.min_utterances_per_speaker
-    require(
-        m >= fewest,
-        f"{name} needs at least {fewest} utterances of each speaker in a batch, got {m}.",
-    )
+    fewest, d = loss.min_utterances_per_speaker, loss.embedding_dim
     metric = fewest > 1
-    require(not metric or n > 1, f"{name} compares speakers: a batch needs at least 2, got 1.")
+    if embeddings.shape[2:] != (d,) or labels.shape != embeddings.shape[:1]:
+        raise ValueError(f"{given}: expected (N, M, {d}) and (N,)")
+    if embeddings.shape[1] < fewest or len(labels) < (2 if metric else 1):
+        raise ValueError(f"{given}: expected at least {fewest} utterances of 2 speakers")
     if labels.device.type == "cpu":
-        lowest, highest = int(labels.min()), int(labels.max())
-        require(
-            lowest >= 0 and highest < loss.n_speakers,
-            f"{name} knows the speakers 0 to {loss.n_speakers - 1}, "
-            f"got labels from {lowest} to {highest}.",
-        )
-        require(
-            not metric or labels.unique().numel() == n,
-            f"{name} takes every group of a batch for another speaker: a label came twice.",
-        )
+        if labels.min() < 0 or labels.max() >= loss.n_speakers:
+            raise ValueError(f"{given}: expected labels from 0 to {loss.n_speakers - 1}")
+        if metric and labels.unique().numel() < len(labels):
+            raise ValueError(f"{given}: expected every group to be of another speaker")
 
 
 def flatten(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,10 +133,10 @@ def add_angle(cosines: Tensor, margin: float) -> Tensor:
     return torch.where(cosines > -math.cos(margin), turned, beyond_pi)
 
 
-def inverse_softplus(value: float) -> Tensor:
-    """Scalar tensor whose `positive` is this value, which must exceed `SMALLEST_FACTOR`."""
-    value = torch.tensor(value - SMALLEST_FACTOR, dtype=torch.float64)
-    return (value + torch.log(-torch.expm1(-value))).float()
+def learned_factor(key: str, start: float) -> nn.Parameter:
+    """The parameter `raw` for which `positive(raw)` is this number, above `SMALLEST_FACTOR`."""
+    value = number(key, start, above=SMALLEST_FACTOR) - SMALLEST_FACTOR
+    return nn.Parameter(torch.tensor(value + math.log(-math.expm1(-value))))
 
 
 def positive(raw: Tensor) -> Tensor:

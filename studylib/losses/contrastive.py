@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Contrastive(nn.Module):
@@ -24,14 +24,14 @@ class Contrastive(nn.Module):
     (in cosine distance, 0 to 2) is a plain number, read at each forward.
     """
 
+    title = "Contrastive"
     scoring = "cosine"
     min_utterances_per_speaker = 2
 
     def __init__(self, embedding_dim: int, n_speakers: int, *, margin: float) -> None:
         super().__init__()
-        require(0 < margin <= 2, f"contrastive: margin is a cosine distance, got {margin}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.margin = margin
+        self.margin = number("contrastive: margin", margin, above=0, most=2)
 
     @loss_forward
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

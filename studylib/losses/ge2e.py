@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import inverse_softplus, loss_forward, normalise, positive, require
+from studylib.losses.common import learned_factor, loss_forward, normalise, number, positive
 
 
 class Ge2e(nn.Module):
@@ -26,6 +26,7 @@ class Ge2e(nn.Module):
     Legend: N speakers of M >= 2 utterances, x_ji utterance i of speaker j; w starts at 10, b at -5.
     """
 
+    title = "GE2E"
     scoring = "cosine"
     min_utterances_per_speaker = 2
 
@@ -33,10 +34,9 @@ class Ge2e(nn.Module):
         self, embedding_dim: int, n_speakers: int, *, w: float = 10.0, b: float = -5.0
     ) -> None:
         super().__init__()
-        require(w > 1e-6, f"ge2e: w must start above 1e-6, got {w}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.raw_w = nn.Parameter(inverse_softplus(w))
-        self.b = nn.Parameter(torch.tensor(float(b)))
+        self.raw_w = learned_factor("ge2e: w", w)
+        self.b = nn.Parameter(torch.tensor(float(number("ge2e: b", b))))
 
     @property
     def w(self) -> Tensor:
@@ -48,9 +48,11 @@ class Ge2e(nn.Module):
         """Loss of embeddings (N, M, D) of the distinct speakers labels (N,): a scalar."""
         n, m, _ = embeddings.shape
         x = normalise(embeddings)
-        sums = embeddings.sum(dim=1, keepdim=True)  # (N, 1, D), M times the centroids
-        left_out = (x * normalise(sums - embeddings)).sum(dim=2)  # (N, M): cos(x_ji, c_j^(i))
-        cosines = x @ normalise(sums[:, 0]).T  # (N, M, N): cos(x_ji, c_k)
+        # Sums have the directions of the means. The sum of the others is added up, not subtracted
+        # from the sum of all, in which one long utterance would leave no digits for the others.
+        others = (1 - torch.eye(m, dtype=x.dtype, device=x.device)) @ embeddings  # (N, M, D)
+        left_out = (x * normalise(others)).sum(dim=2)  # (N, M): cos(x_ji, c_j^(i))
+        cosines = x @ normalise(embeddings.sum(dim=1)).T  # (N, M, N): cos(x_ji, c_k)
         own = torch.eye(n, dtype=torch.bool, device=x.device)[:, None]  # (N, 1, N): k = j
         logits = self.w * torch.where(own, left_out[..., None], cosines) + self.b
         speakers = torch.arange(n, device=x.device).repeat_interleave(m)

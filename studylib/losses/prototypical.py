@@ -17,13 +17,15 @@ class Prototypical(nn.Module):
     Source: Snell, Swersky and Zemel 2017, equation 2; Chung et al. 2020, section 2.2.
 
     Departures: none in value. The squared distance is expanded as |q|^2 - 2 q.c + |c|^2, one matrix
-    product instead of an N x D x N tensor of differences; the prototypes' mean is first taken off
-    both sides, which changes no distance and keeps float32's digits for what differs.
+    product instead of an N x D x N tensor of differences. Its terms cancel where embeddings are
+    long and prototypes close, so they are computed in float64 (on Apple's GPUs, which have none, in
+    float32).
 
     Legend: N speakers of M >= 2 utterances, x_ji utterance i of speaker j. Embeddings are
     normalised neither here nor when they are scored: `scoring` is Euclidean. Nothing is learned.
     """
 
+    title = "Prototypical"
     scoring = "euclidean"
     min_utterances_per_speaker = 2
 
@@ -34,10 +36,9 @@ class Prototypical(nn.Module):
     @loss_forward
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss of embeddings (N, M, D) of the distinct speakers labels (N,): a scalar."""
-        prototypes = embeddings[:, :-1].mean(dim=1)  # (N, D)
-        middle = prototypes.mean(dim=0)
-        q, c = embeddings[:, -1] - middle, prototypes - middle  # (N, D) each
+        x = embeddings if embeddings.device.type == "mps" else embeddings.double()
+        q, c = x[:, -1], x[:, :-1].mean(dim=1)  # (N, D) each, queries and prototypes
         squares_q, squares_c = q.square().sum(dim=1), c.square().sum(dim=1)
         distances = squares_q[:, None] - 2 * q @ c.T + squares_c  # (N, N)
         own = torch.arange(len(distances), device=distances.device)
-        return F.cross_entropy(-distances, own)
+        return F.cross_entropy(-distances, own).to(embeddings.dtype)

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from studylib.losses.common import (
     cosine_matrix,
     flatten,
-    inverse_softplus,
+    learned_factor,
     loss_forward,
+    number,
     positive,
-    require,
 )
 
 
@@ -33,6 +33,7 @@ class SoftmaxPrototypical(nn.Module):
     starts at 10, b at -5.
     """
 
+    title = "Softmax + angular prototypical"
     scoring = "cosine"
     min_utterances_per_speaker = 2
 
@@ -40,12 +41,11 @@ class SoftmaxPrototypical(nn.Module):
         self, embedding_dim: int, n_speakers: int, *, w: float = 10.0, b: float = -5.0
     ) -> None:
         super().__init__()
-        require(w > 1e-6, f"softmax_prototypical: w must start above 1e-6, got {w}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
         self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
         self.bias = nn.Parameter(torch.zeros(n_speakers))
-        self.raw_w = nn.Parameter(inverse_softplus(w))
-        self.b = nn.Parameter(torch.tensor(float(b)))
+        self.raw_w = learned_factor("softmax_prototypical: w", w)
+        self.b = nn.Parameter(torch.tensor(float(number("softmax_prototypical: b", b))))
 
     @property
     def w(self) -> Tensor:

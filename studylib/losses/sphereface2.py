@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Sphereface2(nn.Module):
@@ -32,6 +32,7 @@ class Sphereface2(nn.Module):
     numbers, read at each forward. Initial weight as in `softmax.py`.
     """
 
+    title = "SphereFace2"
     scoring = "cosine"
     min_utterances_per_speaker = 1
 
@@ -46,12 +47,13 @@ class Sphereface2(nn.Module):
         t: float,
     ) -> None:
         super().__init__()
-        require(scale > 0, f"sphereface2: scale must be positive, got {scale}.")
-        require(t >= 1, f"sphereface2: t must be at least 1, got {t}.")
-        require(0 < positive_weight < 1, "sphereface2: positive_weight lies between 0 and 1.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.margin, self.scale = margin, scale
-        self.positive_weight, self.t = positive_weight, t
+        self.margin = number("sphereface2: margin", margin, least=0)
+        self.scale = number("sphereface2: scale", scale, above=0)
+        self.positive_weight = number(
+            "sphereface2: positive_weight", positive_weight, above=0, below=1
+        )
+        self.t = number("sphereface2: t", t, least=1)
         self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
         self.b = nn.Parameter(torch.tensor(self.balanced_bias()))
 

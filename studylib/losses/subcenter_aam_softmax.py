@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import add_angle, cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import add_angle, cosine_matrix, flatten, loss_forward, number
 
 
 class SubcenterAamSoftmax(nn.Module):
@@ -31,6 +31,7 @@ class SubcenterAamSoftmax(nn.Module):
     numbers, read at each forward. Initial weight as in `softmax.py`.
     """
 
+    title = "Sub-center AAM-softmax"
     scoring = "cosine"
     min_utterances_per_speaker = 1
 
@@ -46,18 +47,13 @@ class SubcenterAamSoftmax(nn.Module):
         rival_margin: float,
     ) -> None:
         super().__init__()
-        name, quarter = "subcenter_aam_softmax", math.pi / 2
-        require(0 <= margin < quarter, f"{name}: margin is in radians, got {margin}.")
-        require(0 <= rival_margin < quarter, f"{name}: rival_margin is in radians.")
-        require(scale > 0, f"{name}: scale must be positive, got {scale}.")
-        require(n_subcenters >= 1, f"{name}: n_subcenters must be at least 1, got {n_subcenters}.")
-        require(
-            0 <= n_rivals < n_speakers,
-            f"{name}: n_rivals must be below the {n_speakers} training speakers, got {n_rivals}.",
-        )
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.margin, self.scale, self.rival_margin = margin, scale, rival_margin
-        self.n_subcenters, self.n_rivals = n_subcenters, n_rivals
+        name, quarter = "subcenter_aam_softmax", math.pi / 2
+        self.margin = number(f"{name}: margin", margin, least=0, below=quarter)
+        self.scale = number(f"{name}: scale", scale, above=0)
+        self.n_subcenters = number(f"{name}: n_subcenters", n_subcenters, least=1, whole=True)
+        self.n_rivals = number(f"{name}: n_rivals", n_rivals, least=0, below=n_speakers, whole=True)
+        self.rival_margin = number(f"{name}: rival_margin", rival_margin, least=0, below=quarter)
         weight = torch.empty(n_speakers * n_subcenters, embedding_dim)
         self.weight = nn.Parameter(nn.init.xavier_normal_(weight))
 

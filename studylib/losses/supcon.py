@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from studylib.losses.common import cosine_matrix, flatten, loss_forward, require
+from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Supcon(nn.Module):
@@ -21,14 +21,14 @@ class Supcon(nn.Module):
     are its speaker's other utterances. `temperature` is a plain number, read at each forward.
     """
 
+    title = "SupCon"
     scoring = "cosine"
     min_utterances_per_speaker = 2
 
     def __init__(self, embedding_dim: int, n_speakers: int, *, temperature: float) -> None:
         super().__init__()
-        require(temperature > 0, f"supcon: temperature must be positive, got {temperature}.")
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.temperature = temperature
+        self.temperature = number("supcon: temperature", temperature, above=0)
 
     @loss_forward
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from studylib.models.features import N_MELS
+from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import MeanAndDeviation
 
 
@@ -26,15 +28,18 @@ class CompactTdnn(nn.Module):
     channels : int
         Channels of the first two layers; the third has twice as many. 192 make 0.62 M parameters
         with 512 dimensions, 0.42 M with 256.
+    normalise : str
+        "mean" (over time, subtracted), or "mean_and_deviation".
     """
 
+    title = "Compact TDNN"
     features = "log_mel"
 
-    def __init__(self, embedding_dim: int = 512, *, channels: int = 192, n_features: int = 40):
+    def __init__(self, embedding_dim: int = 512, *, channels: int = 192, normalise: str = "mean"):
         super().__init__()
-        self.normalise = nn.InstanceNorm1d(n_features)
+        self.normalise = make_normalisation(normalise, N_MELS)
         self.layers = nn.Sequential(
-            *time_delay(n_features, channels, 5, stride=2),
+            *time_delay(N_MELS, channels, 5, stride=2),
             *time_delay(channels, channels, 3, stride=2),
             *time_delay(channels, 2 * channels, 1),
         )
@@ -52,12 +57,8 @@ class CompactTdnn(nn.Module):
         return self.bn_embedding(self.fc(pooled))
 
 
-def time_delay(in_channels: int, channels: int, width: int, stride: int = 1) -> list[nn.Module]:
+def time_delay(n_in: int, n_out: int, width: int, stride: int = 1) -> list[nn.Module]:
     """A convolution over time, batch normalisation and ReLU."""
-    return [
-        nn.Conv2d(
-            in_channels, channels, (1, width), (1, stride), padding=(0, width // 2), bias=False
-        ),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    ]
+    padding = (0, width // 2)
+    convolution = nn.Conv2d(n_in, n_out, (1, width), (1, stride), padding, bias=False)
+    return [convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]

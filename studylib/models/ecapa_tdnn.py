@@ -4,15 +4,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studylib.models.pooling import safe_sqrt
+from studylib.errors import StudyError
+from studylib.models.features import N_MELS
+from studylib.models.normalisation import make_normalisation
+from studylib.models.pooling import MeanAndDeviation, not_halved, weighted_statistics
 from studylib.models.squeeze_excitation import SqueezeExcitation
+
+GROUPS = 8  # of channels, in a Res2 convolution
 
 
 class EcapaTdnn(nn.Module):
     """Emphasised channel attention, propagation and aggregation in a time-delay network.
 
     Source: Desplanques, Thienpondt, Demuynck 2020, Figure 2. Ours: 40 log-mel bands where the
-    paper has 80 MFCC, so that it compares with the other trunks; variance normalised too.
+    paper has 80 MFCC, so that it compares with the other trunks.
 
     Parameters
     ----------
@@ -20,16 +25,19 @@ class EcapaTdnn(nn.Module):
         Length of the embedding (192 in its paper).
     channels : int
         Channels C of the blocks, a multiple of 8; 512 and 1024 in its paper.
-    n_features : int
-        Mel bands of the input.
+    normalise : str
+        "mean" (over time, subtracted), or "mean_and_deviation".
     """
 
+    title = "ECAPA-TDNN"
     features = "log_mel"
 
-    def __init__(self, embedding_dim: int = 512, *, channels: int = 512, n_features: int = 40):
+    def __init__(self, embedding_dim: int = 512, *, channels: int = 512, normalise: str = "mean"):
         super().__init__()
-        self.normalise = nn.InstanceNorm1d(n_features)
-        self.layer1 = nn.Sequential(*time_delay(n_features, channels, 5))
+        if channels % GROUPS:
+            raise StudyError(f"ecapa_tdnn: channels is a multiple of {GROUPS}, got {channels}")
+        self.normalise = make_normalisation(normalise, N_MELS)
+        self.layer1 = nn.Sequential(*time_delay(N_MELS, channels, 5))
         self.block2 = SERes2Block(channels, dilation=2)
         self.block3 = SERes2Block(channels, dilation=3)
         self.block4 = SERes2Block(channels, dilation=4)
@@ -67,7 +75,7 @@ class SERes2Block(nn.Module):
 class Res2(nn.Module):
     """Eight groups of channels, each convolved after the one before is added (Gao et al. 2019)."""
 
-    def __init__(self, channels: int, *, dilation: int, groups: int = 8):
+    def __init__(self, channels: int, *, dilation: int, groups: int = GROUPS):
         super().__init__()
         each = channels // groups
         self.layers = nn.ModuleList(
@@ -91,30 +99,18 @@ class ChannelAttentiveStatistics(nn.Module):
 
     def __init__(self, channels: int, bottleneck: int = 128):
         super().__init__()
+        self.plain = MeanAndDeviation(channels)
         self.down = nn.Conv1d(3 * channels, bottleneck, 1)
         self.up = nn.Conv1d(bottleneck, channels, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        frames = frames.float()
-        mean, deviation = weighted_statistics(frames, 1 / frames.shape[2])
-        context = [frames, mean.expand_as(frames), deviation.expand_as(frames)]
-        weights = self.up(torch.tanh(self.down(torch.cat(context, dim=1)))).float().softmax(dim=2)
-        return torch.cat(weighted_statistics(frames, weights), dim=1).squeeze(2)
+        frames = not_halved(frames)
+        statistics = self.plain(frames).unsqueeze(2).expand(-1, -1, frames.shape[2])
+        context = torch.tanh(self.down(torch.cat([frames, statistics], dim=1)))
+        return weighted_statistics(frames, not_halved(self.up(context)).softmax(dim=2))
 
 
-def weighted_statistics(frames: Tensor, weights: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Weighted mean and deviation over time, each (B, C, 1)."""
-    mean = (weights * frames).sum(2, keepdim=True)
-    return mean, safe_sqrt((weights * (frames - mean).square()).sum(2, keepdim=True))
-
-
-def time_delay(
-    in_channels: int, channels: int, width: int, *, dilation: int = 1
-) -> list[nn.Module]:
+def time_delay(n_in: int, n_out: int, width: int, *, dilation: int = 1) -> list[nn.Module]:
     """A convolution over time that keeps its length, ReLU and batch normalisation."""
-    padding = dilation * (width // 2)
-    return [
-        nn.Conv1d(in_channels, channels, width, dilation=dilation, padding=padding),
-        nn.ReLU(inplace=True),
-        nn.BatchNorm1d(channels),
-    ]
+    convolution = nn.Conv1d(n_in, n_out, width, dilation=dilation, padding="same")
+    return [convolution, nn.ReLU(inplace=True), nn.BatchNorm1d(n_out)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from studylib.errors import StudyError
+from studylib.files.atomic import atomic_file
 from studylib.models.features import FEATURES, SAMPLE_RATE
-from studylib.models.trunks import TRUNKS
+from studylib.models.trunks import TRUNKS, trunk_keywords
 
 INT16_RANGE = 32_768.0
+SCORINGS = ("cosine", "euclidean")
 
 
 class Embedder(nn.Module):
@@ -26,28 +28,36 @@ class Embedder(nn.Module):
     trunk : str
         A key of `TRUNKS`.
     parameters : mapping
-        The keywords of the trunk's constructor.
+        Keywords of the trunk's constructor.
 
     Attributes
     ----------
     trunk, features : nn.Module
         What computes the embeddings, and what it reads.
-    name, keywords
-        The trunk's name and constructor keywords, as given. (`parameters()` are its weights.)
+    name : str
+        As given.
+    keywords : dict
+        All of the trunk's keywords, defaults included. (`parameters()` are the weights.)
     embedding_dim : int
         Length D of the embeddings.
+
+    Raises
+    ------
+    StudyError
+        An unknown trunk or keyword, or a value that it does not take.
     """
 
     def __init__(self, trunk: str, parameters: Mapping[str, Any] = {}) -> None:
         super().__init__()
-        self.trunk = TRUNKS[trunk](**parameters)
+        self.name, self.keywords = trunk, trunk_keywords(trunk, parameters)
+        self.trunk = TRUNKS[trunk](**self.keywords)
         self.features = FEATURES[self.trunk.features]()
-        self.name, self.keywords = trunk, dict(parameters)
         self.embedding_dim = self.trunk.fc.out_features
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples are int16, or floats in [-1, 1]."""
-        return self.trunk(self.features(as_waveforms(samples)))
+        waveform = as_waveforms(samples).to(self.trunk.fc.weight.dtype)
+        return self.trunk(self.features(waveform))
 
 
 def as_waveforms(samples: Tensor) -> Tensor:
@@ -58,13 +68,11 @@ def as_waveforms(samples: Tensor) -> Tensor:
 def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
     """Write the trunk's weights, with what is needed to build it again and to score with it."""
     trunk = {"name": model.name, "parameters": model.keywords}
-    description = {"trunk": trunk, "scoring": scoring}
     # One entry: the library writes several in another order each time, and bytes are compared.
-    metadata = {"model": json.dumps(description)}
+    metadata = {"model": json.dumps({"trunk": trunk, "scoring": scoring})}
     weights = {name: value.contiguous().cpu() for name, value in model.trunk.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(weights, partial, metadata)
-    partial.replace(path)
+    with atomic_file(path) as partial:
+        save_file(weights, partial, metadata)
 
 
 def load_model(path: Path) -> tuple[Embedder, str]:
@@ -73,7 +81,7 @@ def load_model(path: Path) -> tuple[Embedder, str]:
     Raises
     ------
     StudyError
-        If the file is missing or is not such a model.
+        If the file is missing, is not such a model, or holds weights that are not the trunk's.
     """
     if not path.exists():
         raise StudyError(f"{path} does not exist: expected the model of a trained run")
@@ -83,27 +91,40 @@ def load_model(path: Path) -> tuple[Embedder, str]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise StudyError(f"{path} is not a readable safetensors file: {error}") from None
-    if "model" not in metadata:
-        raise StudyError(f"{path} does not say which trunk it holds: expected one of our models")
-    description = json.loads(metadata["model"])
-    model = Embedder(description["trunk"]["name"], description["trunk"]["parameters"])
+    try:
+        description = json.loads(metadata["model"])
+        scoring = description["scoring"]
+        trunk = description["trunk"]["name"], dict(description["trunk"]["parameters"])
+    except (KeyError, TypeError, ValueError):
+        raise StudyError(f"{path} does not say which trunk it holds: no model of ours") from None
+    if scoring not in SCORINGS:
+        raise StudyError(f"{path}: scoring is {scoring!r}, expected {' or '.join(SCORINGS)}")
+    try:
+        model = Embedder(*trunk)
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}") from None
+    _check_weights(weights, model.trunk.state_dict(), path)
     model.trunk.load_state_dict(weights)
-    return model.eval(), description["scoring"]
+    return model.eval(), scoring
 
 
-class Utterances(Protocol):
-    """What `embed` asks of a corpus."""
-
-    utterances: Any  # a table whose column `length` counts samples
-
-    def crops(self, rows: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-        """(B, length) int16 samples of crops, each beginning at its start in its row."""
+def _check_weights(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> None:
+    if unmatched := sorted(given.keys() ^ ours.keys()):
+        raise StudyError(f"{path}: its weights are not those of its trunk, {unmatched[0]} for one")
+    for name, weight in given.items():
+        if weight.shape != ours[name].shape or weight.dtype != ours[name].dtype:
+            raise StudyError(
+                f"{path}: {name} is {weight.dtype} of shape {tuple(weight.shape)}, "
+                f"expected {ours[name].dtype} of shape {tuple(ours[name].shape)}"
+            )
+        if not weight.isfinite().all():
+            raise StudyError(f"{path}: {name} holds numbers that are not finite")
 
 
 @torch.inference_mode()
 def embed(
     model: Embedder,
-    corpus: Utterances,
+    corpus: Any,
     rows: np.ndarray,
     *,
     crops: int,
@@ -115,6 +136,9 @@ def embed(
 
     Parameters
     ----------
+    corpus : Corpus
+        Anything with a table `utterances` whose column `length` counts samples, and a method
+        `crops(rows, starts, length)` that gives int16 samples (B, length).
     rows : (U,) int
         Rows of the corpus.
     crops : int
@@ -123,7 +147,7 @@ def embed(
     crop_seconds : float or None
         Length of a crop; None takes each utterance whole.
     batch_seconds : float
-        Audio embedded at a time, at most, but for crops that are longer.
+        Audio embedded in one batch, at most, but for crops that are longer.
 
     Returns
     -------
@@ -135,10 +159,10 @@ def embed(
     parts = []
     for part, starts, crop in even_crops(lengths, crops, crop_seconds, batch_seconds):
         samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
-        most = max(1, int(batch_seconds * SAMPLE_RATE / crop))  # fewer than the windows of a speech
+        # The crops of one utterance alone may be more than a batch.
+        batches = torch.from_numpy(samples).split(max(1, int(batch_seconds * SAMPLE_RATE / crop)))
         # Not through the call: a compiled model would be compiled anew for each shape.
-        pieces = torch.from_numpy(samples).split(most)
-        embeddings = torch.cat([model.forward(piece.to(device)).float().cpu() for piece in pieces])
+        embeddings = torch.cat([model.forward(batch.to(device)).float().cpu() for batch in batches])
         parts.append(embeddings.numpy().reshape(-1, crops, embeddings.shape[-1]))
     model.train(was_training)
     return np.concatenate(parts)
@@ -159,20 +183,10 @@ def even_crops(
     slice of the U utterances, (u, crops) int64, int
     """
     shares = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
-    for part, crop in _parts(lengths, crops, crop_seconds, batch_seconds):
+    # Whole utterances differ in length: one in a batch.
+    size = max(1, int(batch_seconds / crop_seconds / crops)) if crop_seconds else 1
+    for first in range(0, len(lengths), size):
+        part = slice(first, first + size)
+        crop = round(crop_seconds * SAMPLE_RATE) if crop_seconds else int(lengths[first])
         room = np.maximum(lengths[part] - crop, 0)
         yield part, np.floor(room[:, None] * shares).astype(np.int64), crop
-
-
-def _parts(
-    lengths: np.ndarray, crops: int, crop_seconds: float | None, batch_seconds: float
-) -> Iterator[tuple[slice, int]]:
-    """Parts of the utterances that are embedded together, and the crop length in samples."""
-    if crop_seconds is None:  # whole utterances differ in length: one at a time
-        for row, length in enumerate(lengths.tolist()):
-            yield slice(row, row + 1), length
-        return
-    crop = round(crop_seconds * SAMPLE_RATE)
-    size = max(1, int(batch_seconds / crop_seconds / crops))
-    for first in range(0, len(lengths), size):
-        yield slice(first, first + size), crop

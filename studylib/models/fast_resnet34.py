@@ -1,56 +1,19 @@
 """Fast ResNet-34, the trunk of most results of paper B."""
 
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from studylib.models.pooling import make_pooling
-from studylib.models.residual import initialise, stage
+from studylib.models.features import N_MELS
+from studylib.models.residual import ResNet34
 
 
-class FastResNet34(nn.Module):
+class FastResNet34(ResNet34):
     """ResNet-34 with a quarter of the channels, which strides early in frequency.
 
     Source: Chung et al. 2020, section 3.1 and Table 1; squeeze-excitation and the order inside a
-    block follow the authors' code. A 2-s input (40, 202) becomes (128, 5, 51) before the mean over
-    frequency.
-
-    Parameters
-    ----------
-    embedding_dim : int
-        Length of the embedding.
-    width : int
-        Channels of the first stage; the others have 2, 4 and 8 times as many.
-    pooling : str
-        "sap" (self-attentive mean), or "asp", "tap", "statistics".
-    n_features : int
-        Mel bands of the input.
+    block follow the authors' code. Paper B's crop of 2 s and 240 samples, (40, 202) log-mel,
+    becomes (128, 5, 51) before the mean over frequency; 2 s are 201 frames.
     """
 
+    title = "Fast ResNet-34"
     features = "log_mel"
-
-    def __init__(
-        self,
-        embedding_dim: int = 512,
-        *,
-        width: int = 16,
-        pooling: str = "sap",
-        n_features: int = 40,
-    ):
-        super().__init__()
-        self.normalise = nn.InstanceNorm1d(n_features)
-        self.conv1 = nn.Conv2d(1, width, 7, stride=(2, 1), padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = stage(width, width, blocks=3, stride=1)
-        self.layer2 = stage(width, 2 * width, blocks=4, stride=2)
-        self.layer3 = stage(2 * width, 4 * width, blocks=6, stride=2)
-        self.layer4 = stage(4 * width, 8 * width, blocks=3, stride=1)
-        self.pooling = make_pooling(pooling, 8 * width)
-        self.fc = nn.Linear(8 * width * self.pooling.expansion, embedding_dim)
-        initialise(self)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, 40, T) log-mel -> (B, embedding_dim)."""
-        x = self.normalise(features).unsqueeze(1)
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(self.pooling(x.mean(2)))
+    n_features = N_MELS
+    max_pool = False
+    last_stride = 1

@@ -17,7 +17,7 @@ class TemporalAverage(nn.Module):
         super().__init__()
 
     def forward(self, frames: Tensor) -> Tensor:
-        return frames.float().mean(2)
+        return not_halved(frames).mean(2)
 
 
 class MeanAndDeviation(nn.Module):
@@ -29,7 +29,7 @@ class MeanAndDeviation(nn.Module):
         super().__init__()
 
     def forward(self, frames: Tensor) -> Tensor:
-        frames = frames.float()
+        frames = not_halved(frames)
         mean = frames.mean(2)
         variance = (frames - mean.unsqueeze(2)).square().mean(2)
         return torch.cat([mean, safe_sqrt(variance)], dim=1)
@@ -45,8 +45,9 @@ class Attention(nn.Module):
         nn.init.xavier_normal_(self.context)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, 1), each item's weights summing to 1."""
-        return (torch.tanh(self.linear(frames)) @ self.context).float().softmax(dim=1)
+        """(B, C, T) -> (B, 1, T), each item's weights summing to 1."""
+        scores = torch.tanh(self.linear(frames.transpose(1, 2))) @ self.context  # (B, T, 1)
+        return not_halved(scores).softmax(dim=1).transpose(1, 2)
 
 
 class SelfAttentive(nn.Module):
@@ -59,8 +60,7 @@ class SelfAttentive(nn.Module):
         self.attention = Attention(channels)
 
     def forward(self, frames: Tensor) -> Tensor:
-        frames = frames.transpose(1, 2)
-        return (self.attention(frames) * frames.float()).sum(1)
+        return (self.attention(frames) * not_halved(frames)).sum(2)
 
 
 class AttentiveStatistics(nn.Module):
@@ -73,11 +73,7 @@ class AttentiveStatistics(nn.Module):
         self.attention = Attention(channels)
 
     def forward(self, frames: Tensor) -> Tensor:
-        frames = frames.transpose(1, 2)
-        weights, frames = self.attention(frames), frames.float()
-        mean = (weights * frames).sum(1)
-        variance = (weights * (frames - mean.unsqueeze(1)).square()).sum(1)
-        return torch.cat([mean, safe_sqrt(variance)], dim=1)
+        return weighted_statistics(not_halved(frames), self.attention(frames))
 
 
 POOLINGS: dict[str, type[nn.Module]] = {
@@ -95,5 +91,17 @@ def make_pooling(name: str, channels: int) -> nn.Module:
     return POOLINGS[name](channels)
 
 
+def weighted_statistics(frames: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean and deviation over time: (B, C, T), (B, C or 1, T) -> (B, 2 C)."""
+    mean = (weights * frames).sum(2)
+    variance = (weights * (frames - mean.unsqueeze(2)).square()).sum(2)
+    return torch.cat([mean, safe_sqrt(variance)], dim=1)
+
+
 def safe_sqrt(variance: Tensor) -> Tensor:
     return variance.clamp(min=SMALLEST_VARIANCE).sqrt()
+
+
+def not_halved(x: Tensor) -> Tensor:
+    """In float32 what autocast has made bfloat16 or float16: sums over time need the digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from studylib.models.features import SAMPLE_RATE
 from studylib.models.pooling import MeanAndDeviation
 
-SAMPLE_RATE = 16_000  # Hz
 LOWEST = 50.0  # Hz: added to every lower cut-off
 NARROWEST = 50.0  # Hz: added to every bandwidth
 
@@ -28,6 +28,7 @@ class SincXVector(nn.Module):
         Length of the embedding, taken before the activation.
     """
 
+    title = "SincTDNN"
     features = "waveform"
 
     def __init__(self, embedding_dim: int = 512):
@@ -110,9 +111,7 @@ def to_mel(hertz: float) -> float:
     return 2595 * math.log10(1 + hertz / 700)
 
 
-def time_delay(
-    in_channels: int, channels: int, width: int, *, dilation: int = 1
-) -> list[nn.Module]:
+def time_delay(n_in: int, n_out: int, width: int, *, dilation: int = 1) -> list[nn.Module]:
     """A weight-normalised convolution over time and ReLU."""
-    convolution = nn.Conv1d(in_channels, channels, width, dilation=dilation)
+    convolution = nn.Conv1d(n_in, n_out, width, dilation=dilation)
     return [weight_norm(convolution), nn.ReLU(inplace=True)]

@@ -1,11 +1,18 @@
 """Trunks: features (B, F, T) -> embeddings (B, D). One file each; none ever sees a label.
 
-`trunk.features` names the entry of `features.FEATURES` that it reads; normalising the
-features over time is its own first layer. Any input of at least half a second will do.
+A trunk says by `features` which entry of `features.FEATURES` it reads, and by `title` its name in
+print; it normalises the features over time by its own first layer, pools by its `pooling`, and its
+`fc` has the embedding's length. Any input of at least half a second will do. A new trunk is one new
+file, named as its key, and one line here (with its import).
 """
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
+from studylib.errors import StudyError
 from studylib.models.compact_tdnn import CompactTdnn
 from studylib.models.ecapa_tdnn import EcapaTdnn
 from studylib.models.fast_resnet34 import FastResNet34
@@ -23,3 +30,23 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "xvector": XVector,
     "ecapa_tdnn": EcapaTdnn,
 }
+
+
+def trunk_keywords(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All keywords of a trunk's constructor: those given, and the defaults of the others.
+
+    Raises
+    ------
+    StudyError
+        An unknown trunk or keyword, or a number that is not a whole one from 1.
+    """
+    if name not in TRUNKS:
+        raise StudyError(f"no trunk is named {name!r}: expected one of {', '.join(TRUNKS)}")
+    parameters = inspect.signature(TRUNKS[name]).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    for key, value in given.items():
+        if key not in defaults:
+            raise StudyError(f"{name} has no key {key!r}: expected one of {', '.join(defaults)}")
+        if isinstance(defaults[key], int) and not (type(value) is int and value > 0):
+            raise StudyError(f"{name}: {key} is a whole number from 1, got {value!r}")
+    return defaults | dict(given)

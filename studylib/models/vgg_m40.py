@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from studylib.models.features import N_MELS
+from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import make_pooling
 
 SHORTEST = 63  # frames: the fewest from which three poolings leave one
@@ -13,8 +15,9 @@ class VggM40(nn.Module):
     """VGG-M (Chatfield et al. 2014) on 40 mel bands.
 
     Source: Chung et al. 2020, section 3.1 and Table 1; every convolution is followed by batch
-    normalisation and ReLU. A 2-s input (40, 202) becomes (512, 1, 5) before pooling. Inputs of
-    fewer than 63 frames (0.62 s) are repeated up to that length.
+    normalisation and ReLU. Paper B's crop of 2 s and 240 samples (40, 202) becomes
+    (512, 1, 5) before pooling; 2 s are 201 frames. Inputs of fewer than 63 frames (0.62 s) are
+    repeated up to that length.
 
     Parameters
     ----------
@@ -22,13 +25,22 @@ class VggM40(nn.Module):
         Length of the embedding.
     pooling : str
         "tap" (temporal average, as in the paper), or "sap", "asp", "statistics".
+    normalise : str
+        "mean_and_deviation" (over time, as in the paper's code), or "mean".
     """
 
+    title = "VGG-M-40"
     features = "log_mel"
 
-    def __init__(self, embedding_dim: int = 512, *, pooling: str = "tap"):
+    def __init__(
+        self,
+        embedding_dim: int = 512,
+        *,
+        pooling: str = "tap",
+        normalise: str = "mean_and_deviation",
+    ):
         super().__init__()
-        self.normalise = nn.InstanceNorm1d(40)
+        self.normalise = make_normalisation(normalise, N_MELS)
         self.convolutions = nn.Sequential(
             *convolution(1, 96, (5, 7), stride=(1, 2), padding=2),
             nn.MaxPool2d((1, 3), (1, 2)),
@@ -52,17 +64,7 @@ class VggM40(nn.Module):
         return self.fc(self.pooling(torch.flatten(x, 1, 2)))
 
 
-def convolution(
-    in_channels: int,
-    channels: int,
-    kernel: int | tuple[int, int],
-    *,
-    stride: int | tuple[int, int] = 1,
-    padding: int = 0,
-) -> list[nn.Module]:
+def convolution(n_in: int, n_out: int, kernel, *, stride=1, padding: int = 0) -> list[nn.Module]:
     """A convolution over frequency and time, batch normalisation and ReLU."""
-    return [
-        nn.Conv2d(in_channels, channels, kernel, stride, padding),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    ]
+    layer = nn.Conv2d(n_in, n_out, kernel, stride, padding)
+    return [layer, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]

@@ -1,20 +1,19 @@
 """Reads the checkpoints of paper B's authors (voxceleb_trainer) into our trunks.
 
-Their `ResNetSE34L` is our fast_resnet34 and their `VGGVox` our vgg_m40. Only the trunk is read;
-the loss, the optimizer and the constants of their features are reported and left.
+Their `ResNetSE34L` is our fast_resnet34 and their `VGGVox` our vgg_m40. Only the trunk is read; the
+loss, the optimizer and the constants of their features are named in the report and left.
 """
 
 import pickle
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from studylib.errors import StudyError
-from studylib.models.features import WINDOW
+from studylib.models.features import N_MELS, WINDOW, mel_filters
 
 # Their names -> ours; all other names agree.
 NAMES = (
@@ -27,35 +26,7 @@ NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of the keys of a checkpoint.
-
-    Attributes
-    ----------
-    used : dict of str
-        Key in the file -> name in our trunk.
-    left : list of str
-        Keys in the file that are not of the trunk: loss, feature constants.
-    missing : list of str
-        Names in our trunk that the file does not have; they keep their values.
-    notes : list of str
-        What a reader must know before comparing numbers.
-    """
-
-    used: dict[str, str]
-    left: list[str]
-    missing: list[str]
-    notes: list[str]
-
-    def __str__(self) -> str:
-        lines = [f"used     {theirs} -> {ours}" for theirs, ours in self.used.items()]
-        lines += [f"left     {key}" for key in self.left]
-        lines += [f"missing  {name}" for name in self.missing]
-        return "\n".join(lines + [f"note     {note}" for note in self.notes])
-
-
-def load_voxceleb_trainer(path: Path, trunk: nn.Module, *, strict: bool = True) -> LoadReport:
+def load_voxceleb_trainer(path: Path, trunk: nn.Module) -> list[str]:
     """Copy the weights of a voxceleb_trainer file into `trunk`, in place.
 
     Parameters
@@ -64,42 +35,38 @@ def load_voxceleb_trainer(path: Path, trunk: nn.Module, *, strict: bool = True) 
         A file that their code saved: a bare state dict, or one under "model_state_dict" or "model".
     trunk : nn.Module
         fast_resnet34 or vgg_m40, with the embedding length and the pooling of the checkpoint.
-    strict : bool
-        Refuse a file that lacks any weight of the trunk. With False (fine-tuning a trunk with
-        another last layer) what is missing, or has another shape, keeps its values.
 
     Returns
     -------
-    LoadReport
+    list of str
+        The report: a line for each key of the file, used or left, and notes that a reader must know
+        before comparing numbers.
 
     Raises
     ------
     StudyError
-        If the file is missing, is no such checkpoint, or does not fit the trunk.
+        If the file is missing, is no such checkpoint, does not fit the trunk, or was trained on
+        another number of mel filters.
     """
     state, ours = read_state(path), trunk.state_dict()
     named = {our_name(key): key for key in state if our_name(key) in ours}
     lacking = [name for name in ours if name not in named]
-    if not named or (strict and lacking):
+    if lacking:
         raise StudyError(
             f"{path}: {len(lacking)} of the trunk's {len(ours)} weights are missing, "
             f"{lacking[0]} for one; expected a ResNetSE34L for fast_resnet34, a VGGVox for vgg_m40"
         )
-    fitting = {n: key for n, key in named.items() if state[key].shape == ours[n].shape}
-    unfit = [name for name in named if name not in fitting]
-    if strict and unfit:
-        name, key = unfit[0], named[unfit[0]]
-        raise StudyError(
-            f"{path}: {key} has shape {tuple(state[key].shape)}, but the trunk's {name} has "
-            f"{tuple(ours[name].shape)}; expected the same embedding_dim, width and pooling"
-        )
-    trunk.load_state_dict(ours | {name: state[key] for name, key in fitting.items()})
-    return LoadReport(
-        used={key: name for name, key in fitting.items()},
-        left=[key for key in state if key not in fitting.values()],
-        missing=[name for name in ours if name not in fitting],
-        notes=feature_notes(state),
-    )
+    for name, key in named.items():
+        if state[key].shape != ours[name].shape:
+            raise StudyError(
+                f"{path}: {key} has shape {tuple(state[key].shape)}, but the trunk's {name} has "
+                f"{tuple(ours[name].shape)}; expected the same embedding_dim, width and pooling"
+            )
+    notes = list(feature_notes(state, path))
+    trunk.load_state_dict({name: state[key] for name, key in named.items()})
+    used = [f"used     {key} -> {name}" for name, key in named.items()]
+    left = [f"left     {key}" for key in state if key not in named.values()]
+    return used + left + [f"note     {note}" for note in notes]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -108,9 +75,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise StudyError(f"{path} does not exist: expected a voxceleb_trainer checkpoint")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StudyError(f"{path} is not a readable checkpoint of tensors: {reason}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError):
+        # Torch's own sentence advises to load with weights_only=False, which would run the file.
+        raise StudyError(f"{path} is not a readable checkpoint of tensors alone") from None
     for wrapper in ("model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -128,15 +95,23 @@ def our_name(key: str) -> str:
     return name
 
 
-def feature_notes(state: Mapping[str, Tensor]) -> list[str]:
-    """Where the features that the checkpoint was trained on differ from ours."""
-    notes = []
-    ours = torch.hamming_window(WINDOW)
+def feature_notes(state: Mapping[str, Tensor], path: Path) -> Iterator[str]:
+    """Where the features that the checkpoint was trained on differ, or may differ, from ours."""
     for key, value in state.items():
-        if key.endswith("spectrogram.window"):
-            window = value.float()
-            if window.shape != ours.shape or not torch.allclose(window, ours, atol=1e-4):
-                notes.append(f"{key}: trained with a window that is not our 25-ms Hamming window")
+        if key.endswith("mel_scale.fb") and not same(value, mel_filters(N_MELS)):
+            raise StudyError(
+                f"{path}: {key} holds {value.shape[-1]} filters that are not our {N_MELS} mel "
+                f"filters: its embeddings would be wrong"
+            )
+        if key.endswith("spectrogram.window") and not same(value, torch.hamming_window(WINDOW)):
+            yield f"{key}: trained with a window that is not our 25-ms Hamming window"
         if key.endswith("flipped_filter"):
-            notes.append(f"{key}: trained with pre-emphasis, which our features do not have")
-    return notes
+            yield f"{key}: trained with pre-emphasis, which our features do not have"
+    yield (
+        "no checkpoint says whether it was trained with --log_input True and an average or "
+        "attentive pooling (not MAX); others would give wrong embeddings here"
+    )
+
+
+def same(theirs: Tensor, ours: Tensor) -> bool:
+    return theirs.shape == ours.shape and torch.allclose(theirs.float(), ours, atol=1e-4)

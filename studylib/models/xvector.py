@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from studylib.models.features import Mfcc
+from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import MeanAndDeviation
 
 
@@ -9,24 +11,25 @@ class XVector(nn.Module):
     """Five time-delay layers, mean and standard deviation, one linear layer.
 
     Source: Snyder et al. 2018, Table 1, as in Kaldi's recipe (30 MFCC; each layer is affine, ReLU,
-    batch normalisation); the embedding is segment6, before its activation. Ours: mean and variance
-    normalisation over the whole input, where Kaldi subtracts a sliding mean.
+    batch normalisation); the embedding is segment6, before its activation. Ours: the mean over the
+    whole input is subtracted, where Kaldi subtracts a sliding mean.
 
     Parameters
     ----------
     embedding_dim : int
         Length of the embedding.
-    n_features : int
-        Coefficients of the input.
+    normalise : str
+        "mean" (over time, subtracted), or "mean_and_deviation".
     """
 
+    title = "x-vector"
     features = "mfcc"
 
-    def __init__(self, embedding_dim: int = 512, *, n_features: int = 30):
+    def __init__(self, embedding_dim: int = 512, *, normalise: str = "mean"):
         super().__init__()
-        self.normalise = nn.InstanceNorm1d(n_features)
+        self.normalise = make_normalisation(normalise, Mfcc.n_features)
         self.layers = nn.Sequential(
-            *time_delay(n_features, 512, 5),
+            *time_delay(Mfcc.n_features, 512, 5),
             *time_delay(512, 512, 3, dilation=2),
             *time_delay(512, 512, 3, dilation=3),
             *time_delay(512, 512, 1),
@@ -40,12 +43,7 @@ class XVector(nn.Module):
         return self.fc(self.pooling(self.layers(self.normalise(features))))
 
 
-def time_delay(
-    in_channels: int, channels: int, width: int, *, dilation: int = 1
-) -> list[nn.Module]:
+def time_delay(n_in: int, n_out: int, width: int, *, dilation: int = 1) -> list[nn.Module]:
     """A convolution over time, ReLU and batch normalisation."""
-    return [
-        nn.Conv1d(in_channels, channels, width, dilation=dilation),
-        nn.ReLU(inplace=True),
-        nn.BatchNorm1d(channels),
-    ]
+    convolution = nn.Conv1d(n_in, n_out, width, dilation=dilation)
+    return [convolution, nn.ReLU(inplace=True), nn.BatchNorm1d(n_out)]

@@ -7,7 +7,6 @@ depends on; or, where the pipeline has the same experiment already, that one is 
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
+from studylib.evaluation.measures import read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.documents import read_yaml, unknown, validated
@@ -28,9 +28,10 @@ from studylib.pipeline.params import (
     run_settings,
 )
 from studylib.pipeline.plan import baseline_plan, run_plan
-from studylib.pipeline.provenance import file_hash, machine
+from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
+LONGEST_NAME = 180  # characters, of a file's name
 OF_LOSS = ("margin", "scale")  # parameters of the notebook that are not of training, but the trunk
 
 
@@ -107,7 +108,7 @@ def open_experiment(
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
-    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])
+    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])[:LONGEST_NAME]
     manifest = _manifest(plan, seed, corpus) | {"variant": name.partition("+")[2]}
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
@@ -162,27 +163,18 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     """Measure on every trial list; write the results and manifest.json. Returns the metrics."""
     folder = experiment.folder
     if experiment.fresh:
-        return read_json(folder / "metrics.json")
+        return read_metrics(folder)
     from studylib.evaluation.baselines import evaluate_baseline
-    from studylib.evaluation.evaluate import evaluate
+    from studylib.evaluation.run import evaluate
 
-    started, scratch = time.monotonic(), folder / "measured"
-    (folder / "manifest.json").unlink(missing_ok=True)  # it comes back when all is whole
-    corpus, how = experiment.corpus, experiment.evaluate
+    started = time.monotonic()
+    given = experiment.corpus, experiment.evaluate, folder
+    manifest = experiment.manifest | {"machine": machine()}
     if experiment.settings is None:
-        metrics = evaluate_baseline(experiment.manifest["run"], corpus, how, scratch)
+        metrics = evaluate_baseline(experiment.manifest["run"], *given, manifest=manifest)
     else:
-        metrics = evaluate(folder / "model" / "model.safetensors", corpus, how, scratch)
-    for item in scratch.iterdir():
-        if item.is_dir():
-            shutil.rmtree(folder / item.name, ignore_errors=True)
-        item.replace(folder / item.name)
-    scratch.rmdir()
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
-    files = {path.relative_to(folder).as_posix(): file_hash(path) for path in paths}
-    write_json(
-        folder / "manifest.json", experiment.manifest | {"machine": machine(), "files": files}
-    )
+        model_file = folder / "model" / "model.safetensors"
+        metrics = evaluate(model_file, *given, manifest=manifest)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 
@@ -253,7 +245,7 @@ def _manifest(plan: Mapping[str, Any], seed: int, corpus: Corpus) -> dict[str, A
         **{key: plan[key] for key in ("study", "run", "settings")},
         "seed": seed,
         "digests": digests,
-        "corpus": corpus.description,
+        "corpus": {key: corpus.description[key] for key in ("source", "counts", "checksums")},
     }
 
 

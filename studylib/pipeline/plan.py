@@ -83,7 +83,8 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
     ]
     if settings.train.keep == "best":
         modules.append("studylib.evaluation.development")
-    decisive = {key: resolved[key] for key in ("corpus", "loss", "trunk")}
+    # The corpus by name: what it holds is in the checksums of its corpus.json.
+    decisive = {key: resolved[key] for key in ("loss", "trunk")} | {"corpus": params.corpus.name}
     train = {k: v for k, v in resolved["train"].items() if k not in NO_CHANGE_OF_WEIGHTS}
     sources = _hashes(root, modules)
     training = [decisive, train, sources, _weights(root, run, settings.train.initial_weights)]
@@ -92,7 +93,7 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
         "run": run,
         "settings": resolved,
         "training": digest(training),
-        "evaluation": _evaluation(root, evaluate, "evaluate"),
+        "evaluation": _evaluation(root, evaluate, "run"),
     }
 
 
@@ -114,21 +115,22 @@ def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
     from studylib.corpora.sources import SOURCES
 
     corpus = _corpus(params)
-    return corpus | {"digest": digest(_hashes(root, [SOURCES[corpus["source"]].__module__]))}
+    settings_module, _, preparing_module = SOURCES[corpus["source"]]
+    return corpus | {"digest": digest(_hashes(root, [settings_module, preparing_module]))}
 
 
 def _corpus(params: Params) -> dict[str, Any]:
     from studylib.corpora.sources import check_settings
 
-    check_settings(params.corpus.source, params.corpus.settings)
-    return params.corpus.model_dump(mode="json")
+    settings = check_settings(params.corpus.source, params.corpus.settings)
+    return params.corpus.model_dump() | {"settings": settings.model_dump(mode="json")}
 
 
 def _evaluation(root: Path, evaluate: dict[str, Any], module: str) -> str:
     decisive = {k: v for k, v in evaluate.items() if k not in NO_CHANGE_OF_WEIGHTS}
     sources = _hashes(root, [f"studylib.evaluation.{module}"])
     code = notebook_cells(root / "notebooks" / f"{EXPERIMENT}.ipynb", "code")
-    return digest([decisive, sources, code if module == "evaluate" else []])
+    return digest([decisive, sources, code if module == "run" else []])
 
 
 def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
@@ -208,7 +210,8 @@ def _defining(root: Path, module: str, name: str) -> Iterator[Path]:
     else:
         whole = (place / name / "__init__.py").exists()  # a face imported as a module
         face = (place / name if whole else place) / "__init__.py"
-        for inner, original, local in _imports(face.read_text(encoding="utf-8")):
+        source = face.read_text(encoding="utf-8") if face.exists() else ""
+        for inner, original, local in _imports(source):
             if whole or local == name:
                 yield from _defining(root, inner, original)
 

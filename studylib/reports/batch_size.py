@@ -1,14 +1,10 @@
-"""How the size of a batch, and the number of training speakers, moves the error rate."""
-
-from pathlib import Path
+"""The error rate against the size of a batch and the number of training speakers."""
 
 import pandas as pd
 
-from studylib.files.paths import run_folder
-from studylib.pipeline.params import Params
-from studylib.pipeline.provenance import read_manifest
-from studylib.reports.results import cells_by_run, collect_runs, resample
+from studylib.files.atomic import read_json
 from studylib.reports.settings import BatchSizeRuns
+from studylib.reports.study import Study, cells_by_run, collect_experiments, resample
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import Cells
 
@@ -18,28 +14,26 @@ VARIED = {
     "equal_steps": "batch",
     "training_speakers": "training_speakers",
 }
-OF_A_RUN = ["loss", "batch", "steps", "crops", "training_speakers"]
+FACTS = ["loss", "batch", "steps", "crops", "training_speakers"]
 RATE_COLUMNS = ["rate", "low", "high", "seeds", "seed_sd", "speaker_sd"]
 TEST_COLUMNS = ["difference", "low", "high", "p", "p_holm", "speakers_needed"]
 
 
-def named_runs(root: Path, params: Params, compared: BatchSizeRuns) -> pd.DataFrame:
-    """The rows of `results.collect_runs` that a study names, with what each run really saw.
+def compared_runs(study: Study) -> tuple[BatchSizeRuns, pd.DataFrame]:
+    """The lists of `report.batch_size`, and the experiments of all runs in them.
 
-    Columns besides: steps; crops and training_speakers are the numbers seen, which the settings
-    only bound (a run ends with a whole batch; null means all speakers).
+    The frame is that of `collect_experiments` but for steps, crops and training_speakers, which are
+    what a run really saw. Settings only bound these: a run ends with a whole batch, and null means
+    all speakers.
     """
-    runs = collect_runs(root, params)
+    compared = BatchSizeRuns(**study.settings)
+    runs = collect_experiments(study)
     runs = runs[runs["run"].isin(compared.names)]
-    manifests = [
-        read_manifest(run_folder(root, params.study.name, "train", run, seed))
-        for run, seed in runs[["run", "seed"]].itertuples(index=False)
-    ]
-    seen = {
-        key: [manifest[key] for manifest in manifests]
-        for key in ("steps", "crops", "training_speakers")
+    seen = [read_json(folder / "model" / "training.json") for folder in runs["folder"]]
+    columns = {
+        key: [int(facts[key]) for facts in seen] for key in ("steps", "crops", "training_speakers")
     }
-    return runs.assign(**seen).astype({"batch": int})  # baselines, which have none, are gone
+    return compared, runs.assign(**columns).astype({"batch": int})
 
 
 def size_tables(
@@ -50,7 +44,7 @@ def size_tables(
     Parameters
     ----------
     runs : DataFrame
-        From `named_runs`.
+        From `compared_runs`.
     compared : BatchSizeRuns
     trials : str
         Name of the trial list.
@@ -66,38 +60,28 @@ def size_tables(
     tests : DataFrame
         One row a comparison and loss of several sizes: smallest, largest, difference (-0.1: the
         error rate at the largest is 10 % lower), low, high, p, p_holm (over all rows) and
-        speakers_needed. Both empty where a study names no runs.
+        speakers_needed.
     """
-    if runs.empty:
-        rates = pd.DataFrame(columns=["comparison", "run", "size", *OF_A_RUN, *RATE_COLUMNS])
-        columns = ["comparison", "loss", "smallest", "largest", *TEST_COLUMNS]
-        return rates, pd.DataFrame(columns=columns)
-    cells = cells_by_run(runs, resample(runs, trials, n_resamples))
+    cells = cells_by_run(runs, resample(runs, trials, n_resamples)["eer"])
     rates = _rates(runs, compared, cells)
     return rates, _tests(rates, cells)
 
 
 def _rates(runs: pd.DataFrame, compared: BatchSizeRuns, cells: Cells) -> pd.DataFrame:
-    table = runs.groupby("run", sort=False)[OF_A_RUN].first().join(error_table(cells))
+    table = runs.groupby("run", sort=False)[FACTS].first().join(error_table(cells))
+    table["loss"] = pd.Categorical(table["loss"], table["loss"].unique())  # sorted as in the study
     parts = [
-        table.loc[names].assign(comparison=comparison, size=table.loc[names, VARIED[comparison]])
+        table.loc[names]
+        .assign(comparison=comparison, size=table.loc[names, VARIED[comparison]])
+        .sort_values(["loss", "size"])
         for comparison, names in compared
+        if names
     ]
-    rates = pd.concat(parts).rename_axis("run").reset_index()
-    order = ["comparison", "loss", "run", "size", *OF_A_RUN[1:], *RATE_COLUMNS]
-    by_size = rates.sort_values("size", kind="stable")
-    places = by_size.groupby(["comparison", "loss"], sort=False).indices
-    rows = [
-        place
-        for comparison, _ in compared
-        for loss in dict.fromkeys(rates["loss"])
-        for place in places.get((comparison, loss), [])
-    ]
-    return by_size.iloc[rows][order].reset_index(drop=True)
+    rates = pd.concat(parts).rename_axis("run").reset_index().astype({"loss": str})
+    return rates[["comparison", "loss", "run", "size", *FACTS[1:], *RATE_COLUMNS]]
 
 
 def _tests(rates: pd.DataFrame, cells: Cells) -> pd.DataFrame:
-    """Each loss's largest size against its smallest, wherever it has several."""
     several = rates[rates.duplicated(["comparison", "loss"], keep=False)]
     groups = several.groupby(["comparison", "loss"], sort=False)
     first, last = groups.first(), groups.last()  # rates are sorted by size

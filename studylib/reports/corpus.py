@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
-from studylib.corpora.report import skipped_file
+from studylib.corpora.store import SAMPLE_RATE, Corpus, skipped_file
 from studylib.errors import StudyError
 
 LOUDNESS = 0.08  # root mean square of a clip to listen to, full scale 1

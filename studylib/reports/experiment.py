@@ -12,8 +12,8 @@ from torch import Tensor
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
 from studylib.losses.schedules import value_at
-from studylib.training.batches import read_batches, training_data
 from studylib.training.learner import build_learner
+from studylib.training.loading import read_batches, training_data
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
 
@@ -23,11 +23,11 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops (N, M, S) int16 of N speakers, whose numbers are labels (N,); all training speakers."""
+    """Crops (N, M, S) int16 of N speakers, whose numbers are labels (N,)."""
 
     samples: Tensor
     labels: Tensor
-    speakers: np.ndarray
+    n_training_speakers: int
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,12 @@ def first_batch(settings: RunSettings, corpus: Corpus, seed: int) -> Batch:
     """The first batch that a run trains on, of at most 16 of its speakers."""
     keys = settings.train
     data = training_data(corpus, keys.training_speakers)
-    sampler = BatchSampler(
-        data.speakers,
-        speakers_per_batch=keys.speakers_per_batch,
-        utterances_per_speaker=keys.utterances_per_speaker,
-        max_utterances_per_speaker=keys.max_utterances_per_speaker,
-        seed=seed,
-    )
+    sampler = BatchSampler(data.speakers, keys, seed)
     shown = min(SHOWN_SPEAKERS, keys.speakers_per_batch)
     places = np.arange(shown * keys.utterances_per_speaker)
-    drawn = read_batches(corpus, data, sampler, keys.crop_seconds, range(1), places, CPU)
+    drawn = read_batches(corpus, data, sampler, range(1), keys.crop_seconds, places, CPU)
     samples, labels = next(drawn)
-    return Batch(samples.unflatten(0, (shown, -1)), labels[:shown], data.names)
+    return Batch(samples.unflatten(0, (shown, -1)), labels[:shown], len(data.names))
 
 
 @torch.no_grad()
@@ -74,7 +68,7 @@ def view_batch(settings: RunSettings, seed: int, batch: Batch, model: Path | Non
     """
     train = settings.train.model_copy(update={"compile": False})
     settings = settings.model_copy(update={"train": train})
-    learner = build_learner(settings, batch.speakers, seed, CPU)
+    learner = build_learner(settings, batch.n_training_speakers, seed, CPU)
     if model is not None:
         learner.model.trunk.load_state_dict(load_file(model / "model.safetensors"))
         learner.criterion.load_state_dict(load_file(model / "loss.safetensors"))

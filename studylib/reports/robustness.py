@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 
 from studylib.corpora.acoustics import Session, apply_session
-from studylib.corpora.reader import SAMPLE_RATE, Corpus
+from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.corpora.trials import is_known
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.reports.settings import RobustnessSettings
-from studylib.statistics.bootstrap import bootstrap
 from studylib.statistics.comparisons import error_table, holm
 from studylib.statistics.intervals import Cells, cells_of
+from studylib.statistics.resampling import bootstrap
 
 NOISE_SLOPE = -3.0  # dB an octave: pink, nearer to rooms and crowds than white noise
 DIRECT = 0.0  # dB; direct sound and echo are equally strong, so that T60 alone changes
@@ -289,9 +289,8 @@ def order_table(rates: pd.DataFrame) -> pd.DataFrame:
 def _rates(scores, first_speaker, second_speaker, n_resamples: int) -> tuple[pd.DataFrame, Cells]:
     """Error rates with intervals from (run, factor, level) -> (T,) scores."""
     sides = first_speaker == second_speaker, first_speaker, second_speaker
-    cells = cells_of(
-        bootstrap(scores, *sides, n_resamples=n_resamples), {cell: [cell] for cell in scores}
-    )
+    resamples = bootstrap(scores, *sides, n_resamples=n_resamples)["eer"]
+    cells = cells_of(resamples, {cell: [cell] for cell in scores})
     table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
     table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
     return table.reset_index(), cells

@@ -15,10 +15,11 @@ import pandas as pd
 import yaml
 
 from studylib.errors import StudyError
+from studylib.evaluation.measures import read_metrics
 from studylib.files.atomic import read_json
 from studylib.files.tables import read_parquet
-from studylib.statistics.bootstrap import Resamples, bootstrap
 from studylib.statistics.intervals import Cells, cells_of
+from studylib.statistics.resampling import Resamples, bootstrap
 
 # Settings of training that a comparison of losses may not leave aside; the rest is arithmetic.
 OTHER_SETTINGS = ("crop_seconds", "max_utterances_per_speaker", "optimizer", "weight_decay")
@@ -110,9 +111,12 @@ def some_utterances(
 
 
 def collect_variants(study: Study) -> pd.DataFrame:
-    """The experiments run by hand, rows as in `collect_experiments`; run is the parent's."""
-    metrics = sorted(study.folder.glob("variants/*/metrics.json"))
-    return experiments_in(path.parent for path in metrics)
+    """The experiments run by hand, as in `collect_experiments`; index variants/<folder>.
+
+    `run` is the run that a variant changes.
+    """
+    manifests = sorted(study.folder.glob("variants/*/manifest.json"))
+    return experiments_in(path.parent for path in manifests).rename("variants/{}".format)
 
 
 def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:
@@ -142,11 +146,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def trial_lists(runs: pd.DataFrame) -> list[str]:
     """The trial lists that the experiments were scored on; the first gives the headline."""
     return read_manifest(runs["folder"].iloc[0])["settings"]["evaluate"]["trials"]
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """All measures of an experiment: the headline, and each trial list and back-end."""
-    return read_json(folder / "metrics.json")
 
 
 def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict[str, Any]:
@@ -184,7 +183,7 @@ def _trunk_label(trunk: Mapping[str, Any], trunks: list[Mapping | None]) -> str:
 
 
 def _measures(folder: Path) -> dict[str, Any]:
-    metrics = {"backend": "cosine"} | read_metrics(folder)
+    metrics = read_metrics(folder)
     low, high = metrics["eer_interval"]
     numbers = {key: value for key, value in metrics.items() if not isinstance(value, dict | list)}
     eers = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
@@ -235,11 +234,8 @@ def resample(
             calibration = read_metrics(folder).get("calibration") or {}
             scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
     sides = (common[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second"))
-    targets, first, second = common["target"].to_numpy(), *sides
-    return {
-        measure: bootstrap(scores, targets, first, second, measure=measure, n_resamples=n_resamples)
-        for measure in measures
-    }
+    targets = common["target"].to_numpy()
+    return bootstrap(scores, targets, *sides, measures=measures, n_resamples=n_resamples)
 
 
 def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:

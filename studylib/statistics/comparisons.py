@@ -10,31 +10,23 @@ from scipy.special import stdtrit
 from studylib.statistics.intervals import Cells, Contrast, interval_of
 
 
-def error_table(cells: Cells, *, level: float = 0.95) -> pd.DataFrame:
+def error_table(cells: Cells) -> pd.DataFrame:
     """One row a cell: its error rate with an interval, and where the uncertainty comes from.
 
     Returns
     -------
     DataFrame
-        Index cell; columns rate, low, high (fractions), seeds (how many), seed_sd (this cell's own
-        standard deviation over seeds, on these speakers) and speaker_sd (over test speakers), both
-        relative to the rate. The interval pools the seed variance of all cells.
+        Index cell; columns rate, low, high (fractions; 95 %), seeds (how many), seed_sd (this
+        cell's own standard deviation over seeds, on these speakers) and speaker_sd (over test
+        speakers), both relative to the rate. The interval pools the seed variance of all cells.
     """
-    rows = []
-    for name, seeds, seed_sd in zip(cells.names, cells.n_seeds, cells.seed_sds, strict=True):
-        interval = interval_of(cells, name, level=level)
-        rows.append(
-            {
-                "cell": name,
-                "rate": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
-                "seeds": int(seeds),
-                "seed_sd": seed_sd,
-                "speaker_sd": cells.contrast({name: 1.0}).speaker_sd,
-            }
-        )
-    return pd.DataFrame(rows).set_index("cell")
+    rows = [interval_of(cells, name) for name in cells.names]
+    table = pd.DataFrame(rows, index=pd.Index(cells.names, name="cell", tupleize_cols=False))
+    return table.rename(columns={"estimate": "rate"}).assign(
+        seeds=cells.n_seeds,
+        seed_sd=cells.seed_sds,
+        speaker_sd=[cells.contrast({name: 1.0}).speaker_sd for name in cells.names],
+    )
 
 
 def paired_tests(
@@ -54,22 +46,12 @@ def paired_tests(
         One row a pair: first, second, difference (relative: -0.1 says that the first's error rate
         is 10 % lower), low, high, p, p_holm (corrected over all rows), speakers_needed.
     """
-    pairs = list(combinations(cells.names, 2)) if pairs is None else list(pairs)
     rows = []
-    for first, second in pairs:
-        contrast = cells.contrast({first: 1.0, second: -1.0})
-        low, high = contrast.interval(level)
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "difference": np.expm1(contrast.value),
-                "low": np.expm1(low),
-                "high": np.expm1(high),
-                "p": contrast.p_value(),
-                "speakers_needed": speakers_needed(contrast, cells.n_speakers, level=level),
-            }
-        )
+    for first, second in combinations(cells.names, 2) if pairs is None else pairs:
+        contrast = cells.difference(first, second)
+        values = np.expm1([contrast.value, *contrast.interval(level)])
+        needed = speakers_needed(contrast, cells.n_speakers, level=level)
+        rows.append([first, second, *values, contrast.p_value(), needed])
     columns = ["first", "second", "difference", "low", "high", "p", "speakers_needed"]
     table = pd.DataFrame(rows, columns=columns)
     table.insert(6, "p_holm", holm(table["p"].to_numpy(dtype=float)))
@@ -87,9 +69,9 @@ def holm(p_values) -> np.ndarray:
 
 
 def speakers_needed(
-    contrast: Contrast, n_speakers: int, *, distance: float | None = None, level: float = 0.95
+    contrast: Contrast, n_speakers: int, *, bound: float = 0.0, level: float = 0.95
 ) -> float:
-    """How many test speakers would let the interval exclude the null, were the value to stay.
+    """How many test speakers would let the interval exclude a bound, were the value to stay.
 
     The interval's speaker part shrinks with the square root of the speakers; its seed part does
     not, so the answer may be infinite: then only more seeds help.
@@ -99,12 +81,12 @@ def speakers_needed(
     contrast : Contrast
     n_speakers : int
         Speakers of the test list it was measured on.
-    distance : float, optional
-        From the value to the bound in question, log units; |value| (the null is 0) unless given.
+    bound : float
+        Log units.
     """
-    distance = abs(contrast.value) if distance is None else distance
+    distance = abs(contrast.value - bound)
     reach = distance / stdtrit(contrast.df, (1 + level) / 2)
     room = reach**2 - np.nan_to_num(contrast.seed_sd) ** 2
-    if distance <= 0 or room <= 0:
+    if room <= 0:
         return float("inf")
     return float(np.ceil(n_speakers * contrast.speaker_sd**2 / room))

@@ -16,12 +16,12 @@ Satterthwaite 1946, "An approximate distribution of estimates of variance compon
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from studylib.errors import StudyError
-from studylib.statistics.bootstrap import Resamples, bootstrap
+from studylib.statistics.resampling import Resamples, bootstrap
 
 
 def speaker_variance(speakers, pairs, n_speakers: int, *, taken_out: int) -> float:
@@ -167,14 +167,17 @@ class Cells:
     def contrast(self, weights: Mapping[str, float]) -> Contrast:
         """Sum of weight x log error rate over the named cells.
 
-        {"a": 1} is cell a; {"a": 1, "b": -1} is the log ratio of a's error rate to b's.
+        {"a": 1} is cell a itself.
         """
-        for name in weights:
-            if name not in self.names:
-                raise StudyError(f"There is no cell {name!r} (known: {', '.join(self.names)}).")
-        factors = np.array([weights.get(name, 0.0) for name in self.names])
+        factors = np.zeros(len(self.names))
+        for name, weight in weights.items():
+            factors[self.names.index(name)] = weight
         seed_sd = self.pooled_seed_sd * np.sqrt(np.sum(factors**2 / self.n_seeds))
         return self._contrast(lambda logs: factors @ logs, float(seed_sd))
+
+    def difference(self, first: str, second: str) -> Contrast:
+        """The log ratio of the first cell's error rate to the second's."""
+        return self.contrast({first: 1.0, second: -1.0})
 
     def contrast_of(self, function: Callable[[np.ndarray], np.ndarray]) -> Contrast:
         """Any number of the cells, a median for instance: function of logs (C, n) gives (n,).
@@ -237,36 +240,21 @@ def _interaction(resamples: Resamples, runs: np.ndarray) -> float:
     return sum(variances) / (len(runs) - 1)
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """An estimate with its confidence interval, in the measure's own units (EER: a fraction)."""
 
     estimate: float
     low: float
     high: float
-    level: float
 
 
 def eer_interval(
-    scores,
-    targets,
-    first_speaker,
-    second_speaker,
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    scores, targets, first_speaker, second_speaker, *, n_resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """The equal error rate of one run with its interval over test speakers."""
-    resamples = bootstrap(
-        {"run": scores},
-        targets,
-        first_speaker,
-        second_speaker,
-        n_resamples=n_resamples,
-        seed=seed,
-    )
-    return interval_of(cells_of(resamples, {"run": ["run"]}), "run", level=level)
+    """The equal error rate of one run with its 95 % interval over test speakers."""
+    sides = first_speaker, second_speaker
+    resamples = bootstrap({"run": scores}, targets, *sides, n_resamples=n_resamples, seed=seed)
+    return interval_of(cells_of(resamples["eer"], {"run": ["run"]}), "run")
 
 
 def interval_of(cells: Cells, name: str, *, level: float = 0.95) -> Interval:
@@ -278,7 +266,7 @@ def interval_of(cells: Cells, name: str, *, level: float = 0.95) -> Interval:
     contrast = cells.contrast({name: 1.0})
     value, low, high = map(float, np.exp([contrast.value, *contrast.interval(level)]))
     if contrast.value > np.log(cells.floor):
-        return Interval(value, low, min(high, cells.ceiling), level)
+        return Interval(value, low, min(high, cells.ceiling))
     if not contrast.speaker_sd:
         high = 1 - (1 - level) ** (1 / cells.n_speakers)
-    return Interval(0.0, 0.0, high, level)
+    return Interval(0.0, 0.0, high)

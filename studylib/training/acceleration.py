@@ -1,13 +1,16 @@
 """What a run asks of its device: number formats, memory layouts, faster or repeatable kernels.
 
-Each choice is a key of `train`. None changes what is computed, only its rounding and its speed.
+None of it changes what is computed, only its rounding and its speed.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
+from studylib.errors import StudyError
 from studylib.training.settings import TrainSettings
 
 COMPILER = "inductor"
@@ -23,9 +26,7 @@ def set_arithmetic(settings: TrainSettings, device: torch.device) -> None:
     """
     if settings.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may vary
-    if settings.deterministic != torch.are_deterministic_algorithms_enabled():
-        # Not otherwise: it imports torch's compiler, which takes seconds.
-        torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only mistakes
     torch.backends.cudnn.deterministic = settings.deterministic
     torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
@@ -33,21 +34,32 @@ def set_arithmetic(settings: TrainSettings, device: torch.device) -> None:
 
 
 def prepare_model(model: nn.Module, settings: TrainSettings) -> None:
-    """Give a model, in place, the layout and the kernels that it is to be trained with."""
-    if settings.channels_last:
-        in_channels_last(model)
+    """Give a model, in place, the layout and the kernels that it is to be trained with.
+
+    Weights of 2-D convolutions lie in channels-last order, which each convolution then passes on:
+    1.2 to 1.4 times as fast on a CPU.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
     if settings.compile:
         model.compile(backend=COMPILER, dynamic=False)
 
 
-def in_channels_last(model: nn.Module) -> None:
-    """Weights of 2-D convolutions in channels-last order: each then passes that order on."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
+@contextmanager
+def enough_memory(device: torch.device) -> Iterator[None]:
+    """Turn torch's error of a device whose memory does not hold a step into one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
+            raise
+        raise StudyError(
+            f"the memory of {device_name(device)} does not hold a step: expected a batch in "
+            "(smaller) chunks, train.chunk_crops"
+        ) from None
 
 
-def fused_optimizer(settings: TrainSettings, device: torch.device) -> bool | None:
-    """What `fused` of an optimizer shall be: True, or None for torch's own choice."""
-    wanted = settings.fused_optimizer
-    return True if wanted is True or (wanted == "auto" and device.type == "cuda") else None
+def device_name(device: torch.device) -> str:
+    """The GPU's own name; elsewhere the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

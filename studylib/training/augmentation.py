@@ -17,8 +17,8 @@ from torch import Generator, Tensor
 from torchaudio.functional import add_noise, fftconvolve
 
 from studylib.corpora.acoustics import draw_noise, draw_room, to_int16
-from studylib.corpora.audio import decode, is_audio
-from studylib.corpora.reader import SAMPLE_RATE
+from studylib.corpora.audio import audio_files, decode
+from studylib.corpora.store import SAMPLE_RATE
 from studylib.errors import StudyError
 from studylib.files.documents import Section
 from studylib.files.paths import project_root
@@ -165,8 +165,7 @@ def _from_peak(response: np.ndarray) -> np.ndarray:
 
 
 def _recordings(folder: Path) -> list[np.ndarray]:
-    paths = sorted((project_root() / folder).rglob("*"))
-    recordings = [decode(path) for path in paths if is_audio(path.name)]
+    recordings = [decode(Path(path)) for path in sorted(audio_files(project_root() / folder))]
     if not recordings:
         raise StudyError(f"{folder} has no recordings to augment with.")
     return recordings

@@ -1,70 +1,147 @@
-"""What a training leaves on the disk: a checkpoint on the way, its result when it is whole."""
+"""What a training leaves on the disk: checkpoints on the way, its result when it is whole."""
 
 import hashlib
+import io
 import json
 import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
-from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_to_model
-from studylib.corpora.reader import Corpus
+from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
+from studylib.corpora.store import Corpus
+from studylib.files.atomic import atomic_file, atomic_folder, write_json
 from studylib.files.paths import project_root
 from studylib.models.embedder import save_model
-from studylib.pipeline.provenance import write_json
+from studylib.training.distributed import from_first_process, rank
 from studylib.training.learner import Learner
 from studylib.training.settings import RunSettings
 
-CHECKPOINT = "checkpoint.pt"
+KEPT = 2  # checkpoints: should the last one be damaged, the one before is there
+CURVE_COLUMNS = ["crops", "step", "epoch", "loss", "learning_rate"]
+DIGEST_BYTES = 32
 
 
-def fingerprint(settings: RunSettings, corpus: Corpus, seed: int, source: str) -> str:
-    """A name for all that decides a run's outcome; how many processes train it does not."""
-    decisive = settings.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}})
-    document = json.dumps([decisive, corpus.description, seed, source], sort_keys=True)
-    return f"{settings.name}-{seed}-{hashlib.sha256(document.encode()).hexdigest()[:12]}"
+def checkpoint_folder(checkpoints: Path, name: str, identity: dict[str, Any]) -> Path:
+    """The folder of one run's checkpoints, named by all that decides its outcome."""
+    document = json.dumps(identity, sort_keys=True)
+    digest = hashlib.sha256(document.encode()).hexdigest()[:12]
+    return checkpoints / f"{name}-{identity['seed']}-{digest}"
 
 
-def restore_checkpoint(learner: Learner, folder: Path, device: torch.device) -> bool:
-    """Go back to where an interrupted run was, if it left a checkpoint."""
-    if not (folder / CHECKPOINT).exists():
-        return False
-    learner.restore(torch.load(folder / CHECKPOINT, map_location=device, weights_only=True))
-    return True
+@contextmanager
+def locked(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a run's checkpoints; wait for another training of the run to end.
+
+    Of many processes the first holds it, and the others need not.
+    """
+    if rank() > 0:
+        yield
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f"{folder.name}.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        report("another process trains this run: waiting for it")
+        lock.acquire(poll_interval=0.2)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            path.unlink()
+        lock.release()
 
 
 def save_checkpoint(learner: Learner, folder: Path) -> None:
-    """Write all that a step changes, whole or not at all."""
+    """Write all that a step changes, after its checksum; remove old checkpoints."""
+    buffer = io.BytesIO()
+    torch.save(learner.state(), buffer)
+    content = buffer.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{CHECKPOINT}.partial"
-    torch.save(learner.state(), partial)
-    partial.replace(folder / CHECKPOINT)
+    with atomic_file(folder / f"step-{learner.step:010d}.pt") as partial:
+        partial.write_bytes(hashlib.sha256(content).digest() + content)
+    for old in _checkpoints(folder)[:-KEPT]:
+        old.unlink()
+
+
+def restore(
+    learner: Learner, folder: Path, device: torch.device, report: Callable[[str], None]
+) -> None:
+    """Bring the learner to the last whole checkpoint of an interrupted run, if there is one."""
+    content = from_first_process(_newest(folder, report) if rank() == 0 else None)
+    if content is not None:
+        buffer = io.BytesIO(content)
+        learner.restore(torch.load(buffer, map_location=device, weights_only=True))
+        if rank() == 0:
+            report(f"going on from step {learner.step:,} of an interrupted run")
+
+
+def _newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
+    """The last checkpoint that is whole; damaged ones are set aside, renamed to `.damaged`."""
+    for path in reversed(_checkpoints(folder)):
+        try:
+            whole = path.read_bytes()
+        except OSError:
+            whole = b""
+        digest, content = whole[:DIGEST_BYTES], whole[DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() == digest:
+            return content
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        report(f"{path} is damaged and set aside, as {path.name}.damaged")
+    return None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """In the order of their steps."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what a run that is whole needs no more."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_whole(out: Path, identity: dict[str, Any]) -> bool:
+    """Whether `out` holds the result of the run of this key, seed and corpus, unchanged."""
+    try:
+        record = json.loads((out / "training.json").read_text(encoding="utf-8"))
+        weights = (out / "model.safetensors").read_bytes()
+    except (OSError, ValueError):
+        return False
+    return record == record | identity | {"model": hashlib.sha256(weights).hexdigest()}
 
 
 def write_result(
-    out: Path, learner: Learner, known: list[dict] | None, manifest: dict[str, Any]
+    out: Path, learner: Learner, known: list[dict] | None, record: dict[str, Any]
 ) -> None:
-    """Replace `out` by the model, whom it knows, its curve.csv and manifest.json."""
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_model(learner.model, partial / "model.safetensors", scoring=learner.criterion.scoring)
-    columns = None if learner.curve else ["crops", "step", "epoch", "loss", "learning_rate"]
-    pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
-    if known is not None:
-        write_json(partial / KNOWN_SPEAKERS, known)
-    write_json(partial / "manifest.json", manifest)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    """Replace `out` by the model, its training speakers, curve.csv and training.json."""
+    if learner.best_weights:
+        learner.model.trunk.load_state_dict(learner.best_weights)
+    with atomic_folder(out) as partial:
+        model = partial / "model.safetensors"
+        save_model(learner.model, model, scoring=learner.criterion.scoring)
+        columns = None if learner.curve else CURVE_COLUMNS
+        pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
+        if known is not None:
+            write_json(partial / KNOWN_SPEAKERS, known)
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()
+        write_json(partial / "training.json", record | {"model": digest})
 
 
-def known_to_learner(settings: RunSettings, learned: dict | None) -> list[dict] | None:
-    """Whom the model knows: those it learned, if any, and those of its initial weights.
+def known_to_learner(
+    learner: Learner, settings: RunSettings, corpus: Corpus, names: Sequence[str]
+) -> list[dict] | None:
+    """The training speakers of this run, if it trained, and those of its initial weights.
 
-    None where that is not known: imported weights that were trained no further.
+    None where the latter are not known: imported weights that were trained no further.
     """
     start = settings.train.initial_weights
     before = known_to_model(project_root() / start) if start else []
-    return [*(before or []), learned] if learned else before
+    return [*(before or []), known_speakers(corpus, names)] if learner.step else before

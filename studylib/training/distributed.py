@@ -11,20 +11,22 @@ Without torchrun, everything here is what it would be for a single process: noth
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn import functional as F
 
 from studylib.errors import StudyError
 from studylib.models.devices import omp_num_threads
 
-# The others wait this long for one that measures or writes. One that died is noticed at once.
-LONGEST_WAIT = timedelta(hours=2)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+# The others wait this long for one that measures, or that waits for another training of the run to
+# end. One that died is noticed at once.
+LONGEST_WAIT = timedelta(days=7)
 
 
 def rank() -> int:
@@ -77,7 +79,7 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     else:
         device = torch.device("cpu")  # other accelerators do not talk to each other
         if not threads:
-            torch.set_num_threads(_threads_each(processes, cores))
+            torch.set_num_threads(threads_each(processes, cores))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
@@ -92,7 +94,7 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     dist.destroy_process_group()
 
 
-def _threads_each(processes: int, cores: int) -> int:
+def threads_each(processes: int, cores: int) -> int:
     threads = omp_num_threads()
     # torchrun sets it to 1 where nobody has set it
     return threads if threads > 1 else max(1, cores // processes)
@@ -102,81 +104,23 @@ def _tells_of_a_lost_process(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def require_agreement(step: int, device: torch.device) -> None:
-    """Refuse to train if the processes would start from different steps."""
+def from_first_process(value: Any) -> Any:
+    """Process 0's value, in all processes."""
     if world_size() == 1:
-        return
-    extremes = torch.tensor([step, -step], device=device)
-    dist.all_reduce(extremes, dist.ReduceOp.MIN)
-    first, last = extremes[0].item(), -extremes[1].item()
-    if first != last:
-        raise StudyError(
-            f"the processes found different checkpoints, of steps {first:,} and {last:,}: "
-            f"expected one project folder that all of them read"
-        )
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
-def shared_out(crops: range) -> range:
-    """This process's part of crops that all processes embed together."""
-    n, r, k = len(crops), rank(), world_size()
-    return crops[n * r // k : n * (r + 1) // k]
-
-
-def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model as K processes train it together; with one process the model itself.
-
-    Its batch normalisation is replaced in place. Torch's own synchronised one knows only GPUs, and
-    makes the host wait for them in every layer.
-    """
-    if world_size() == 1:
-        return model
-    _synchronise_batch_norm(model)
-    wrapped = DistributedDataParallel(
-        model,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # equal already
-        gradient_as_bucket_view=True,
-    )
-    wrapped.register_comm_hook(None, _sum)
-    return wrapped
-
-
-def _sum(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """The sum of a bucket's gradients over the processes, where the default is their mean."""
-    work = dist.all_reduce(bucket.buffer(), async_op=True)
-    return work.get_future().then(lambda future: future.value()[0])
-
-
-def without_sum(model: nn.Module) -> AbstractContextManager:
-    """While it lasts, gradients add up in each process alone."""
-    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
-
-
-class _Gather(torch.autograd.Function):
-    """Rows of all processes; backwards, each process keeps the gradient of its own."""
-
-    @staticmethod
-    def forward(ctx, own: Tensor, rows: Tensor, total: int) -> Tensor:
-        ctx.save_for_backward(rows)
-        whole = own.new_zeros(total, own.shape[1])
-        whole[rows] = own
-        dist.all_reduce(whole)  # adds zeros: exact, and the same bits in every process
-        return whole
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (rows,) = ctx.saved_tensors
-        return gradient[rows], None, None
-
-
-def gather(own: Tensor, rows: Tensor, total: int) -> Tensor:
+def gather(own: Tensor, places: Tensor, total: int) -> Tensor:
     """Embeddings of the whole batch, in its order and with gradient.
 
     Parameters
     ----------
-    own : (B / K, D)
+    own : (b, D)
         Embeddings of this process's crops.
-    rows : (B / K,) int64
+    places : (b,) int64
         Their places in the batch.
     total : int
         B.
@@ -187,33 +131,48 @@ def gather(own: Tensor, rows: Tensor, total: int) -> Tensor:
     """
     if world_size() == 1:
         return own
-    wide = own.float() if own.dtype in (torch.bfloat16, torch.float16) else own
-    return _Gather.apply(wide, rows, total)
+    alone = _wide(own).new_zeros(total, own.shape[1]).index_copy(0, places, _wide(own))
+    whole = alone.detach().clone()
+    dist.all_reduce(whole)  # adds zeros: exact, and the same bits in every process
+    return alone + (whole - alone.detach())  # exact too: one of the two is zero
 
 
-def share_gradients(module: nn.Module) -> None:
-    """Process 0's gradients for all: the loss's own parameters must not drift apart.
+def add_up_gradients(model: nn.Module, criterion: nn.Module) -> None:
+    """The model's gradients become their sum over the processes; the loss's are process 0's.
 
-    All processes compute them from the same embeddings, so there is nothing to add up. But a GPU's
-    rounding may depend on the order in which its threads finish.
+    Each process has sent the gradient of its own embeddings through the model: a part of one sum.
+    The loss's own parameters get the same gradients everywhere, from the same embeddings; but a
+    GPU's rounding may depend on the order in which its threads finish, and they must not drift
+    apart.
     """
     if world_size() == 1:
         return
-    for parameter in module.parameters():
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view(gradient.shape))
+    for parameter in criterion.parameters():
         if parameter.grad is not None:
             dist.broadcast(parameter.grad, 0)
 
 
-def _synchronise_batch_norm(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            setattr(module, name, SynchronisedBatchNorm(child))
-        else:
-            _synchronise_batch_norm(child)
+def synchronise_batch_norms(model: nn.Module, device: torch.device) -> None:
+    """Let the model's batch normalisations, in place, take the statistics of all processes."""
+    if world_size() == 1:
+        return
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return
+    for module in list(model.modules()):  # torch's own knows only GPUs
+        for name, child in module.named_children():
+            if isinstance(child, BATCH_NORMS):
+                setattr(module, name, SynchronisedBatchNorm(child))
 
 
-class SynchronisedBatchNorm(_BatchNorm):
-    """Batch normalisation with the statistics of all processes' batches, on any device.
+class SynchronisedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of any shape with the statistics of all processes' batches, on a CPU.
 
     Parameters
     ----------
@@ -221,49 +180,50 @@ class SynchronisedBatchNorm(_BatchNorm):
         Its weights and running statistics are taken over, not copied.
     """
 
-    def __init__(self, plain: _BatchNorm) -> None:
+    def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__(plain.num_features, plain.eps, plain.momentum)
-        self._parameters, self._buffers = plain._parameters, plain._buffers
+        self.weight, self.bias = plain.weight, plain.bias
+        self.running_mean, self.running_var = plain.running_mean, plain.running_var
+        self.num_batches_tracked = plain.num_batches_tracked
         self.train(plain.training)
-
-    def _check_input_dim(self, x: Tensor) -> None:
-        """Any number of dimensions will do."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C) or (B, C, ...) -> the same shape."""
         if not self.training:
-            return super().forward(x)
-        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+            running = self.running_mean, self.running_var
+            return F.batch_norm(x, *running, self.weight, self.bias, eps=self.eps)
+        wide = _wide(x)
         dims = [d for d in range(x.dim()) if d != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        count = wide.new_full((1,), x.numel() // x.shape[1])  # on the device: nobody waits
+        count = wide.new_full((1,), x.numel() // x.shape[1])
         sums = _AddUp.apply(torch.cat([wide.sum(dims), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = wide - mean.view(shape)
         variance = _AddUp.apply(centred.square().sum(dims)) / count
-        if self.track_running_stats:
-            self._remember(mean.detach(), (variance * count / (count - 1)).detach())
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            unbiased = variance * count / (count - 1)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            self.num_batches_tracked += 1
         factor = self.weight * (variance + self.eps).rsqrt()
         return (centred * factor.view(shape) + self.bias.view(shape)).to(x.dtype)
 
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
-        self.num_batches_tracked += 1
-
 
 class _AddUp(torch.autograd.Function):
-    """The sum over all processes; backwards, the sum of what all processes make of it."""
+    """The sum over the processes; backwards, the sum of their gradients."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
+    def forward(ctx, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        dist.all_reduce(gradient)
-        return gradient
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -14,14 +14,64 @@ the same gradients up to rounding. The running statistics move once a step, by t
 chunks would move them. Trunks must draw no random numbers: the two passes would differ.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from studylib.training.distributed import gather, without_sum
+from studylib.errors import StudyError
+from studylib.training.distributed import BATCH_NORMS, gather, rank, world_size
+from studylib.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of each batch that this process embeds.
+
+    Attributes
+    ----------
+    total : int
+        B, the crops of the batch.
+    places : (b,) int64
+        The places of this process's crops in the batch, on the device.
+    sizes : list of int
+        This process's crops in each chunk; b in all.
+    weights : list of float
+        The share of the batch that all processes embed with each chunk; 1 in all.
+    """
+
+    total: int
+    places: Tensor
+    sizes: list[int]
+    weights: list[float]
+
+
+def share_out(settings: TrainSettings, device: torch.device) -> Share:
+    """Cut the batch into chunks, and each chunk into one part for each process.
+
+    Raises
+    ------
+    StudyError
+        If the processes cannot have equal numbers of speakers, or a chunk has too few crops.
+    """
+    n, r, k = settings.speakers_per_batch, rank(), world_size()
+    total = n * settings.utterances_per_speaker
+    chunks = in_chunks(total, settings.chunk_crops)
+    if n % k:
+        raise StudyError(
+            f"train.speakers_per_batch is {n}: expected a multiple of the {k} processes"
+        )
+    smallest, least = min(map(len, chunks)), max(2, k)
+    if smallest < least:
+        raise StudyError(
+            f"train.chunk_crops is {settings.chunk_crops}: a chunk has {smallest} of the batch's "
+            f"{total} crops, but needs {least}: two for batch normalisation, one for each process"
+        )
+    parts = [chunk[len(chunk) * r // k : len(chunk) * (r + 1) // k] for chunk in chunks]
+    places = torch.tensor([place for part in parts for place in part])
+    weights = [len(chunk) / total for chunk in chunks]
+    return Share(total, places.to(device), [len(part) for part in parts], weights)
 
 
 def in_chunks(total: int, at_once: int) -> list[range]:
@@ -33,10 +83,8 @@ def in_chunks(total: int, at_once: int) -> list[range]:
 def backward_in_chunks(
     model: nn.Module,
     embed: Callable[[Tensor], Tensor],
-    chunks: Sequence[Tensor],
-    shares: Sequence[float],
-    rows: Tensor,
-    total: int,
+    samples: Tensor,
+    share: Share,
     loss_of: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The loss of a batch, its gradients left in the parameters of trunk and loss.
@@ -47,14 +95,9 @@ def backward_in_chunks(
         What `embed` runs.
     embed : callable
         Crops (C, S) to embeddings (C, D).
-    chunks : sequence of (C, S) tensors
+    samples : (b, S)
         The crops of this process.
-    shares : sequence of float
-        The share of the batch that all processes embed with each chunk.
-    rows : (b,) int64
-        The places of this process's crops in the batch.
-    total : int
-        B, the crops of the batch.
+    share : Share
     loss_of : callable
         Embeddings (B, D) to a scalar.
 
@@ -62,56 +105,29 @@ def backward_in_chunks(
     -------
     scalar tensor, without graph
     """
-    with torch.no_grad(), _running_statistics_kept(model):
+    chunks = samples.split(share.sizes)
+    norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
+    running = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    before = [buffer.clone() for buffer in running]
+    after = [torch.zeros_like(buffer) for buffer in running]
+
+    with torch.no_grad():
         embeddings = [embed(chunk) for chunk in chunks]
-    whole = gather(torch.cat(embeddings), rows, total).requires_grad_()
+    _copy(before, running)
+    whole = gather(torch.cat(embeddings), share.places, share.total).requires_grad_()
     loss = loss_of(whole)
     loss.backward()
-    gradients = whole.grad[rows].to(embeddings[0].dtype).split([len(chunk) for chunk in chunks])
-    running = _RunningStatistics(model)
-    for chunk, gradient, share in zip(chunks, gradients, shares, strict=True):
-        with nullcontext() if chunk is chunks[-1] else without_sum(model):
-            embed(chunk).backward(gradient)
-        running.take(share)
-    running.move(len(chunks))
+
+    gradients = whole.grad[share.places].to(embeddings[0].dtype).split(share.sizes)
+    for chunk, gradient, weight in zip(chunks, gradients, share.weights, strict=True):
+        embed(chunk).backward(gradient)
+        for buffer, mean in zip(running, after, strict=True):
+            mean.add_(buffer, alpha=weight)
+        _copy(before, running)
+    _copy(after, running)
     return loss.detach()
 
 
-def _training_norms(model: nn.Module) -> list[_BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
-
-
-@contextmanager
-def _running_statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation as in training, without moving its running statistics."""
-    norms = _training_norms(model)
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-class _RunningStatistics:
-    """Moves the running statistics once for all chunks, by the mean of their moves."""
-
-    def __init__(self, model: nn.Module) -> None:
-        norms = _training_norms(model)
-        self.running = [b for norm in norms for b in (norm.running_mean, norm.running_var)]
-        self.counts = [norm.num_batches_tracked for norm in norms]
-        self.before = [buffer.clone() for buffer in self.running]
-        self.after = [torch.zeros_like(buffer) for buffer in self.running]
-
-    def take(self, share: float) -> None:
-        """Note where a chunk moved them, and put them back for the next."""
-        for running, before, after in zip(self.running, self.before, self.after, strict=True):
-            after.add_(running, alpha=share)
-            running.copy_(before)
-
-    def move(self, chunks: int) -> None:
-        for running, after in zip(self.running, self.after, strict=True):
-            running.copy_(after)
-        for count in self.counts:
-            count -= chunks - 1
+def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source)

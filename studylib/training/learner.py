@@ -11,18 +11,21 @@ from studylib.files.paths import project_root
 from studylib.losses import LOSSES
 from studylib.losses.schedules import value_at
 from studylib.models.embedder import Embedder, load_model
-from studylib.training.acceleration import fused_optimizer, prepare_model
-from studylib.training.optimizers import Adam, Sgd
+from studylib.training.acceleration import prepare_model
+from studylib.training.distributed import synchronise_batch_norms
 from studylib.training.settings import RunSettings, TrainSettings
+
+MODULES = ("model", "criterion", "optimizer")
+PROGRESS = ("step", "seconds", "curve", "losses", "best_eer", "best_weights")
 
 
 @dataclass
 class Learner:
-    """All that a training step changes; saved whole in a checkpoint."""
+    """All that a training step changes, saved whole in a checkpoint."""
 
     model: Embedder
     criterion: nn.Module
-    optimizer: Adam | Sgd
+    optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -30,27 +33,24 @@ class Learner:
     best_eer: float = float("inf")
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
+    def keep_if_best(self, eer: float) -> None:
+        """Keep a copy of the present weights if no development EER before was as low."""
+        if eer < self.best_eer:
+            self.best_eer = eer
+            weights = self.model.trunk.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
+
     def state(self) -> dict[str, Any]:
-        return {
-            "trunk": self.model.trunk.state_dict(),
-            "criterion": self.criterion.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": {
-                "step": self.step,
-                "seconds": self.seconds,
-                "curve": self.curve,
-                "losses": self.losses,
-                "best_eer": self.best_eer,
-                "best_weights": self.best_weights,
-            },
-        }
+        """Tensors, numbers and lists alone."""
+        modules = {name: getattr(self, name).state_dict() for name in MODULES}
+        return modules | {name: getattr(self, name) for name in PROGRESS}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model.trunk.load_state_dict(state["trunk"])
-        self.criterion.load_state_dict(state["criterion"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, value in state["progress"].items():
-            setattr(self, name, value)
+        """Go back to where `state` was taken."""
+        for name in MODULES:
+            getattr(self, name).load_state_dict(state[name])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
 
 
 def build_learner(
@@ -74,6 +74,7 @@ def build_learner(
     if settings.train.initial_weights:
         _take_initial_weights(model, settings)
     model, criterion = model.to(device).train(), criterion.to(device).train()
+    synchronise_batch_norms(model, device)
     prepare_model(model, settings.train)
     parameters = [*model.parameters(), *criterion.parameters()]
     return Learner(model, criterion, _optimizer(settings.train, parameters, device))
@@ -94,8 +95,9 @@ def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
 
 def _optimizer(
     settings: TrainSettings, parameters: list[nn.Parameter], device: torch.device
-) -> Adam | Sgd:
-    decay, fused = settings.weight_decay, fused_optimizer(settings, device)
+) -> torch.optim.Optimizer:
+    """Adam with beta 0.9 and 0.999 and epsilon 1e-8, or SGD; each step sets the learning rate."""
+    shared = {"weight_decay": settings.weight_decay, "fused": device.type == "cuda" or None}
     if settings.optimizer == "sgd":
-        return Sgd(parameters, momentum=settings.momentum, weight_decay=decay, fused=fused)
-    return Adam(parameters, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(parameters, momentum=settings.momentum, **shared)
+    return torch.optim.Adam(parameters, **shared)

@@ -1,46 +1,47 @@
-"""The one training loop: every loss, every trunk, every device.
+"""The one training loop: draw, read, embed, loss, step, measure, save.
 
 Time is counted in training crops, so that schedules, measurements and the end of a run mean the
 same at every batch size. Every random choice is a pure function of the run's seed and the step, so
 that a run that was killed goes on from its checkpoint and ends with the bits it would have had.
 """
 
-import contextlib
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from studylib.corpora.hygiene import known_speakers
-from studylib.corpora.reader import Corpus
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
-from studylib.evaluation.scores import trial_scores
 from studylib.losses.schedules import value_at
 from studylib.models.devices import choose_device, usable_cores
-from studylib.models.embedder import Embedder, embed
-from studylib.pipeline.provenance import start_manifest
-from studylib.statistics.error_rates import equal_error_rate
-from studylib.training.acceleration import set_arithmetic
-from studylib.training.checkpoints import (
-    fingerprint,
-    known_to_learner,
-    restore_checkpoint,
-    save_checkpoint,
-    write_result,
+from studylib.models.embedder import Embedder, as_waveforms
+from studylib.training import checkpoints as disk
+from studylib.training.acceleration import device_name, enough_memory, set_arithmetic
+from studylib.training.curve import curve_row, finite, is_due, progress_line, scheduled
+from studylib.training.distributed import (
+    add_up_gradients,
+    from_first_process,
+    gather,
+    process_group,
+    rank,
+    world_size,
 )
-from studylib.training.distributed import process_group, rank, require_agreement, world_size
+from studylib.training.gradient_caching import backward_in_chunks, share_out
 from studylib.training.learner import Learner, build_learner
-from studylib.training.loading import Loader, TrainingData, training_data
-from studylib.training.sampling import BatchSampler
+from studylib.training.loading import prefetch, read_batches, training_data
+from studylib.training.sampling import BatchSampler, augmentation_seed
 from studylib.training.settings import RunSettings
-from studylib.training.step import TrainingStep
 
 CURVE_ROWS = 100
 LONGEST_UNCHECKED = 50  # steps between two looks at the losses, each of which waits for the device
+REPORT_SECONDS = 5.0
+
+Measure = Callable[[Embedder, Corpus, str, torch.device], float]
 
 
 def train(
@@ -50,26 +51,38 @@ def train(
     out: Path,
     *,
     checkpoints: Path,
+    key: str,
+    measure: Measure | None = None,
     report: Callable[[str], None] = print,
-) -> None:
-    """Train one run and write `out`: the model, whom it knows, its curve.csv and manifest.json.
+) -> dict[str, Any]:
+    """Train one run and write `out`: the model, its training speakers, curve.csv, training.json.
 
-    Processes that torchrun started train it together; see `distributed`. An unfinished
-    run leaves its checkpoint under `checkpoints`, in a folder named by all that
-    decides its outcome; the same call goes on from there.
+    Processes that torchrun started train it together; see `distributed`. An unfinished run leaves
+    its checkpoints under `checkpoints`, in a folder named by all that decides its outcome; the
+    same call goes on from there. If `out` already holds the result, nothing is trained.
 
     Parameters
     ----------
     settings : RunSettings
     corpus : Corpus
-        Its split `train` is learned; its trial list `dev`, if any, is measured on the way.
+        Its split `train` is learned.
     seed : int
         Decides initial weights, batches, crops and the loss's own draws.
     out : Path
         Replaced when the run is whole.
     checkpoints : Path
+    key : str
+        Names all else that decides the weights: settings and code.
+    measure : callable, optional
+        Model, corpus, scoring and device to the development EER, taken `train.measurements` times.
     report : callable
         Called with a line of text every few seconds.
+
+    Returns
+    -------
+    dict
+        What the clock and the machine say: started, seconds, device, processes, threads. Empty if
+        nothing was trained, and in all processes but the first.
 
     Raises
     ------
@@ -80,208 +93,163 @@ def train(
     """
     if seed < 0:
         raise StudyError(f"the seed is {seed}: expected 0 or more")
-    device = choose_device(settings.train.device, settings.train.threads)
-    together = process_group(device, settings.train.threads, usable_cores())
-    with together as device, _enough_memory(device):
-        _train(settings, corpus, seed, out, checkpoints, report, device)
+    keys, started = settings.train, datetime.now(UTC).isoformat(timespec="seconds")
+    identity = {"key": key, "seed": seed, "corpus": corpus.description["checksums"]}
+    folder = disk.checkpoint_folder(checkpoints, settings.name, identity)
+    device = choose_device(keys.device, keys.threads)
+    together = process_group(device, keys.threads, usable_cores())
+    with together as device, disk.locked(folder, report), enough_memory(device):
+        is_first = rank() == 0  # of the processes; it alone measures, reports and writes
+        if from_first_process(is_first and disk.is_whole(out, identity)):
+            disk.remove_checkpoints(folder)
+            return {}
+        set_arithmetic(keys, device)
+        data = training_data(corpus, keys.training_speakers)
+        sampler = BatchSampler(data.speakers, keys, seed)
+        learner = build_learner(settings, len(data.names), seed, device)
+        disk.restore(learner, folder, device, report)
+        training_step = TrainingStep(settings, learner, seed, device)
+        batch = keys.speakers_per_batch * keys.utterances_per_speaker
+        steps = -(-keys.crops // batch)
+        losses: list[Tensor] = []  # since the last look at them
+        last = reported = saved = time.monotonic()
+
+        to_go, reads = range(learner.step, steps), training_step.reads
+        batches = read_batches(corpus, data, sampler, to_go, keys.crop_seconds, reads, device)
+        for samples, labels in prefetch(batches):
+            losses.append(training_step(samples, labels, learner.step, learner.step / steps))
+            learner.step += 1
+
+            to_measure = measure is not None and is_due(keys.measurements, learner.step, steps)
+            to_write = to_measure or is_due(CURVE_ROWS, learner.step, steps)
+            if not to_write and len(losses) < LONGEST_UNCHECKED:
+                continue
+            learner.losses += finite(losses, settings, learner.step, steps)
+            losses = []
+            if to_write:
+                row = curve_row(learner, settings, batch, sampler.steps_per_epoch, steps)
+                if to_measure and is_first:
+                    scoring = learner.criterion.scoring
+                    row["dev_eer"] = measure(learner.model, corpus, scoring, device)
+                    if keys.keep == "best":
+                        learner.keep_if_best(row["dev_eer"])
+                learner.curve.append(row)
+            now = time.monotonic()
+            learner.seconds, last = learner.seconds + now - last, now
+            if is_first and (now - reported > REPORT_SECONDS or learner.step == steps):
+                report(progress_line(learner, batch, steps))
+                reported = now
+            if is_first and now - saved > keys.checkpoint_seconds and learner.step < steps:
+                disk.save_checkpoint(learner, folder)
+                saved = time.monotonic()
+
+        if not is_first:
+            return {}
+        record = identity | {
+            "steps": learner.step,
+            "crops": learner.step * batch,
+            "training_speakers": len(data.names),
+            "unplaced_share": sampler.unplaced_share,
+        }
+        known = disk.known_to_learner(learner, settings, corpus, data.names)
+        disk.write_result(out, learner, known, record)
+        disk.remove_checkpoints(folder)
+        return {
+            "started": started,
+            "seconds": round(learner.seconds, 2),
+            "device": device_name(device),
+            "processes": world_size(),
+            "threads": torch.get_num_threads(),
+        }
 
 
-@contextlib.contextmanager
-def _enough_memory(device: torch.device) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
-            raise
-        raise StudyError(
-            f"the memory of {_device_name(device)} does not hold a step: expected a batch in "
-            f"(smaller) chunks, train.chunk_crops, or audio left on disk, train.audio: memory_map"
-        ) from None
+class TrainingStep:
+    """What a run does with each batch: embed, loss, gradients, weights.
 
+    Parameters
+    ----------
+    settings : RunSettings
+    learner : Learner
+        Changed by each step, but for its count of steps.
+    seed : int
+        The run's.
+    device : torch.device
 
-def _train(
-    settings: RunSettings,
-    corpus: Corpus,
-    seed: int,
-    out: Path,
-    checkpoints: Path,
-    report: Callable[[str], None],
-    device: torch.device,
-) -> None:
-    train_settings = settings.train
-    set_arithmetic(train_settings, device)
-    if rank() > 0:
-        report = _silent
-    manifest = start_manifest(
-        settings.model_dump(mode="json"), seed, _device_name(device), __file__
-    )
-    data = training_data(corpus, train_settings.training_speakers)
-    sampler = BatchSampler(
-        data.speakers,
-        speakers_per_batch=train_settings.speakers_per_batch,
-        utterances_per_speaker=train_settings.utterances_per_speaker,
-        max_utterances_per_speaker=train_settings.max_utterances_per_speaker,
-        seed=seed,
-    )
-    learner = build_learner(settings, len(data.names), seed, device)
-    folder = checkpoints / fingerprint(settings, corpus, seed, manifest["source"])
-    if restore_checkpoint(learner, folder, device):
-        report(f"going on from step {learner.step:,} of an interrupted run")
-    require_agreement(learner.step, device)
+    Attributes
+    ----------
+    reads : (b,) int array or None
+        Places in the batch of the crops to call it with; None for all. Augmentation draws for a
+        whole batch at once, so with it every process reads and augments all crops.
 
-    loop = _Loop(settings, corpus, data, sampler, learner, device, folder, report)
-    loop.run()
-    if rank() > 0:
-        return
-    if train_settings.keep == "best" and learner.best_weights:
-        learner.model.trunk.load_state_dict(learner.best_weights)
-
-    batch_size = train_settings.speakers_per_batch * train_settings.utterances_per_speaker
-    manifest |= {
-        "seconds": round(learner.seconds, 2),
-        "steps": learner.step,
-        "crops": learner.step * batch_size,
-        "training_speakers": len(data.names),
-        "unplaced_share": sampler.unplaced_share,
-        "processes": world_size(),
-        "corpus": corpus.description,
-    }
-    learned = known_speakers(corpus, data.names) if learner.step else None
-    write_result(out, learner, known_to_learner(settings, learned), manifest)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Loop:
-    """The steps of one run, from the learner's present step to the last."""
+    Raises
+    ------
+    StudyError
+        If the batch cannot be shared out among chunks and processes.
+    """
 
     def __init__(
-        self,
-        settings: RunSettings,
-        corpus: Corpus,
-        data: TrainingData,
-        sampler: BatchSampler,
-        learner: Learner,
-        device: torch.device,
-        checkpoint_folder: Path,
-        report: Callable[[str], None],
+        self, settings: RunSettings, learner: Learner, seed: int, device: torch.device
     ) -> None:
-        self.settings, self.train = settings, settings.train
-        self.corpus, self.data = corpus, data
-        self.sampler, self.learner, self.device = sampler, learner, device
-        self.checkpoint_folder, self.report = checkpoint_folder, report
-        self.batch_size = self.train.speakers_per_batch * self.train.utterances_per_speaker
-        self.steps = -(-self.train.crops // self.batch_size)
-        self.step = TrainingStep(settings, learner, sampler.seed, device)
-        self.unchecked: list[Tensor] = []  # losses of the steps since the last look
+        self.settings, self.learner, self.seed, self.device = settings, learner, seed, device
+        self.share = share_out(settings.train, device)
+        self.augmentation = None
+        if settings.train.augmentation is not None:
+            # Late, because it brings the sources of audio, which other runs need not load.
+            from studylib.training.augmentation import Augmentation
 
-    def run(self) -> None:
-        learner = self.learner
-        started, before = time.monotonic(), learner.seconds
-        said = saved = started
-        first = learner.step
-        steps = range(first, self.steps)
-        loader = Loader(
-            self.corpus,
-            self.data,
-            self.train.crop_seconds,
-            self.device,
-            audio=self.train.audio,
-            pinned=self.train.pinned_memory,
-        )
-        chunk = 0 if self.train.augmentation else self.train.chunk_crops
-        for samples, labels in loader.batches(
-            self.sampler, steps, reads=self.step.reads, at_once=chunk
-        ):
-            loss = self.step(samples, labels, learner.step, learner.step / self.steps)
-            self.unchecked.append(loss)
-            learner.step += 1
-            last = learner.step == self.steps
-            due = self._is_due(CURVE_ROWS) or self._is_due(self.train.measurements)
-            if due or len(self.unchecked) >= LONGEST_UNCHECKED:
-                self._look()
-                now = time.monotonic()
-                learner.seconds = before + now - started
-                if due:
-                    self._add_row()
-                if now - said > 5 or last:
-                    self.report(self._line((learner.step - first) / (now - started)))
-                    said = now
-                if now - saved > self.train.checkpoint_seconds and not last:
-                    self._save_checkpoint()
-                    saved = time.monotonic()
+            self.augmentation = Augmentation(settings.train.augmentation, device, seed)
+        whole = world_size() == 1 or self.augmentation is not None
+        self.reads = None if whole else self.share.places.cpu().numpy()
 
-    def _is_due(self, times: int) -> bool:
-        """Whether this step is one of `times` steps spread evenly over the run."""
-        step = self.learner.step
-        return times > 0 and step * times // self.steps > (step - 1) * times // self.steps
+    def __call__(self, samples: Tensor, labels: Tensor, step: int, progress: float) -> Tensor:
+        """Take one step.
 
-    def _look(self) -> None:
-        """Fetch the losses of the last steps; stop at the first that is not finite."""
-        losses = torch.stack(self.unchecked).tolist()
-        for index, loss in enumerate(losses):
-            if not np.isfinite(loss):
-                step = self.learner.step - len(losses) + index + 1
-                rate = value_at(self.train.learning_rate, (step - 1) / self.steps)
-                raise StudyError(
-                    f"run {self.settings.name}: the loss {self.settings.loss.name} is {loss} at "
-                    f"step {step:,} of {self.steps:,}, learning rate {rate:.3g}; the last good "
-                    f"checkpoint, if one was due before, is kept"
-                )
-        self.learner.losses += losses
-        self.unchecked = []
+        Parameters
+        ----------
+        samples : (b, S) or (N * M, S) int16
+            The crops that `reads` names, on any device: chunks are brought to the run's one by one.
+        labels : (N,) int64
+            The speakers of the whole batch.
+        step : int
+            How many steps were before; decides what augmentation draws.
+        progress : float
+            Share of the run that is done, for the schedules.
 
-    def _add_row(self) -> None:
-        learner, progress = self.learner, self.learner.step / self.steps
-        row = {
-            "crops": learner.step * self.batch_size,
-            "step": learner.step,
-            "epoch": learner.step / self.sampler.steps_per_epoch,
-            "loss": float(np.mean(learner.losses)),
-            "learning_rate": value_at(self.train.learning_rate, progress),
-            "seconds": round(learner.seconds, 3),
-        } | {name: schedule.at(progress) for name, schedule in self.step.schedules.items()}
-        learner.losses = []
-        if self._is_due(self.train.measurements) and rank() == 0:  # the others wait
-            row["dev_eer"] = self._measure()
-        learner.curve.append(row)
+        Returns
+        -------
+        scalar tensor
+            The loss of the whole batch, on the device; nobody has waited for it.
+        """
+        keys, learner, share = self.settings.train, self.learner, self.share
+        for name, value in scheduled(self.settings, progress).items():
+            setattr(learner.criterion, name, value)
+        labels = labels.to(self.device, non_blocking=True)
+        if self.augmentation is not None:
+            samples = self._augment(samples, step)
 
-    def _measure(self) -> float:
-        learner = self.learner
-        eer = development_eer(learner.model, self.corpus, learner.criterion.scoring, self.device)
-        if self.train.keep == "best" and eer < learner.best_eer:
-            learner.best_eer = eer
-            weights = learner.model.trunk.state_dict()
-            learner.best_weights = {name: value.clone() for name, value in weights.items()}
-        return eer
+        def loss_of(embeddings: Tensor) -> Tensor:  # (N * M, D)
+            return learner.criterion(embeddings.unflatten(0, (len(labels), -1)), labels)
 
-    def _line(self, steps_per_second: float) -> str:
-        step, row = self.learner.step, self.learner.curve[-1] if self.learner.curve else {}
-        left = (self.steps - step) / steps_per_second
-        loss = f", loss {row['loss']:.3f}" if row else ""
-        dev = f", dev EER {100 * row['dev_eer']:.1f} %" if "dev_eer" in row else ""
-        return (
-            f"{step * self.batch_size:,} of {self.steps * self.batch_size:,} crops"
-            f"{loss}{dev}, {steps_per_second * self.batch_size:,.0f} crops/s, {left:.0f} s left"
-        )
+        learner.optimizer.zero_grad()
+        if len(share.sizes) == 1:
+            loss = loss_of(gather(self._embed(samples), share.places, share.total))
+            loss.backward()
+        else:
+            loss = backward_in_chunks(learner.model, self._embed, samples, share, loss_of)
+        add_up_gradients(learner.model, learner.criterion)
+        learner.optimizer.param_groups[0]["lr"] = value_at(keys.learning_rate, progress)
+        learner.optimizer.step()
+        return loss.detach()
 
-    def _save_checkpoint(self) -> None:
-        if rank() == 0:
-            save_checkpoint(self.learner, self.checkpoint_folder)
+    def _augment(self, samples: Tensor, step: int) -> Tensor:
+        """Crops (N * M, S) int16 -> this process's (b, S) float32, with what this step draws."""
+        seed = augmentation_seed(seed=self.seed, step=step)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        augmented = self.augmentation(as_waveforms(samples.to(self.device)), generator)
+        return augmented if world_size() == 1 else augmented[self.share.places]
 
-
-def development_eer(model: Embedder, corpus: Corpus, scoring: str, device: torch.device) -> float:
-    """EER on the development trials with one 4-s crop of each utterance: quick, for the curve."""
-    trials = corpus.trials("dev")
-    rows = np.unique(trials[["first", "second"]].to_numpy())
-    embeddings = embed(model, corpus, rows, crops=1, crop_seconds=4.0, device=device)
-    first, second = (np.searchsorted(rows, trials[side].to_numpy()) for side in ("first", "second"))
-    scores = trial_scores(embeddings, first, second, scoring=scoring)
-    return equal_error_rate(scores, trials["target"].to_numpy())
-
-
-def _silent(line: str) -> None:
-    """What all processes but the first report."""
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    def _embed(self, samples: Tensor) -> Tensor:
+        half = self.settings.train.precision == "bfloat16"
+        samples = samples.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
+            return self.learner.model(samples)

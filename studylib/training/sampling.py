@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from studylib.errors import StudyError
+from studylib.training.settings import TrainSettings
 
 # Streams of random numbers, so that no two uses of one seed ever share a draw.
 _EPOCH_STREAM, _CROP_STREAM, _AUGMENTATION_STREAM = 1, 2, 3
@@ -24,10 +25,9 @@ class BatchSampler:
     ----------
     speakers : (U,) int array
         The speaker of each training utterance, 0 ... C-1.
-    speakers_per_batch, utterances_per_speaker : int
-        N and M.
-    max_utterances_per_speaker : int
-        At most so many utterances of each speaker an epoch, drawn anew each epoch (paper B: 100).
+    settings : TrainSettings
+        Batches of `speakers_per_batch` N x `utterances_per_speaker` M; at most
+        `max_utterances_per_speaker` of each speaker an epoch, drawn anew each epoch (paper B: 100).
     seed : int
         The run's seed.
 
@@ -37,36 +37,22 @@ class BatchSampler:
         If fewer than N speakers have M utterances.
     """
 
-    def __init__(
-        self,
-        speakers: np.ndarray,
-        *,
-        speakers_per_batch: int,
-        utterances_per_speaker: int,
-        max_utterances_per_speaker: int,
-        seed: int,
-    ) -> None:
-        self.speakers_per_batch = speakers_per_batch
-        self.utterances_per_speaker = utterances_per_speaker
-        self.max_utterances_per_speaker = max_utterances_per_speaker
-        self.seed = seed
+    def __init__(self, speakers: np.ndarray, settings: TrainSettings, seed: int) -> None:
+        self.n, self.m = settings.speakers_per_batch, settings.utterances_per_speaker
+        self.most, self.seed = settings.max_utterances_per_speaker, seed
         order = np.argsort(speakers, kind="stable")
         boundaries = np.flatnonzero(np.diff(speakers[order])) + 1
-        self._rows_of_speaker = np.split(order, boundaries) if len(order) else []
-        self._check()
-
-    def _check(self) -> None:
-        n, m = self.speakers_per_batch, self.utterances_per_speaker
-        usable = sum(len(rows) >= m for rows in self._rows_of_speaker)
-        if self.max_utterances_per_speaker < m:
+        self._rows_of_speaker = np.split(order, boundaries)
+        if self.most < self.m:
             raise StudyError(
-                f"train.max_utterances_per_speaker is {self.max_utterances_per_speaker}: expected "
-                f"at least train.utterances_per_speaker, {m}"
+                f"train.max_utterances_per_speaker is {self.most}: expected at least "
+                f"train.utterances_per_speaker, {self.m}"
             )
-        if usable < n:
+        usable = sum(len(rows) >= self.m for rows in self._rows_of_speaker)
+        if usable < self.n:
             raise StudyError(
-                f"train.speakers_per_batch is {n}, but only {usable} training speakers have at "
-                f"least {m} utterance{'s' * (m > 1)}: expected at most {usable}"
+                f"train.speakers_per_batch is {self.n}, but only {usable} training speakers have "
+                f"at least {self.m} utterance{'s' * (self.m > 1)}: expected at most {usable}"
             )
 
     def epoch(self, number: int) -> np.ndarray:
@@ -80,20 +66,19 @@ class BatchSampler:
         groups = [self._groups(rows, rng) for rows in self._rows_of_speaker]
         left = np.array([len(g) for g in groups])
         batches = []
-        while np.count_nonzero(left) >= self.speakers_per_batch:
+        while np.count_nonzero(left) >= self.n:
             priority = left + rng.random(len(left))
-            chosen = np.argpartition(-priority, self.speakers_per_batch - 1)
-            chosen = rng.permutation(chosen[: self.speakers_per_batch])
+            chosen = np.argpartition(-priority, self.n - 1)
+            chosen = rng.permutation(chosen[: self.n])
             left[chosen] -= 1
             batches.append(np.stack([groups[speaker][left[speaker]] for speaker in chosen]))
         return rng.permutation(np.stack(batches))
 
     def _groups(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Random groups of M utterances of one speaker, (groups, M)."""
-        m = self.utterances_per_speaker
-        rows = rng.permutation(rows)[: self.max_utterances_per_speaker]
-        whole = len(rows) // m * m
-        return rows[:whole].reshape(-1, m)
+        rows = rng.permutation(rows)[: self.most]
+        whole = len(rows) // self.m * self.m
+        return rows[:whole].reshape(-1, self.m)
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -103,9 +88,8 @@ class BatchSampler:
     @property
     def unplaced_share(self) -> float:
         """The share of an epoch's utterances (after the maximum) that finds no batch."""
-        most = self.max_utterances_per_speaker
-        available = sum(min(len(rows), most) for rows in self._rows_of_speaker)
-        placed = self.steps_per_epoch * self.speakers_per_batch * self.utterances_per_speaker
+        available = sum(min(len(rows), self.most) for rows in self._rows_of_speaker)
+        placed = self.steps_per_epoch * self.n * self.m
         return 1.0 - placed / available
 
     def batches(self, first_step: int = 0) -> Iterator[np.ndarray]:

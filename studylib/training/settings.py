@@ -45,9 +45,9 @@ class TrainSettings(Section):
     chunk_crops: Annotated[int, Field(ge=0)] = 0  # embedded at once; 0: the whole batch
     training_speakers: Positive | None = None  # the corpus's first so many; null: all
     optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float | Schedule = 0.001
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Schedule = 0.001
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     # tf32: convolutions in 10 bits on GPUs that have them; bfloat16: the trunk in 8, losses never
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     augmentation: dict[str, Any] | None = None
@@ -57,11 +57,6 @@ class TrainSettings(Section):
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-    # device: no copies in a step, for all training audio in its memory; auto: on CUDA, if it fits
-    audio: Literal["auto", "memory_map", "device"] = "auto"
-    pinned_memory: bool = True  # nobody waits for copies to CUDA, for memory that cannot be swapped
-    channels_last: bool = True  # 2-D convolutions: 1.2 to 1.4 times faster on a CPU, other rounding
-    fused_optimizer: bool | Literal["auto"] = "auto"  # fewer passes, other rounding; auto: on CUDA
     compile: bool = False  # fewer passes over activations, for minutes of compiling and other bits
     deterministic: bool = False  # the same bits every time on a GPU too, for slower kernels
 

@@ -15,12 +15,13 @@ from typing import Any
 from tqdm import tqdm
 
 from studylib.corpora.parallel import cores
-from studylib.corpora.store import SPLITS, Corpus, Utterance, write_corpus
+from studylib.corpora.store import SPLITS, Corpus
 from studylib.corpora.synthetic.helpers import in_parallel
 from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import engine_version
 from studylib.corpora.trials import all_pairs, same_sex
-from studylib.files.disk import exclusive, full_disk_told
+from studylib.corpora.writing import Utterance, write_corpus
+from studylib.files.disk import exclusive, explained_full_disk
 from studylib.files.documents import validated
 
 RECIPE = "2"  # counts up whenever the same settings give other bits
@@ -73,7 +74,7 @@ def prepare(
     }
     folder = Path(folder)
     lock = folder.with_name(f"{folder.name}.lock")
-    with exclusive(lock), full_disk_told(folder.parent, "making a corpus"):
+    with exclusive(lock), explained_full_disk(folder.parent, "making a corpus"):
         return write_corpus(
             folder,
             utterances(settings, workers=workers, progress=progress),

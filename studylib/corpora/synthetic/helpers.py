@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
-from studylib.corpora.store import Utterance
 from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.speakers import utterances_of
+from studylib.corpora.writing import Utterance
 from studylib.errors import StudyError
 
 PROGRAM = "from studylib.corpora.synthetic.helpers import serve; serve()"

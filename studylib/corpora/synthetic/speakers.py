@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from studylib.corpora.acoustics import PRESETS, Session, apply_session, draw_session, to_int16
-from studylib.corpora.reader import SAMPLE_RATE
-from studylib.corpora.store import SPLITS, Utterance
+from studylib.corpora.store import SAMPLE_RATE, SPLITS
 from studylib.corpora.synthetic.sentences import draw_sentence
 from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import Speaker, speaking
 from studylib.corpora.synthetic.voices import Voice, draw_voice
+from studylib.corpora.writing import Utterance
 
 # What the generators of a speaker are for; a number here must never change its meaning.
 VOICE, TEXT, SESSION, NOISE = range(4)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from studylib.corpora.reader import SAMPLE_RATE
+from studylib.corpora.store import SAMPLE_RATE
 from studylib.corpora.synthetic.voices import Voice
 from studylib.errors import StudyError
 

@@ -1,150 +1,67 @@
 """Figures of size: the error rate against batch size, utterances a speaker, and speakers."""
 
-from collections.abc import Sequence
+from itertools import chain
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from studylib.reports.figures.style import MARKS, colour
-from studylib.reports.figures.style import percent_axis as percent_scale
+from studylib.reports.figures.style import INTERVAL, LEGEND, look, percent_axis, whiskers
 
-# Each comparison of batch sizes: its title, and what goes with the size on the axis.
+# Each comparison: its title, its axis, and what changes with the size.
 PANELS = {
-    "equal_crops": ("equal crops seen", "steps"),
-    "equal_steps": ("equal steps", "crops"),
+    "equal_crops": ("At equal crops seen", "batch (crops)", "steps"),
+    "equal_steps": ("At equal steps", "batch (crops)", "crops"),
+    "training_speakers": ("At equal crops seen", "training speakers", None),
+    "utterances": ("In batches of equal size", "utterances of each speaker", None),
 }
-APART = 0.015  # share of the axis between the marks of two losses at one size: intervals stay apart
+APART = 0.015  # share of the axis between two losses at one size, so that intervals do not hide
 
 
-def eer_by_batch(rates: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
-    """EER against batch size, one line a loss: a panel at equal crops, a panel at equal steps.
+def eer_by_size(rates: pd.DataFrame, *, list_name: str) -> Figure | None:
+    """EER against a size, one panel a comparison, one line a loss. None without rows.
 
     Parameters
     ----------
     rates : DataFrame
-        Columns comparison, loss, run, size, steps, crops, rate, low, high, as in
-        `batch_size.size_tables`. A comparison without rows has no panel.
-    seeds : DataFrame
-        Columns run, eer: one row a run and seed; a dot each where a run has several.
+        Columns comparison, loss, size, rate, low, high (fractions); for batches steps and crops.
     list_name : str
         The trial list.
     """
-    shown = [name for name in PANELS if (rates["comparison"] == name).any()]
-    figure, panels = plt.subplots(
-        1,
-        len(shown),
-        figsize=(2 + 5 * len(shown), 4.4),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    marks = _marks(rates)
-    of_batches = rates[rates["comparison"].isin(shown)]
-    for axes, comparison in zip(panels[0], shown, strict=True):
-        title, beside = PANELS[comparison]
-        rows = of_batches[of_batches["comparison"] == comparison]
-        _lines(axes, rows, seeds, marks, of_batches["size"])
-        sizes = rows.drop_duplicates("size").sort_values("size")
-        labels = [
-            f"{size:,}\n{number:,}"
-            for size, number in sizes[["size", beside]].itertuples(index=False)
-        ]
-        axes.set_xticks(sizes["size"], labels)
-        axes.set(title=f"At {title}", xlabel=f"batch (crops), logarithmic; below: {beside}")
-    panels[0, 0].set_ylabel(_ylabel(list_name, seeds))
-    _legend(panels[0])
+    if rates.empty:
+        return None
+    comparisons = list(dict.fromkeys(rates["comparison"]))
+    shape = {"figsize": (2 + 4 * len(comparisons), 4), "sharey": True, "squeeze": False}
+    figure, panels = plt.subplots(1, len(comparisons), **shape)
+    for axes, comparison in zip(panels[0], comparisons, strict=True):
+        title, axis, beside = PANELS[comparison]
+        rows = rates[rates["comparison"] == comparison].sort_values("size")
+        _lines(axes, rows)
+        ticks = rows.drop_duplicates("size")
+        labels = [f"{size:,}" for size in ticks["size"]]
+        if beside:
+            labels = [f"{a}\n{b:,}" for a, b in zip(labels, ticks[beside], strict=True)]
+        axes.set_xticks(ticks["size"], labels)
+        below = f"; below: {beside}" if beside else ""
+        axes.set(title=title, xlabel=f"{axis}, logarithmic{below}")
+    panels[0, 0].set_ylabel(f"EER (%) on {list_name!r}, logarithmic\n{INTERVAL}")
+    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels[0]]
+    handles = {label: handle for handle, label in chain(*entries)}
+    panels[0, -1].legend(handles.values(), handles.keys(), **LEGEND)
     return figure
 
 
-def eer_by_speakers(rates: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
-    """EER against the number of training speakers, one line a loss. Frames as `eer_by_batch`."""
-    rows = rates[rates["comparison"] == "training_speakers"]
-    title = "Speakers to learn from, at equal crops seen"
-    return _one_panel(rows, seeds, _marks(rates), list_name, title, "training speakers")
-
-
-def eer_by_utterances(rates: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
-    """EER against M, the utterances of each speaker in a batch, one line a loss.
-
-    Parameters
-    ----------
-    rates : DataFrame
-        Columns loss, run, size (M), rate, low, high, as in `settings.by_utterances`.
-    seeds, list_name
-        As in `eer_by_batch`.
-    """
-    title = "Utterances of each speaker in a batch of equal size"
-    return _one_panel(rates, seeds, _marks(rates), list_name, title, "utterances of each speaker")
-
-
-def _one_panel(
-    rows: pd.DataFrame,
-    seeds: pd.DataFrame,
-    marks: dict[str, str],
-    list_name: str,
-    title: str,
-    xlabel: str,
-) -> Figure:
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    _lines(axes, rows, seeds, marks, rows["size"])
-    sizes = sorted(rows["size"].unique())
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.set(title=title, xlabel=f"{xlabel}, logarithmic", ylabel=_ylabel(list_name, seeds))
-    _legend([axes])
-    return figure
-
-
-def _marks(rates: pd.DataFrame) -> dict[str, str]:
-    """A mark for each loss, the same in all panels: no reader depends on colour."""
-    losses = dict.fromkeys(rates["loss"])
-    return {loss: MARKS[number % len(MARKS)] for number, loss in enumerate(losses)}
-
-
-def _lines(
-    axes: plt.Axes,
-    rates: pd.DataFrame,
-    seeds: pd.DataFrame,
-    marks: dict[str, str],
-    sizes: pd.Series,
-) -> None:
-    """One line a loss, on an axis wide enough for `sizes`."""
-    width = max(sizes.max() / sizes.min(), 2.0)
-    axes.set_xscale("log")
-    axes.set_xlim(sizes.min() / width**0.08, sizes.max() * width**0.08)
-    middle = (rates["loss"].nunique() - 1) / 2
-    for place, (loss, line) in enumerate(rates.groupby("loss", sort=False)):
-        fill = colour(loss)
-        x = line["size"].to_numpy(dtype=float) * width ** (APART * (place - middle))
-        axes.vlines(x, 100 * line["low"], 100 * line["high"], color=fill, linewidth=3, alpha=0.4)
-        axes.plot(x, 100 * line["rate"], marks[loss], linestyle="-", color=fill, label=loss)
-        for run, at in zip(line["run"], x, strict=True):
-            each = 100 * seeds.loc[seeds["run"] == run, "eer"]
-            if len(each) > 1:
-                axes.plot(np.full(len(each), at), each, ".", color="black", markersize=4, zorder=3)
+def _lines(axes: plt.Axes, rates: pd.DataFrame) -> None:
+    """One line a loss with its intervals; the losses stand a little apart at each size."""
+    losses = list(dict.fromkeys(rates["loss"]))
+    least, most = rates["size"].min(), rates["size"].max()
+    width = max(most / least, 2.0)
+    for place, loss in enumerate(losses):
+        rows = rates[rates["loss"] == loss]
+        moved = rows["size"] * width ** (APART * (place - (len(losses) - 1) / 2))
+        axes.errorbar(moved, 100 * rows["rate"], whiskers(rows), **look(loss).errorbar)
+    axes.set(xscale="log", xlim=(least / width**0.08, most * width**0.08))
     axes.xaxis.set_minor_locator(NullLocator())
-    percent_scale(axes.yaxis)
-    axes.grid(axis="y", alpha=0.3)
-
-
-def _ylabel(list_name: str, seeds: pd.DataFrame) -> str:
-    dots = ", dots: seeds" if seeds["run"].duplicated().any() else ""
-    return f"EER (%) on {list_name!r}, logarithmic\n95 % interval{dots}"
-
-
-def _legend(panels: Sequence[plt.Axes]) -> None:
-    """Every loss of any panel, right of the last one."""
-    shown = {}
-    for axes in panels:
-        handles, names = axes.get_legend_handles_labels()
-        shown |= dict(zip(names, handles, strict=True))
-    panels[-1].legend(
-        shown.values(),
-        shown.keys(),
-        loc="center left",
-        bbox_to_anchor=(1.02, 0.5),
-        fontsize=9,
-        frameon=False,
-    )
+    percent_axis(axes.yaxis)
+    axes.grid(axis="x", visible=False)

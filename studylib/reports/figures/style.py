@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import seaborn
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -18,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#117733", "#56B4E9", "#E69F00", "#332288", "#E
 LINES = ("-", "--", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
 NO_LOSS = "#777777"  # untrained networks and baselines
+INTERVAL = "95 % interval over test speakers and seeds"
 TARGET, NONTARGET = COLOURS[0], COLOURS[4]
 PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 
@@ -39,6 +42,8 @@ TITLES = {
     "softmax_prototypical": "Softmax + angular prototypical",
 }
 
+LEGEND = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "frameon": False}  # beside the axes
+
 seaborn.set_theme(context="paper", style="whitegrid", rc={"figure.constrained_layout.use": True})
 
 
@@ -50,6 +55,12 @@ class Look:
     colour: str
     mark: str
     line: str
+
+    @property
+    def errorbar(self) -> dict[str, object]:
+        """Keywords of `Axes.errorbar` for an estimate with its interval."""
+        colours = {"color": self.colour, "elinewidth": 2, "label": self.title}
+        return colours | {"marker": self.mark, "linestyle": self.line}
 
 
 @cache
@@ -78,6 +89,11 @@ def per_cent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def whiskers(rates: pd.DataFrame) -> np.ndarray:
+    """The distances (2, R) from the columns rate to low and to high, in per cent."""
+    return 100 * np.stack([rates["rate"] - rates["low"], rates["high"] - rates["rate"]])
+
+
 def percent_axis(axis: Axis) -> None:
     """A logarithmic axis of per cents, labelled in plain numbers."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -92,8 +108,3 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=150)
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-
-
-def colour(loss: str | None) -> str:
-    """The colour of a loss; grey for None."""
-    return look(loss).colour

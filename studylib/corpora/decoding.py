@@ -1,0 +1,134 @@
+"""Recordings -> utterances, by several threads; a preparation that was killed goes on from there.
+
+What is decoded lies in a folder beside the corpus: all samples in audio.i16, and in log.jsonl a
+line for each recording, in their order. A line of other settings, or of a file that has changed
+since, and all lines after it, are dropped.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
+from studylib.corpora.audio import check_in_place, decode
+from studylib.corpora.parallel import cores
+from studylib.corpora.recordings import Recording, word_of
+from studylib.corpora.report import Report
+from studylib.corpora.settings import PreparationSettings
+from studylib.corpora.store import SAMPLE_BYTES
+from studylib.errors import StudyError
+
+PART = 256  # recordings that are decoded before the log is written
+DECISIVE = {"storage", "pieces_per_utterance", "session_effects", "minimum_seconds", "seed"}
+FORMAT = "2"  # counts up whenever the same recordings give other samples
+
+
+def decode_recordings(
+    recordings: Sequence[Recording],
+    settings: PreparationSettings,
+    folder: Path,
+    report: Report,
+    workers: int | None,
+    progress: bool,
+) -> dict[str, list[int]]:
+    """Decode all recordings into a folder: audio.i16, in their order.
+
+    In place, each file is checked, and its length alone is kept. Threads, not processes: decoders
+    run outside Python's lock, and a killed program leaves no helpers behind.
+
+    Returns
+    -------
+    dict
+        Id of each recording that can be used -> lengths of its utterances.
+    """
+    folder.mkdir(exist_ok=True)
+    keys = _keys(recordings, settings)
+    entries = _entries_so_far(keys, settings, folder)
+    for row, (_, problem) in zip(recordings, entries, strict=False):
+        if problem:
+            report.problem(row.path, problem)
+    bar = tqdm(
+        total=len(recordings), initial=len(entries), unit="files", desc="Decoding",
+        disable=None if progress else True,  # None: no bar where there is no terminal
+    )  # fmt: skip
+    pool = ThreadPoolExecutor(workers or cores())
+    try:
+        with bar, open(folder / "audio.i16", "ab") as audio, open(folder / "log.jsonl", "a") as log:
+            for first in range(len(entries), len(recordings), PART):
+                part = recordings[first : first + PART]
+                results = pool.map(partial(_result, settings), part)
+                for row, (utterances, problem) in zip(part, results, strict=True):
+                    if problem:
+                        report.problem(row.path, problem)
+                    entries.append(([len(samples) for samples in utterances], problem))
+                    for samples in utterances if settings.storage == "packed" else ():
+                        audio.write(samples.astype("<i2", copy=False).data)
+                    bar.update()
+                audio.flush()
+                os.fsync(audio.fileno())
+                for key, entry in zip(keys[first:], entries[first:], strict=False):
+                    log.write(json.dumps([key, *entry]) + "\n")
+                log.flush()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    named = zip(recordings, entries, strict=True)
+    return {row.id: lengths for row, (lengths, problem) in named if not problem}
+
+
+def _entries_so_far(
+    keys: Sequence[str], settings: PreparationSettings, folder: Path
+) -> list[tuple[list[int], str]]:
+    """Lengths and problem of each recording decoded by an earlier call, which stay as they are."""
+    audio, log = folder / "audio.i16", folder / "log.jsonl"
+    audio.touch()
+    log.touch()
+    entries, lines, position, size = [], [], 0, audio.stat().st_size
+    for wanted, line in zip(keys, log.read_text().splitlines(keepends=True), strict=False):
+        try:
+            key, lengths, problem = json.loads(line)
+        except ValueError:  # written in part
+            break
+        if settings.storage == "packed":
+            position += SAMPLE_BYTES * sum(lengths)
+        if key != wanted or position > size:
+            break
+        entries.append((lengths, problem))
+        lines.append(line)
+    if settings.storage == "packed":
+        os.truncate(audio, SAMPLE_BYTES * sum(sum(lengths) for lengths, _ in entries))
+    log.write_text("".join(lines))
+    return entries
+
+
+def _keys(recordings: Sequence[Recording], settings: PreparationSettings) -> list[str]:
+    """For each recording a checksum of the settings and of the file's state."""
+    decisive = json.dumps([FORMAT, settings.model_dump(mode="json", include=DECISIVE)])
+    states = (f"{decisive}{(row.id, str(row.path), row.size, row.changed)}" for row in recordings)
+    return [hashlib.sha256(state.encode()).hexdigest()[:32] for state in states]
+
+
+def _result(settings: PreparationSettings, row: Recording) -> tuple[list[np.ndarray], str]:
+    """The utterances of a recording, each (S,) int16, and the problem if there are none."""
+    pieces = settings.pieces_per_utterance
+    try:
+        if settings.storage == "in_place":
+            check_in_place(row.path)
+        samples = decode(row.path, settings.minimum_seconds * pieces)
+    except StudyError as error:
+        return [], str(error)
+    if pieces > 1:
+        samples = samples[: len(samples) // pieces * pieces]
+    cut = np.split(samples, pieces)
+    if settings.session_effects is not None:
+        preset = PRESETS[settings.session_effects]
+        for number, piece in enumerate(cut, start=1):
+            rng = np.random.default_rng([settings.seed, word_of(f"{row.id}#{number}")])
+            cut[number - 1] = apply_session(piece, draw_session(preset, rng), rng)
+    return cut, ""

@@ -1,0 +1,117 @@
+"""The error rates of one run under the weights of many resamples at once.
+
+Every error rate is exactly that of the list with its trials repeated by their weights, without ever
+writing such a list. A run's trials are sorted once and cut into chunks; a sparse product gives the
+accepted weight at the ends of the chunks; and a chunk is read score by score only where the answer
+of some measure can lie inside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from studylib.errors import StudyError
+from studylib.statistics.error_rates import PRIORS, bits, crossings, detection_costs
+from studylib.statistics.trial_weights import TrialSpeakers
+
+
+@dataclass(frozen=True)
+class SortedTrials:
+    """A run's T trials in falling order of their scores, cut into K chunks that part no tie.
+
+    Attributes
+    ----------
+    targets, last : (T,) bool
+        Target trials; the last trial of each distinct score.
+    unit : (T,) int32
+        As in `TrialSpeakers`.
+    ends : (K + 1,) int
+        Where the chunks begin and end, from 0 to T.
+    counts : (2 K, U) sparse
+        Target trials of each chunk by unit; below them its nontarget trials.
+    bits : (S,) and (P,) float64
+        What the target trials of each speaker, and the nontarget trials of each pair, cost.
+    """
+
+    targets: np.ndarray
+    last: np.ndarray
+    unit: np.ndarray
+    ends: np.ndarray
+    counts: sparse.csr_array
+    bits: list[np.ndarray]
+
+
+def sort_trials(scores, trials: TrialSpeakers) -> SortedTrials:
+    """Sort a run's scores (T,) once for all resamples.
+
+    Raises
+    ------
+    StudyError
+        Scores that are not finite, or not one for each trial.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.shape != trials.targets.shape or not np.isfinite(scores).all():
+        raise StudyError(f"Each of {len(trials.targets)} trials needs a finite score of every run.")
+    order = np.argsort(-scores, kind="stable")
+    scores, targets, unit = scores[order], trials.targets[order], trials.unit[order]
+    last = np.append(np.diff(scores) < 0, True)
+    # So many chunks that reading their ends takes as long as reading the few that are looked into.
+    distinct, n_chunks = np.flatnonzero(last) + 1, int(8 * np.sqrt(len(scores)))
+    wanted = np.searchsorted(distinct, np.linspace(0, len(scores), n_chunks + 1)[1:])
+    ends = np.append(0, np.unique(distinct[wanted]))
+    chunk = np.repeat(np.arange(len(ends) - 1), np.diff(ends)) + ~targets * (len(ends) - 1)
+    shape = (2 * len(ends) - 2, trials.n_units)
+    costs = np.bincount(unit, bits(scores, targets), minlength=trials.n_units)
+    counts = sparse.csr_array((np.ones(len(unit)), (chunk, unit)), shape=shape)
+    return SortedTrials(targets, last, unit, ends, counts, np.split(costs, [len(trials.names)]))
+
+
+def read_measures(run: SortedTrials, weights: np.ndarray, measures: Sequence[str]) -> np.ndarray:
+    """The measures under each column of weights (U, B): (M, B) float64."""
+    per_chunk = (run.counts @ weights).reshape(2, len(run.ends) - 1, -1)
+    accepted = np.cumsum(np.pad(per_chunk, ((0, 0), (1, 0), (0, 0))), axis=1)  # (2, K + 1, B)
+    totals = accepted[:, -1]
+    false_alarm, miss = _rates(accepted, totals)
+    found, inside = {}, np.zeros(len(run.ends) - 1, dtype=bool)
+    if "eer" in measures:
+        inside[crossings(false_alarm, miss)[1]] = True
+    costs = [name for name in measures if name in PRIORS]
+    for name in costs:
+        found[name] = detection_costs(false_alarm, miss, PRIORS[name]).min(axis=0)
+        # No cost inside a chunk is below that of its first false alarms and its last misses.
+        least = detection_costs(false_alarm[:-1], miss[1:], PRIORS[name])
+        inside |= (least < found[name]).any(axis=1)
+    if inside.any():
+        false_alarm, miss = _rates(_inside(run, np.flatnonzero(inside), weights, accepted), totals)
+    for name in costs:
+        least = detection_costs(false_alarm, miss, PRIORS[name]).min(axis=0)
+        found[name] = np.minimum(found[name], least)
+    if "eer" in measures:
+        found["eer"] = crossings(false_alarm, miss)[0]
+    if "cllr" in measures:
+        parts = zip(run.bits, np.split(weights, [len(run.bits[0])]), totals, strict=True)
+        found["cllr"] = sum(costs @ part / total for costs, part, total in parts) / 2
+    return np.stack([found[name] for name in measures])
+
+
+def _rates(accepted: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False alarms and misses where so many targets and nontargets (2, n, B) are accepted."""
+    hit, false_alarm = accepted / totals[:, None]
+    return false_alarm, 1 - hit
+
+
+def _inside(run: SortedTrials, chunks: np.ndarray, weights, accepted) -> np.ndarray:
+    """Accepted weight (2, n, B) at the start, and after each score, of the chunks (C,)."""
+    # A chunk's first row stands for its start and brings what was accepted since the chunk before.
+    rows = [np.arange(run.ends[chunk] - 1, run.ends[chunk + 1]) for chunk in chunks]
+    starts = np.cumsum([0, *map(len, rows[:-1])])
+    rows = np.concatenate(rows)
+    targets, points = run.targets[rows], run.last[rows]
+    gains = np.zeros((2, len(rows), weights.shape[1]))
+    gains[(~targets).astype(int), np.arange(len(rows))] = weights[run.unit[rows]]
+    gains[:, starts] = accepted[:, chunks]
+    gains[:, starts[1:]] -= accepted[:, chunks[:-1] + 1]
+    points[starts] = True
+    return np.cumsum(gains, axis=1)[:, points]

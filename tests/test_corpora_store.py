@@ -1,0 +1,312 @@
+"""The on-disk corpus against plain slicing, soundfile, and deliberate damage."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from studylib.corpora.store import open_corpus
+from studylib.corpora.writing import Utterance, write_corpus
+from studylib.errors import StudyError
+
+DESCRIPTION = {"source": "noise", "version": "1", "settings": {"n": 12}, "licence": "none"}
+LENGTHS = (700, 20, 1500, 1, 999, 64, 65, 63, 300, 301, 1000, 128)
+
+
+def make_utterances(seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> list[Utterance]:
+    rng = np.random.default_rng(seed)
+    return [
+        Utterance(
+            id=f"u{number}",
+            speaker=f"s{number // 3}",
+            session=f"s{number // 3}-{number}",
+            split="train" if number < 6 else "test",
+            samples=rng.integers(-32768, 32768, length, dtype=np.int16),
+            facts={"sex": "fm"[number // 3 % 2], "age": 20.0 + number},
+        )
+        for number, length in enumerate(lengths)
+    ]
+
+
+def trials_of(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"first": ["u6", "u6"], "second": ["u7", "u9"], "target": [True, False]})
+
+
+def write(folder, utterances=None, **changes):
+    return write_corpus(
+        folder,
+        make_utterances() if utterances is None else utterances,
+        trials=changes.pop("trials", {"some": trials_of}),
+        description=DESCRIPTION | changes.pop("description", {}),
+        **changes,
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return write(tmp_path / "noise")
+
+
+def test_samples_and_facts_come_back_as_they_were(corpus):
+    for row, utterance in enumerate(make_utterances()):
+        np.testing.assert_array_equal(corpus.samples(row), utterance.samples)
+        stored = corpus.utterances.loc[row]
+        assert (stored.id, stored.speaker, stored.session, stored.split) == (
+            utterance.id,
+            utterance.speaker,
+            utterance.session,
+            utterance.split,
+        )
+        assert (stored.sex, stored.age) == (utterance.facts["sex"], utterance.facts["age"])
+    assert isinstance(corpus.utterances.index, pd.RangeIndex)
+
+
+@pytest.mark.parametrize("length", [1, 64, 65, 1000, 4000])
+def test_crops_equal_slices_of_the_repeated_utterance(corpus, length):
+    rng = np.random.default_rng(length)
+    rows = rng.integers(0, len(LENGTHS), 200)
+    starts = rng.integers(0, np.array(LENGTHS)[rows])
+    crops = corpus.crops(rows, starts, length)
+    assert crops.shape == (200, length)
+    assert crops.dtype == np.int16
+    utterances = make_utterances()
+    for crop, row, start in zip(crops, rows, starts, strict=True):
+        samples = utterances[row].samples
+        repeated = np.tile(samples, 2 + length // len(samples))
+        np.testing.assert_array_equal(crop, repeated[start : start + length])
+
+
+@pytest.mark.parametrize("absent", ["preadv", "RWF_NOWAIT"])
+def test_crops_are_the_same_where_the_system_lacks_a_call(corpus, monkeypatch, absent):
+    rows, starts = np.arange(len(LENGTHS)), np.zeros(len(LENGTHS), dtype=int)
+    expected = corpus.crops(rows, starts, 500)
+    monkeypatch.delattr(f"os.{absent}", raising=False)
+    np.testing.assert_array_equal(corpus.crops(rows, starts, 500), expected)
+
+
+@pytest.mark.parametrize("held", ["all", "in part", "none"])
+def test_crops_are_the_same_whatever_the_system_holds_in_memory(corpus, monkeypatch, held):
+    """`none` and `in part`: the call that must not wait fails, or reads less than it was asked."""
+    plain = os.preadv
+
+    def preadv(file, buffers, offset, flags=0):
+        if flags and held == "none":
+            raise BlockingIOError
+        if flags and held == "in part":
+            buffers = [memoryview(buffers[0])[: len(buffers[0]) // 2]]
+        return plain(file, buffers, offset, flags)
+
+    rows, starts = np.arange(len(LENGTHS)), np.array(LENGTHS) // 3
+    expected = corpus.crops(rows, starts, 300)
+    monkeypatch.setattr(os, "preadv", preadv, raising=False)
+    np.testing.assert_array_equal(corpus.crops(rows, starts, 300), expected)
+
+
+def test_audio_that_is_cut_while_it_is_open_is_no_endless_silence(corpus):
+    cut_audio(corpus.folder)
+    with pytest.raises(StudyError, match=r"audio\.i16 ends early"):
+        corpus.crops(np.array([11]), np.array([0]), 100)
+
+
+@pytest.mark.parametrize(("row", "start"), [(-1, 0), (len(LENGTHS), 0), (1, 20), (1, -1)], ids=str)
+def test_a_crop_outside_the_corpus_is_refused(corpus, row, start):
+    with pytest.raises(IndexError):
+        corpus.crops(np.array([0, row]), np.array([0, start]), 4)
+
+
+def test_trials_become_rows_of_the_table(corpus):
+    trials = corpus.trials("some")
+    assert trials.to_dict("list") == {"first": [6, 6], "second": [7, 9], "target": [True, False]}
+    assert corpus.trial_lists == ("some",)
+    with pytest.raises(StudyError, match="no trial list 'other'; it has: some"):
+        corpus.trials("other")
+
+
+def test_files_left_in_place_give_the_same_crops_bit_for_bit(corpus, tmp_path):
+    (tmp_path / "source").mkdir()
+    for utterance in make_utterances():
+        path = tmp_path / "source" / f"{utterance.id}.flac"
+        soundfile.write(path, utterance.samples, 16_000, "PCM_16")
+    paths = [f"{name}.flac" for name in corpus.utterances["id"]]
+    table = corpus.utterances.assign(start=0, path=paths)
+    # A relative root counts from the corpus, so both may move together.
+    in_place = write(tmp_path / "in_place", table, description={"root": "../source"})
+    assert not (in_place.folder / "audio.i16").exists()
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(LENGTHS), 60)
+    starts = rng.integers(0, np.array(LENGTHS)[rows])
+    for length in (50, 700):
+        expected = corpus.crops(rows, starts, length)
+        np.testing.assert_array_equal(in_place.crops(rows, starts, length), expected)
+    open_corpus(in_place.folder, verify=True)
+    (tmp_path / "source" / paths[3]).unlink()
+    with pytest.raises(StudyError, match=r"u3\.flac is missing"):
+        in_place.crops(np.array([3]), np.array([0]), 1)
+    soundfile.write(tmp_path / "source" / paths[3], np.zeros(9, dtype=np.int16), 8_000)
+    with pytest.raises(StudyError, match=r"has 9 samples, 1 channel\(s\), 8000 Hz; expected 1 s"):
+        in_place.crops(np.array([3]), np.array([0]), 1)
+
+
+def test_a_corpus_sent_to_another_process_is_only_its_path(corpus):
+    sent = pickle.dumps(corpus)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).samples(2), corpus.samples(2))
+
+
+def test_two_writes_give_the_same_bytes(corpus, tmp_path):
+    again = write(tmp_path / "again")
+    for path in corpus.folder.rglob("*"):
+        if path.is_file():
+            twin = again.folder / path.relative_to(corpus.folder)
+            assert path.read_bytes() == twin.read_bytes(), path.name
+
+
+def cut_audio(folder):
+    with open(folder / "audio.i16", "r+b") as audio:
+        audio.truncate(1000)
+
+
+DAMAGE = {
+    "audio.i16 is missing": lambda folder: (folder / "audio.i16").unlink(),
+    "audio.i16 has 1,000 bytes": cut_audio,
+    "trials/some.parquet has 3 bytes": lambda folder: (
+        folder / "trials" / "some.parquet"
+    ).write_bytes(b"PAR"),
+    "utterances.parquet is missing": lambda folder: (folder / "utterances.parquet").unlink(),
+    "has no corpus.json": lambda folder: (folder / "corpus.json").unlink(),
+    "corpus.json is damaged": lambda folder: (folder / "corpus.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGE)
+def test_damage_is_named(corpus, message):
+    DAMAGE[message](corpus.folder)
+    with pytest.raises(StudyError, match=message):
+        open_corpus(corpus.folder)
+
+
+@pytest.mark.parametrize("name", ["audio.i16", "utterances.parquet", "trials/some.parquet"])
+def test_verify_sees_one_flipped_bit_and_overwriting_mends_it(corpus, name):
+    path = corpus.folder / name
+    content = bytearray(path.read_bytes())
+    content[77] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=f"{name} has changed"):
+        open_corpus(corpus.folder, verify=True)
+    with pytest.raises(StudyError, match=f"{name} has changed"):
+        write(corpus.folder)
+    write(corpus.folder, overwrite=True)
+    open_corpus(corpus.folder, verify=True)
+
+
+def test_another_corpus_is_replaced_only_when_asked(corpus):
+    other = {"settings": {"n": 13}}
+    with pytest.raises(StudyError, match="holds another corpus: its settings"):
+        write(corpus.folder, description=other)
+    write(corpus.folder, (1 / 0 for _ in "the same corpus is kept, its source is not read"))
+    new = write(corpus.folder, make_utterances(seed=5), description=other, overwrite=True)
+    assert new.description["settings"] == {"n": 13}
+    assert [path.name for path in corpus.folder.parent.iterdir()] == ["noise"]
+
+
+def test_a_folder_that_is_no_corpus_is_never_overwritten(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(StudyError, match="is there, and is not a corpus"):
+        write(tmp_path / "thesis", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_a_source_that_fails_leaves_nothing_behind(tmp_path):
+    def failing():
+        yield from make_utterances()[:5]
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write(tmp_path / "noise", failing())
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOW_WRITER = """
+import sys, time
+from tests.test_corpora_store import make_utterances, write
+def slowly():
+    for utterance in make_utterances():
+        yield utterance
+        print("one", flush=True)
+        time.sleep(float(sys.argv[2]))
+write(sys.argv[1], slowly())
+"""
+
+
+def test_a_killed_build_leaves_nothing_under_the_final_name(tmp_path):
+    writer = subprocess.Popen(
+        [sys.executable, "-c", SLOW_WRITER, str(tmp_path / "noise"), "5"],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert writer.stdout.readline() == b"one\n"
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.communicate()
+    assert [path.name for path in tmp_path.iterdir()] == ["noise.partial"]
+    corpus = write(tmp_path / "noise")
+    open_corpus(corpus.folder, verify=True)
+    # The next build also removes what the killed one left.
+    assert [path.name for path in tmp_path.iterdir()] == ["noise"]
+
+
+def one(**changes):
+    values = {"id": "a", "speaker": "s", "session": "t", "split": "train"} | changes
+    return Utterance(**values, samples=np.ones(changes.pop("n", 5), dtype=np.int16))
+
+
+@pytest.mark.parametrize(
+    ("utterances", "message"),
+    [
+        ([], "no utterances"),
+        ([one(), one()], "'a' occurs twice"),
+        ([one(), one(id="b", split="test")], "Speaker 's' is in more than one split"),
+        ([one(split="valid")], "Split 'valid' is not one of train, dev, test"),
+    ],
+    ids=["none", "repeated id", "speaker in two splits", "unknown split"],
+)
+def test_what_is_no_corpus_is_not_written(tmp_path, utterances, message):
+    with pytest.raises(StudyError, match=message):
+        write(tmp_path / "noise", utterances, trials={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_of_an_unknown_utterance_is_refused(tmp_path):
+    frame = pd.DataFrame({"first": ["u1"], "second": ["nobody"], "target": [True]})
+    with pytest.raises(StudyError, match="'some' names the utterance 'nobody'"):
+        write(tmp_path / "noise", trials={"some": frame})
+
+
+def test_a_trial_list_is_never_written_outside_its_folder(corpus):
+    with pytest.raises(ValueError, match="utterances"):
+        write(
+            corpus.folder,
+            trials={"../utterances": trials_of},
+            description={"version": "2"},
+            overwrite=True,
+        )
+    open_corpus(corpus.folder, verify=True)
+    assert not list(corpus.folder.parent.glob("*.parquet"))
+
+
+def test_corpus_json_counts_what_is_there(corpus):
+    description = json.loads((corpus.folder / "corpus.json").read_text())
+    assert description["counts"]["utterances"] == len(LENGTHS)
+    assert description["counts"]["speakers"] == 4
+    assert description["counts"]["trials"] == {"some": 2}
+    names = {"audio.i16", "utterances.parquet", "trials/some.parquet"}
+    assert set(description["checksums"]) == set(description["sizes"]) == names
+    assert description["sizes"]["audio.i16"] == 2 * sum(LENGTHS)

@@ -1,0 +1,221 @@
+"""Evaluation files and figures against the loops they shorten."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from studylib.corpora.hygiene import known_speakers
+from studylib.corpora.store import sha256
+from studylib.errors import StudyError
+from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
+from studylib.evaluation.measures import measure_lists, read_metrics
+from studylib.evaluation.run import evaluate
+from studylib.evaluation.settings import EvaluateSettings
+from studylib.models.embedder import Embedder, load_model, save_model
+from studylib.models.features import LogMel
+from studylib.statistics.error_rates import equal_error_rate
+
+SETTINGS = EvaluateSettings(trials=["test", "test_same_sex"], crops=3, resamples=50, threads=1)
+TRUNK = "compact_tdnn", {"embedding_dim": 16, "channels": 8}
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    torch.manual_seed(0)
+    save_model(Embedder(*TRUNK), tmp_path / "model.safetensors", scoring="cosine")
+    return tmp_path / "model.safetensors"
+
+
+def test_scores_are_the_mean_of_all_crop_pairs_of_the_embedded_crops(
+    tiny_corpus, model_file, tmp_path
+):
+    out = tmp_path / "out"
+    metrics = evaluate(model_file, tiny_corpus, SETTINGS, out, report=lambda line: None)
+    scores = pd.read_parquet(out / "scores" / "test.parquet")
+    model, _ = load_model(model_file)
+    for trial in scores.sample(5, random_state=0).itertuples():
+        sides = [_crops_by_hand(model, tiny_corpus, row) for row in (trial.first, trial.second)]
+        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in sides)
+        assert trial.score == pytest.approx(float((a @ b.T).mean()), abs=1e-5)
+        same = trial.first_speaker == trial.second_speaker
+        assert trial.target == same
+    assert metrics["n_target"] == 8 * (4 * 3 // 2)
+    assert metrics["n_nontarget"] == (8 * 7 // 2) * 16
+    assert metrics == read_metrics(out)
+    assert metrics["eer_interval"][0] <= metrics["eer"] <= metrics["eer_interval"][1]
+
+
+def _crops_by_hand(model, corpus, row):
+    """Three 4-s crops: at the start, in the middle, at the end."""
+    samples = corpus.samples(row)
+    last = len(samples) - 64_000
+    crops = [samples[start : start + 64_000] for start in (0, last // 2, last)]
+    with torch.no_grad():
+        return model(torch.from_numpy(np.stack(crops))).double().numpy()
+
+
+def test_the_first_back_end_gives_the_headline_and_the_others_stand_beside_it(
+    tiny_corpus, model_file, tmp_path
+):
+    keys = {"trials": ["test", "dev"], "backends": ["plda", "cosine", "snorm"]}
+    settings = EvaluateSettings(crops=2, crop_seconds=2.0, resamples=20, threads=1, **keys)
+    out = tmp_path / "out"
+    metrics = evaluate(model_file, tiny_corpus, settings, out, report=lambda line: None)
+    headline = json.loads((out / "metrics.json").read_text())
+    names = ["trials", "backend", "eer", "eer_interval", "min_dcf_0.01", "min_dcf_0.05", "cllr"]
+    assert list(headline) == names
+    assert headline["backend"] == "plda"
+    assert headline["eer"] == metrics["lists"]["test"]["eer"]
+    assert {"min_cllr", "act_dcf_0.01", "act_dcf_0.05"} <= set(metrics["lists"]["test"])
+    assert set(metrics["further_backends"]) == {"cosine", "snorm"}
+    frame = pd.read_parquet(out / "scores" / "test.parquet")
+    columns = {"plda": "score", "cosine": "score_cosine", "snorm": "score_snorm"}
+    for backend, column in columns.items():
+        lists = metrics if backend == "plda" else metrics["further_backends"][backend]
+        expected = equal_error_rate(frame[column], frame["target"])
+        assert lists["lists"]["test"]["eer"] == expected
+    plain = settings.model_copy(update={"backends": ["cosine"]})
+    alone = evaluate(model_file, tiny_corpus, plain, tmp_path / "a", report=lambda line: None)
+    assert alone["lists"] == metrics["further_backends"]["cosine"]["lists"]
+
+
+def test_the_manifest_comes_last_names_every_file_and_spares_the_model_beside_it(
+    tiny_corpus, model_file, tmp_path
+):
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    (out / "model" / "curve.csv").write_text("crops,loss")
+    (out / "manifest.json").write_text("of older results")
+    facts = {"run": "triplet", "seed": 3}
+    evaluate(model_file, tiny_corpus, SETTINGS, out, manifest=facts, report=lambda line: None)
+    manifest = json.loads((out / "manifest.json").read_text())
+    files = manifest.pop("files")
+    assert manifest == facts
+    found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert set(files) == found - {"manifest.json"} >= {"model/curve.csv", "scores/test.parquet"}
+    assert all(sha256(out / name) == digest for name, digest in files.items())
+
+
+def test_evaluating_twice_gives_the_same_metrics_bit_by_bit(tiny_corpus, model_file, tmp_path):
+    texts = []
+    for name in ("a", "b"):
+        evaluate(model_file, tiny_corpus, SETTINGS, tmp_path / name, report=lambda line: None)
+        files = ("metrics.json", "details.json", "manifest.json")
+        texts.append([(tmp_path / name / file).read_bytes() for file in files])
+    assert texts[0] == texts[1]
+
+
+def test_a_missing_trial_list_or_model_leaves_nothing_behind(tiny_corpus, model_file, tmp_path):
+    out = tmp_path / "out"
+    wrong = SETTINGS.model_copy(update={"trials": ["tset"]})
+    with pytest.raises(StudyError, match=r"no trial list 'tset'.* test"):
+        evaluate(model_file, tiny_corpus, wrong, out)
+    with pytest.raises(StudyError, match="does not exist"):
+        evaluate(tmp_path / "nothing.safetensors", tiny_corpus, SETTINGS, out)
+    (tmp_path / "text.safetensors").write_text("no model")
+    with pytest.raises(StudyError, match="not a readable safetensors"):
+        evaluate(tmp_path / "text.safetensors", tiny_corpus, SETTINGS, out)
+    assert not out.exists()
+
+
+def test_trials_of_speakers_that_the_model_knows_are_refused_and_nothing_is_written(
+    tiny_corpus, model_file, tmp_path
+):
+    known = known_speakers(tiny_corpus)
+    beside = tmp_path / "known_speakers.json"
+    evaluated = SETTINGS.model_copy(update={"trials": ["test", "dev"]})
+    beside.write_text(json.dumps([known]))
+    evaluate(model_file, tiny_corpus, evaluated, tmp_path / "out", report=lambda line: None)
+    # A second corpus of the same people, in which a test speaker is one to train on.
+    speaker = tiny_corpus.utterances.query("split == 'test'")["speaker"].iloc[0]
+    beside.write_text(json.dumps([known, known | {"train": [speaker]}]))
+    with pytest.raises(StudyError, match=rf"knows 1 of the 8 speakers .*'test' \({speaker}\)"):
+        evaluate(model_file, tiny_corpus, evaluated, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    beside.write_text(json.dumps([known | {"population": "others", "train": [speaker]}]))
+    evaluate(model_file, tiny_corpus, evaluated, tmp_path / "out", report=lambda line: None)
+    beside.write_text("{}[")
+    with pytest.raises(StudyError, match=r"known_speakers\.json is damaged"):
+        evaluate(model_file, tiny_corpus, evaluated, tmp_path / "refused")
+
+
+def test_whitening_makes_the_within_speaker_covariance_the_identity():
+    rng = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(200), 10)
+    mixing = rng.normal(size=(5, 5))
+    vectors = 3 * rng.normal(size=(200, 5))[speakers] + rng.normal(size=(2000, 5)) @ mixing
+    white = vectors @ whitening(vectors, speakers)
+    within = white - np.stack([white[speakers == s].mean(0) for s in range(200)])[speakers]
+    np.testing.assert_allclose(within.T @ within / 1800, np.eye(5), atol=1e-4)
+
+
+def test_the_baseline_s_vector_is_the_mean_and_deviation_of_log_mel(tiny_corpus):
+    vector = mean_and_deviation(tiny_corpus, np.array([2]), 1, 1.0)[0, 0]
+    samples = tiny_corpus.samples(2)
+    start = (len(samples) - 16_000) // 2
+    crop = torch.from_numpy(samples[start : start + 16_000]).float()[None] / 32768
+    frames = LogMel()(crop)[0].double().numpy()
+    expected = np.concatenate([frames.mean(1), frames.std(1)])
+    np.testing.assert_allclose(vector, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_whitened_baseline_is_better_than_the_plain_one(tiny_corpus, tmp_path):
+    eers = [
+        evaluate_baseline(name, tiny_corpus, SETTINGS, tmp_path / name, report=lambda line: None)[
+            "eer"
+        ]
+        for name in ("logmel_mean_std", "logmel_whitened")
+    ]
+    assert eers[1] < eers[0]
+
+
+def test_an_unknown_baseline_is_refused_with_the_nearest_name(tiny_corpus, tmp_path):
+    with pytest.raises(StudyError, match="did you mean 'logmel_whitened'"):
+        evaluate_baseline("logmel_whitend", tiny_corpus, SETTINGS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def scored_list(rng, shift):
+    """All pairs of two utterances of 30 speakers; scores that are no log-likelihood ratios."""
+    speakers = np.repeat(np.arange(30), 2)
+    i, j = np.triu_indices(len(speakers), 1)
+    trials = pd.DataFrame({"first_speaker": speakers[i], "second_speaker": speakers[j]})
+    trials["target"] = speakers[i] == speakers[j]
+    trials["score"] = 0.1 * (rng.normal(size=len(i)) + 2.5 * trials["target"]) + shift
+    return trials
+
+
+@pytest.fixture(scope="module")
+def lists():
+    rng = np.random.default_rng(0)
+    return {"test": scored_list(rng, 0.5), "dev": scored_list(rng, 0.5)}
+
+
+def test_calibration_is_learned_on_dev_and_judged_on_the_others(lists):
+    measured = measure_lists(lists, "score", 50)
+    assert "cllr" not in measured["lists"]["dev"]
+    calibration, test = measured["calibration"], measured["lists"]["test"]
+    target, score = lists["test"]["target"], lists["test"]["score"]
+    llr = calibration["scale"] * score + calibration["offset"]
+    of_targets, of_others = np.log2(1 + np.exp(-llr[target])), np.log2(1 + np.exp(llr[~target]))
+    assert test["cllr"] == pytest.approx((of_targets.mean() + of_others.mean()) / 2)
+    assert test["min_cllr"] <= test["cllr"] < 0.6
+    accepted = score >= calibration["threshold"]
+    cost = np.mean(~accepted[target]) + 19 * np.mean(accepted[~target])
+    assert test["min_dcf_0.05"] <= test["act_dcf_0.05"] == pytest.approx(cost)
+
+
+def test_a_study_without_development_trials_says_that_nothing_was_calibrated(lists):
+    measured = measure_lists({"test": lists["test"]}, "score", 50)
+    assert measured["calibration"] == {"skipped": "evaluate.trials has no list 'dev'"}
+    assert not {"cllr", "min_cllr", "act_dcf_0.01"} & set(measured["lists"]["test"])
+
+
+def test_scores_that_make_no_error_on_dev_are_named_and_stop_nothing(lists):
+    perfect = lists["dev"].assign(score=lists["dev"]["target"].astype(float))
+    measured = measure_lists({"test": lists["test"], "dev": perfect}, "score", 50)
+    assert "perfectly" in measured["calibration"]["skipped"]
+    assert "cllr" not in measured["lists"]["test"]

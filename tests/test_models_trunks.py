@@ -1,0 +1,337 @@
+"""Trunks: sizes and shapes of the papers, closed forms, and what every trunk must do."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from studylib.errors import StudyError
+from studylib.models.ecapa_tdnn import ChannelAttentiveStatistics, Res2
+from studylib.models.embedder import Embedder
+from studylib.models.features import FEATURES
+from studylib.models.normalisation import make_normalisation
+from studylib.models.pooling import POOLINGS, SMALLEST_VARIANCE, make_pooling
+from studylib.models.residual import ResidualBlock
+from studylib.models.sinc_xvector import SincConv
+from studylib.models.trunk_table import count_multiply_adds, frames_before_pooling
+from studylib.models.trunks import TRUNKS, trunk_keywords
+
+TWO_SECONDS = 200 * 160 + 240  # samples
+
+SIZES = [  # trunk, its arguments, parameters, million multiply-adds (paper B as measured), frames
+    ("fast_resnet34", {}, 1_437_078, 451, (128, 51)),
+    ("fast_resnet34", {"pooling": "asp"}, 1_502_614, 451, (128, 51)),
+    ("thin_resnet34", {}, 1_437_078, 982, (128, 25)),
+    ("vgg_m40", {}, 3_769_280, 533, (512, 5)),
+    ("vgg_m40", {"pooling": "sap"}, 4_032_448, 533, (512, 5)),
+]
+
+
+def features_of(trunk: type[nn.Module] | nn.Module, waveform: torch.Tensor) -> torch.Tensor:
+    return FEATURES[trunk.features]()(waveform)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def built(name: str, **arguments) -> nn.Module:
+    torch.manual_seed(0)
+    return TRUNKS[name](**arguments)
+
+
+def n_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def pooled_shape(trunk: nn.Module, features: torch.Tensor) -> tuple[int, ...]:
+    """Shape (C, T) of what reaches the pooling."""
+    return tuple(frames_before_pooling(trunk.eval(), features).shape[1:])
+
+
+@pytest.mark.parametrize(("name", "arguments", "parameters", "multiply_adds", "frames"), SIZES)
+def test_size_shape_and_cost_of_paper_b(name, arguments, parameters, multiply_adds, frames):
+    trunk = built(name, **arguments).eval()
+    features = features_of(trunk, noise(1, TWO_SECONDS))
+    assert n_parameters(trunk) == parameters
+    assert pooled_shape(trunk, features) == frames
+    assert count_multiply_adds(trunk) / 1e6 == pytest.approx(multiply_adds, rel=0.01)
+
+
+def test_sinc_xvector_has_the_size_and_the_frames_of_paper_a():
+    trunk = built("sinc_xvector")
+    assert round(n_parameters(trunk) / 1e6, 2) == 4.34
+    assert pooled_shape(trunk, noise(1, 1, 48_000)) == (1500, 337)
+    # 135 samples, 8.44 ms, more of input give one frame more.
+    assert pooled_shape(trunk, noise(1, 1, 48_000 + 135)) == (1500, 338)
+
+
+def test_xvector_has_the_size_of_its_baseline():
+    trunk = built("xvector")
+    assert n_parameters(trunk) == pytest.approx(4.2e6, rel=0.01)
+    assert pooled_shape(trunk, noise(1, 30, 202)) == (1500, 202 - 14)
+
+
+def test_ecapa_tdnn_has_the_sizes_of_its_paper():
+    # Desplanques et al. 2020, Table 1: 6.2 M and 14.7 M, with 80 inputs (40 here).
+    for channels, millions in ((512, 6.2), (1024, 14.7)):
+        trunk = built("ecapa_tdnn", embedding_dim=192, channels=channels)
+        of_40_more_inputs = 40 * 5 * channels
+        assert round((n_parameters(trunk) + of_40_more_inputs) / 1e6, 1) == millions
+
+
+def test_compact_tdnn_stays_compact():
+    trunk = built("compact_tdnn").eval()
+    assert count_multiply_adds(trunk) < 20e6
+    assert n_parameters(trunk) < 0.8e6
+
+
+def test_vgg_repeats_inputs_that_are_too_short_for_its_poolings():
+    trunk = built("vgg_m40").eval()
+    trunk.normalise = nn.Identity()
+    short = noise(1, 40, 51)
+    with torch.no_grad():
+        torch.testing.assert_close(trunk(short), trunk(torch.cat([short, short[..., :12]], 2)))
+
+
+# ---------------------------------------------------------------------------- every trunk
+
+# What is claimed of every trunk hangs on its layers, not on how many channels they have.
+SMALL = {
+    "compact_tdnn": {"channels": 16},
+    "thin_resnet34": {"width": 8},
+    "fast_resnet34": {"width": 8},
+    "ecapa_tdnn": {"channels": 64},
+}
+
+
+def small(name: str, embedding_dim: int = 24) -> nn.Module:
+    return built(name, embedding_dim=embedding_dim, **SMALL.get(name, {}))
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+class TestEveryTrunk:
+    def test_half_a_second_and_odd_lengths_give_one_embedding(self, name):
+        trunk = small(name).eval()
+        for samples in (8000, 8001, 11_234):
+            assert trunk(features_of(trunk, noise(1, samples))).shape == (1, 24)
+
+    def test_in_double_precision_all_of_it_is_computed_in_double_precision(self, name):
+        single, double = small(name).eval(), small(name).eval().double()
+        features = features_of(single, noise(2, 8000))
+        x, step = features.double(), 1e-9 * noise(*features.shape).double()
+        with torch.no_grad():
+            before, here, after = (double(x + sign * step) for sign in (-1, 0, 1))
+            torch.testing.assert_close(single(features).double(), here, atol=1e-4, rtol=1e-3)
+        # Anything rounded to float32 on the way would make such small steps uneven.
+        torch.testing.assert_close(after - here, here - before, atol=1e-12, rtol=1e-3)
+
+    def test_in_evaluation_an_item_does_not_depend_on_the_others(self, name):
+        trunk = small(name).eval()
+        features = features_of(trunk, noise(3, 8000) * torch.tensor([[1.0], [0.1], [10.0]]))
+        with torch.no_grad():
+            torch.testing.assert_close(
+                trunk(features)[1:2], trunk(features[1:2]), atol=1e-5, rtol=1e-4
+            )
+
+    def test_a_louder_recording_has_the_same_embedding(self, name):
+        # A gain moves log-mel and the zeroth cepstral coefficient by a constant, which the mean
+        # over time takes off; it scales the others, which the deviation takes off.
+        trunk, waveform = small(name).eval(), noise(1, 8000)
+        with torch.no_grad():
+            quiet, loud = (trunk(features_of(trunk, gain * waveform)) for gain in (1, 4))
+        assert F.cosine_similarity(quiet, loud).item() == pytest.approx(1, abs=1e-3)
+
+    def test_silence_has_finite_gradients(self, name):
+        trunk = small(name).train()
+        trunk(features_of(trunk, torch.zeros(2, 8000))).square().sum().backward()
+        for key, parameter in trunk.named_parameters():
+            assert parameter.grad.isfinite().all(), key
+
+    def test_under_autocast_the_embedding_is_nearly_the_same_and_silence_is_finite(self, name):
+        trunk = small(name).eval()
+        features = features_of(trunk, torch.stack([noise(8000), torch.zeros(8000)]))
+        with torch.no_grad():
+            exact = trunk(features)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                rounded = trunk(features).float()
+        assert rounded.isfinite().all()
+        assert F.cosine_similarity(exact[0], rounded[0], dim=0) > 0.99
+
+
+# ------------------------------------------------------------------------------- poolings
+
+
+def attention_by_loop(pooling: nn.Module, frames: np.ndarray) -> np.ndarray:
+    """Softmax over time of a . tanh(W x + b), one frame at a time: (C, T) -> (T,)."""
+    weight = pooling.attention.linear.weight.detach().double().numpy()
+    bias = pooling.attention.linear.bias.detach().double().numpy()
+    context = pooling.attention.context.detach().double().numpy()[:, 0]
+    scores = [np.exp(context @ np.tanh(weight @ frame + bias)) for frame in frames.T]
+    return np.array(scores) / sum(scores)
+
+
+def pooled_by_loop(name: str, pooling: nn.Module, frames: np.ndarray) -> np.ndarray:
+    n_frames = frames.shape[1]
+    weights = np.full(n_frames, 1 / n_frames)
+    if name in ("sap", "asp"):
+        weights = attention_by_loop(pooling, frames)
+    mean = sum(w * frame for w, frame in zip(weights, frames.T, strict=True))
+    if name in ("tap", "sap"):
+        return mean
+    variance = sum(w * (frame - mean) ** 2 for w, frame in zip(weights, frames.T, strict=True))
+    return np.concatenate([mean, np.sqrt(variance)])
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+class TestEveryPooling:
+    def test_it_equals_a_loop_over_frames_in_float64(self, name):
+        pooling, frames = make_pooling(name, 6), 2 * noise(3, 6, 17)
+        expected = [pooled_by_loop(name, pooling, item.double().numpy()) for item in frames]
+        np.testing.assert_allclose(pooling(frames).detach(), np.stack(expected), atol=1e-5)
+
+    def test_frames_that_never_change_have_a_finite_gradient(self, name):
+        frames = torch.ones(2, 5, 9, requires_grad=True)
+        pooled = make_pooling(name, 5)(frames)
+        pooled.sum().backward()
+        assert frames.grad.isfinite().all()
+        if pooled.shape[1] == 10:
+            assert torch.allclose(pooled[:, 5:], torch.tensor(SMALLEST_VARIANCE**0.5))
+
+
+def test_ecapa_pooling_equals_a_loop_over_frames_and_channels():
+    torch.manual_seed(0)
+    pooling, frames = ChannelAttentiveStatistics(4, bottleneck=3).double(), noise(1, 4, 7).double()
+    x = frames[0].numpy()
+    down, up = (
+        (layer.weight.detach()[:, :, 0].numpy(), layer.bias.detach().numpy())
+        for layer in (pooling.down, pooling.up)
+    )
+    context = [np.concatenate([frame, x.mean(1), x.std(1)]) for frame in x.T]
+    scores = np.array([up[0] @ np.tanh(down[0] @ c + down[1]) + up[1] for c in context])
+    weights = np.exp(scores) / np.exp(scores).sum(0)  # (T, C)
+    mean = (weights * x.T).sum(0)
+    deviation = np.sqrt((weights * (x.T - mean) ** 2).sum(0))
+    expected = np.concatenate([mean, deviation])
+    np.testing.assert_allclose(pooling(frames)[0].detach(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "words"),
+    [
+        ("fast_resnet34", {"pooling": "max"}, "'max' is not one of tap, statistics, sap, asp"),
+        ("xvector", {"normalise": "none"}, "'none' is not one of mean, mean_and_deviation"),
+        ("xvector", {"channels": 8}, "xvector has no key 'channels': expected one of embedding"),
+        ("xvectr", {}, "no trunk is named 'xvectr': expected one of .*xvector"),
+        ("ecapa_tdnn", {"channels": 20}, "channels is a multiple of 8, got 20"),
+        *[
+            ("compact_tdnn", {key: value}, f"{key} is a whole number from 1, got {value!r}")
+            for key in ("channels", "embedding_dim")
+            for value in ("32", 32.5, 0, -5, True)
+        ],
+    ],
+)
+def test_a_trunk_that_cannot_be_is_refused_in_one_sentence(name, keywords, words):
+    with pytest.raises(StudyError, match=words):
+        Embedder(name, keywords)
+
+
+def test_a_trunk_s_keywords_are_those_given_and_its_defaults():
+    keywords = trunk_keywords("compact_tdnn", {"channels": 8})
+    assert keywords == {"embedding_dim": 512, "channels": 8, "normalise": "mean"}
+
+
+# --------------------------------------------------------------------------- normalisation
+
+
+def test_the_input_is_normalised_as_its_definition_says():
+    features = 3 * noise(2, 5, 50) + torch.arange(5)[:, None]
+    centred = features - features.mean(2, keepdim=True)
+    mean, both = (make_normalisation(name, 5)(features) for name in ("mean", "mean_and_deviation"))
+    torch.testing.assert_close(mean, centred, atol=1e-5, rtol=0)
+    expected = centred / (centred.square().mean(2, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(both, expected, atol=1e-5, rtol=0)
+
+
+def test_paper_b_s_trunks_divide_by_the_deviation_and_the_others_do_not():
+    divides = {
+        name: trunk_keywords(name, {})["normalise"] == "mean_and_deviation"
+        for name in TRUNKS
+        if name != "sinc_xvector"
+    }
+    assert {name for name in divides if divides[name]} == {
+        "vgg_m40", "thin_resnet34", "fast_resnet34"
+    }  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- blocks
+
+
+def test_a_residual_block_equals_its_equations():
+    torch.manual_seed(0)
+    block = ResidualBlock(8, 16, stride=2).train()
+    x = noise(2, 8, 6, 7)
+
+    def batch_norm(y):
+        centred = y - y.mean((0, 2, 3), keepdim=True)
+        return centred / (centred.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+
+    y = batch_norm(F.conv2d(x, block.conv1.weight, stride=2, padding=1).relu())
+    y = batch_norm(F.conv2d(y, block.conv2.weight, padding=1))
+    down, up = block.se.down, block.se.up
+    hidden = (y.mean((2, 3)) @ down.weight.T + down.bias).relu()
+    gate = torch.sigmoid(hidden @ up.weight.T + up.bias)
+    shortcut = batch_norm(F.conv2d(x, block.shortcut[0].weight, stride=2))
+    expected = (y * gate[:, :, None, None] + shortcut).relu()
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_res2_passes_its_first_group_and_chains_the_others():
+    torch.manual_seed(0)
+    res2 = Res2(16, dilation=2, groups=4).eval()
+    x = noise(1, 16, 20)
+    groups = x.split(4, dim=1)
+    expected = [groups[0], res2.layers[0](groups[1])]
+    expected.append(res2.layers[1](groups[2] + expected[1]))
+    expected.append(res2.layers[2](groups[3] + expected[2]))
+    torch.testing.assert_close(res2(x), torch.cat(expected, dim=1))
+
+
+# -------------------------------------------------------------------------------- SincConv
+
+
+def filters_by_definition(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Windowed difference of two ideal low-pass filters, 1 at its centre: (80, 251), float64."""
+    filters = np.zeros((len(low), 251))
+    for i, (f1, f2) in enumerate(zip(low / 16_000, high / 16_000, strict=True)):
+        for n in range(-125, 126):
+            ideal = (
+                2 * (f2 - f1)
+                if n == 0
+                else (np.sin(2 * np.pi * f2 * n) - np.sin(2 * np.pi * f1 * n)) / (np.pi * n)
+            )
+            window = 0.54 + 0.46 * np.cos(2 * np.pi * n / 250)
+            filters[i, n + 125] = window * ideal / (2 * (f2 - f1))
+    return filters
+
+
+def mel_spaced_cut_offs() -> tuple[np.ndarray, np.ndarray]:
+    mels = np.linspace(2595 * np.log10(1 + 30 / 700), 2595 * np.log10(1 + 7900 / 700), 81)
+    hertz = 700 * (10 ** (mels / 2595) - 1)
+    low = 50 + hertz[:-1]
+    return low, np.minimum(low + 50 + np.diff(hertz), 8000)
+
+
+def test_sinc_filters_equal_their_closed_form_at_initialisation():
+    sinc = SincConv(80, width=251, stride=5)
+    expected = filters_by_definition(*mel_spaced_cut_offs())
+    np.testing.assert_allclose(sinc.filters().detach(), expected, atol=2e-5)
+
+
+def test_sinc_cut_offs_stay_in_order_and_below_8_khz_whatever_is_learned():
+    sinc = SincConv(3, width=251, stride=5)
+    sinc.low.data, sinc.band.data = torch.tensor([-4e3, 0.0, 7e3]), torch.tensor([-9e3, 0.0, 7e3])
+    low, high = (cut_off.tolist() for cut_off in sinc.cut_offs())
+    assert low == [4050.0, 50.0, 7050.0]
+    assert high == [8000.0, 100.0, 8000.0]

@@ -1,0 +1,268 @@
+"""Checkpoints under the authors' names: what lands where, and that it computes the same."""
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from studylib.cli import app
+from studylib.errors import StudyError
+from studylib.models.embedder import embed, load_model
+from studylib.models.features import LogMel
+from studylib.models.trunks import TRUNKS
+from studylib.models.voxceleb_trainer import load_voxceleb_trainer
+
+Tensors = dict[str, Tensor]
+
+
+def values(*shape: int) -> Tensor:
+    """Positive and small, so that variances are good ones and no layer blows up."""
+    return 0.1 * torch.rand(*shape) + 0.05
+
+
+def convolution(name: str, *shape: int, bias: bool = False) -> Tensors:
+    weight = torch.randn(*shape) / shape[1] ** 0.5 / (shape[2] * shape[3]) ** 0.5
+    return {f"{name}.weight": weight} | ({f"{name}.bias": values(shape[0])} if bias else {})
+
+
+def batch_norm(name: str, n: int) -> Tensors:
+    keys = ("weight", "bias", "running_mean", "running_var")
+    state = {f"{name}.{key}": values(n) for key in keys}
+    return state | {f"{name}.num_batches_tracked": torch.tensor(7)}
+
+
+def linear(name: str, n_out: int, n_in: int) -> Tensors:
+    return {f"{name}.weight": torch.randn(n_out, n_in) / n_in**0.5, f"{name}.bias": values(n_out)}
+
+
+def self_attention(n: int) -> Tensors:
+    return linear("sap_linear", n, n) | {"attention": values(n, 1)}
+
+
+def their_resnet(embedding_dim: int = 512, pooled: int = 128) -> Tensors:
+    """ResNetSE34L as their code names it."""
+    state = convolution("conv1", 16, 1, 7, 7) | batch_norm("bn1", 16)
+    n_in = 16
+    for layer, (n, blocks) in enumerate(((16, 3), (32, 4), (64, 6), (128, 3)), start=1):
+        for i in range(blocks):
+            block = f"layer{layer}.{i}"
+            state |= convolution(f"{block}.conv1", n, n_in, 3, 3) | batch_norm(f"{block}.bn1", n)
+            state |= convolution(f"{block}.conv2", n, n, 3, 3) | batch_norm(f"{block}.bn2", n)
+            state |= linear(f"{block}.se.fc.0", n // 8, n) | linear(f"{block}.se.fc.2", n, n // 8)
+            if n_in != n:
+                state |= convolution(f"{block}.downsample.0", n, n_in, 1, 1)
+                state |= batch_norm(f"{block}.downsample.1", n)
+            n_in = n
+    state |= self_attention(128) | linear("fc", embedding_dim, pooled)
+    state["torchfb.spectrogram.window"] = torch.hamming_window(400)
+    state["torchfb.mel_scale.fb"] = their_filters(40)
+    return state
+
+
+def their_filters(n_mels: int) -> Tensor:
+    return torchaudio.functional.melscale_fbanks(257, 0.0, 8000.0, n_mels, 16_000)
+
+
+def their_vgg(embedding_dim: int = 512, *, attentive: bool = True) -> Tensors:
+    """VGGVox as their code names it."""
+    state = {}
+    layers = ((0, (96, 1, 5, 7)), (4, (256, 96, 5, 5)), (8, (384, 256, 3, 3)))
+    layers += ((11, (256, 384, 3, 3)), (14, (256, 256, 3, 3)), (18, (512, 256, 4, 1)))
+    for i, shape in layers:
+        state |= convolution(f"netcnn.{i}", *shape, bias=True)
+        state |= batch_norm(f"netcnn.{i + 1}", shape[0])
+    state |= self_attention(512) if attentive else {}
+    state["torchfb.spectrogram.window"] = torch.hann_window(400)
+    return state | linear("fc", embedding_dim, 512)
+
+
+def prefixed(state: Tensors, prefix: str) -> Tensors:
+    return {prefix + key: value for key, value in state.items()}
+
+
+# ------------------------------------------- their networks, computed from their names alone
+
+
+def normalised(x: Tensor, state: Tensors, name: str) -> Tensor:
+    w, b, m, v = (
+        state[f"{name}.{key}"].view(-1, 1, 1)
+        for key in ("weight", "bias", "running_mean", "running_var")
+    )
+    return (x - m) / (v + 1e-5).sqrt() * w + b
+
+
+def attended(x: Tensor, state: Tensors) -> Tensor:
+    """(B, C, T) -> (B, C)."""
+    x = x.transpose(1, 2)
+    scores = torch.tanh(F.linear(x, state["sap_linear.weight"], state["sap_linear.bias"]))
+    weights = torch.softmax(scores @ state["attention"], dim=1)
+    return (weights * x).sum(1)
+
+
+def run_their_resnet(x: Tensor, state: Tensors) -> Tensor:
+    x = F.conv2d(x.unsqueeze(1), state["conv1.weight"], stride=(2, 1), padding=3)
+    x = normalised(x, state, "bn1").relu()
+    for layer, blocks, stride in ((1, 3, 1), (2, 4, 2), (3, 6, 2), (4, 3, 1)):
+        for i in range(blocks):
+            block, step = f"layer{layer}.{i}", stride if i == 0 else 1
+            y = F.conv2d(x, state[f"{block}.conv1.weight"], stride=step, padding=1).relu()
+            y = normalised(y, state, f"{block}.bn1")
+            y = F.conv2d(y, state[f"{block}.conv2.weight"], padding=1)
+            y = normalised(y, state, f"{block}.bn2")
+            gate = y.mean((2, 3))
+            for number, activation in ((0, torch.relu), (2, torch.sigmoid)):
+                fc = f"{block}.se.fc.{number}"
+                gate = activation(F.linear(gate, state[f"{fc}.weight"], state[f"{fc}.bias"]))
+            if f"{block}.downsample.0.weight" in state:
+                x = F.conv2d(x, state[f"{block}.downsample.0.weight"], stride=step)
+                x = normalised(x, state, f"{block}.downsample.1")
+            x = (y * gate[:, :, None, None] + x).relu()
+    return F.linear(attended(x.mean(2), state), state["fc.weight"], state["fc.bias"])
+
+
+def run_their_vgg(x: Tensor, state: Tensors) -> Tensor:
+    x = x.unsqueeze(1)
+    geometry = {0: ((1, 2), 2), 4: (2, 1), 8: (1, 1), 11: (1, 1), 14: (1, 1), 18: (1, 0)}
+    pools = {0: ((1, 3), (1, 2)), 4: (3, 2), 14: (3, 2)}
+    for i, (stride, padding) in geometry.items():
+        x = F.conv2d(x, state[f"netcnn.{i}.weight"], state[f"netcnn.{i}.bias"], stride, padding)
+        x = normalised(x, state, f"netcnn.{i + 1}").relu()
+        if i in pools:
+            x = F.max_pool2d(x, *pools[i])
+    return F.linear(attended(x.squeeze(2), state), state["fc.weight"], state["fc.bias"])
+
+
+def standardised(features: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over time."""
+    deviation = features.std(2, correction=0, keepdim=True)
+    return (features - features.mean(2, keepdim=True)) / deviation
+
+
+CASES = {
+    "fast_resnet34": (their_resnet, run_their_resnet),
+    "vgg_m40": (their_vgg, run_their_vgg),
+}
+
+
+@pytest.fixture(params=CASES, scope="module")
+def case(request):
+    torch.manual_seed(0)
+    theirs, run = CASES[request.param]
+    return TRUNKS[request.param](pooling="sap").eval(), theirs(), run
+
+
+# ----------------------------------------------------------------------------------- tests
+
+
+def test_a_loaded_trunk_computes_what_their_network_computes(case, tmp_path):
+    trunk, state, run = case
+    torch.save(prefixed(state, "__S__."), tmp_path / "their.model")
+    load_voxceleb_trainer(tmp_path / "their.model", trunk)
+    features = torch.randn(2, 40, 90)
+    with torch.no_grad():
+        theirs = run(standardised(features), state)
+        torch.testing.assert_close(trunk(features), theirs, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "wrapper"),
+    [("", None), ("__S__.", "model_state_dict"), ("module.__S__.", "model")],
+)
+def test_every_form_of_their_files_loads_the_same_weights(prefix, wrapper, case, tmp_path):
+    trunk, state, _ = case
+    content = prefixed(state, prefix) | {"__L__.w": torch.tensor(10.0)}
+    saved = {wrapper: content, "optimizer_state_dict": {"state": {}}} if wrapper else content
+    torch.save(saved, tmp_path / "their.model")
+    report = load_voxceleb_trainer(tmp_path / "their.model", trunk)
+    ours = trunk.state_dict()
+    used = [line.split()[1::2] for line in report if line.startswith("used")]
+    assert len(used) == len(ours)
+    assert all(torch.equal(ours[name], content[key]) for key, name in used)
+    left = {line.split()[1].removeprefix(prefix) for line in report if line.startswith("left")}
+    assert left == {"__L__.w", *(key for key in state if key.startswith("torchfb"))}
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "state"),
+    [
+        ("fast_resnet34", {"pooling": "asp"}, lambda: their_resnet(pooled=256)),
+        ("vgg_m40", {}, lambda: their_vgg(attentive=False)),
+    ],
+)
+def test_other_poolings_of_theirs_load(name, keywords, state, tmp_path):
+    torch.save(state(), tmp_path / "their.model")
+    load_voxceleb_trainer(tmp_path / "their.model", TRUNKS[name](**keywords))
+
+
+def test_the_report_names_what_may_differ_in_their_features(tmp_path):
+    state = their_vgg() | {"torchfb.0.flipped_filter": torch.tensor([[[-0.97, 1.0]]])}
+    torch.save(state, tmp_path / "vgg.model")
+    report = load_voxceleb_trainer(tmp_path / "vgg.model", TRUNKS["vgg_m40"](pooling="sap"))
+    notes = [line for line in report if line.startswith("note")]
+    for words in ("torchfb.spectrogram.window: ", "flipped_filter: ", "--log_input True"):
+        assert sum(words in note for note in notes) == 1
+    torch.save(their_resnet(), tmp_path / "fast.model")
+    report = load_voxceleb_trainer(tmp_path / "fast.model", TRUNKS["fast_resnet34"]())
+    assert sum(line.startswith("note") for line in report) == 1  # what no checkpoint says
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (lambda: their_resnet(embedding_dim=256), r"fc.weight has shape \(256, 128\).*\(512, 128"),
+        (lambda: their_vgg(), "weights are missing"),
+        (
+            lambda: their_resnet() | {"torchfb.mel_scale.fb": their_filters(64)},
+            "torchfb.mel_scale.fb holds 64 filters that are not our 40",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(state, words, tmp_path):
+    torch.save(state(), tmp_path / "other.model")
+    trunk = TRUNKS["fast_resnet34"]()
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    with pytest.raises(StudyError, match=words):
+        load_voxceleb_trainer(tmp_path / "other.model", trunk)
+    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+
+
+class NotATensor:
+    """Something that only an unpickler could bring back."""
+
+
+def test_files_that_are_no_checkpoint_are_refused_and_nothing_is_unpickled(tmp_path):
+    trunk = TRUNKS["fast_resnet34"](width=8)
+    (tmp_path / "text.model").write_text("hello")
+    torch.save({"conv1.weight": NotATensor()}, tmp_path / "pickle.model")
+    torch.save({"epoch": 3}, tmp_path / "numbers.model")
+    for name, words in (
+        ("none", "does not exist"),
+        ("text", "not a readable checkpoint"),
+        ("pickle", "not a readable checkpoint"),
+        ("numbers", "no state dict"),
+    ):
+        with pytest.raises(StudyError, match=words) as refusal:
+            load_voxceleb_trainer(tmp_path / f"{name}.model", trunk)
+        assert "weights_only" not in str(refusal.value)
+
+
+def test_their_imported_model_embeds_a_corpus_as_their_network_does(tmp_path, tiny_corpus):
+    torch.manual_seed(0)
+    state = their_resnet(embedding_dim=32)
+    torch.save({"model_state_dict": prefixed(state, "__S__.")}, tmp_path / "baseline.model")
+    files = [str(tmp_path / name) for name in ("baseline.model", "chung.safetensors")]
+    done = CliRunner().invoke(app, ["import", *files, "--embedding-dim", "32"])
+    assert "used     __S__.conv1.weight -> conv1.weight" in done.output
+    model, scoring = load_model(tmp_path / "chung.safetensors")
+    assert scoring == "cosine"
+    rows = np.arange(0, 60, 7)
+    keys = {"crops": 1, "crop_seconds": 1.0, "device": torch.device("cpu")}
+    ours = embed(model, tiny_corpus, rows, **keys)[:, 0]
+    starts = (tiny_corpus.utterances["length"].to_numpy()[rows] - 16_000) // 2
+    crops = torch.from_numpy(tiny_corpus.crops(rows, starts, 16_000)).float() / 32_768
+    with torch.no_grad():
+        theirs = run_their_resnet(standardised(LogMel()(crops)), state)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)

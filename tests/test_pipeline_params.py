@@ -1,0 +1,152 @@
+"""A parameter file gives full settings; every mistake is one sentence that names its place."""
+
+from pathlib import Path
+
+import pytest
+
+from studylib.corpora.sources import check_settings
+from studylib.errors import StudyError
+from studylib.losses.schedules import Schedule
+from studylib.pipeline.estimate import estimate, study_crops
+from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
+
+ROOT = Path(__file__).parent.parent
+
+DOCUMENT = """
+study: {name: small, runs: [am, triplet], seeds: [0]}
+corpus: {name: tiny, source: embedded}
+trunk: {name: compact_tdnn, embedding_dim: 32}
+train: {crops: 100, speakers_per_batch: 4, utterances_per_speaker: 2, learning_rate: 0.01}
+evaluate: {trials: [test]}
+runs:
+  am:
+    loss: {name: am_softmax, margin: {initial: 0.0, final: 0.2, ends: 0.5}, scale: 30}
+    train: {utterances_per_speaker: 1}
+  triplet:
+    loss: {name: triplet, margin: 0.3, hard_fraction: 1.0}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(old: str = "", new: str = "") -> Path:
+        assert old in DOCUMENT
+        path = tmp_path / "params.yaml"
+        path.write_text(DOCUMENT.replace(old, new) if old else DOCUMENT)
+        return path
+
+    return write
+
+
+def test_a_run_takes_shared_keys_then_its_own_then_changes_then_defaults(write):
+    changes = Changes(loss={"scale": 15}, train={"crops": 50})
+    settings = run_settings(read_params(write()), "am", changes)
+    assert settings.train.utterances_per_speaker == 1
+    assert settings.train.speakers_per_batch == 4
+    assert settings.train.crops == 50
+    assert settings.loss.parameters == {
+        "margin": Schedule(initial=0.0, final=0.2, ends=0.5),
+        "scale": 15,
+    }
+    assert settings.trunk.parameters["embedding_dim"] == 32
+    assert settings.trunk.parameters["channels"] == 192  # of the constructor
+    assert run_settings(read_params(write()), "triplet").loss.parameters["form"] == "hinge"
+
+
+def test_another_trunk_takes_no_keys_of_the_one_before(write):
+    params = read_params(write())
+    settings = run_settings(params, "am", Changes(trunk={"name": "xvector"}))
+    assert settings.trunk.name == "xvector"
+    assert settings.trunk.parameters["embedding_dim"] == 512
+    same = run_settings(params, "am", Changes(trunk={"name": "compact_tdnn", "channels": 8}))
+    assert (same.trunk.parameters["embedding_dim"], same.trunk.parameters["channels"]) == (32, 8)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("crops: 100", "crosp: 100", "unknown key 'train.crosp'; did you mean 'crops'"),
+        ("crops: 100, ", "", "the key 'train.crops' is missing"),
+        ("crops: 100", "crops: -5", "train.crops.*greater than or equal to 0.*-5"),
+        ("seeds: [0]", "sedes: [0]", "unknown key 'study.sedes'; did you mean 'seeds'"),
+        ("seeds: [0]", "seeds: [0, 0]", "study.seeds: 0 is named twice"),
+        ("runs: [am, triplet]", "runs: [am, am]", "study.runs: am is named twice"),
+        ("  triplet:\n", "  am:\n", "line 11: the key 'am' occurs twice"),
+        ("learning_rate: 0.01", "learning_rate: .inf", "line 5: .inf is no finite number"),
+        ("scale: 30", "scael: 30", "loss: unknown key 'scael'; did you mean 'scale'"),
+        (", scale: 30", "", "run am: loss: the key 'scale' is missing"),
+        ("scale: 30", "scale: abc", "run am: loss: scale: .*valid number.*given: 'abc'"),
+        ("final: 0.2", "finla: 0.2", "finla"),
+        ("ends: 0.5", "ends: 1.5", "expected 0 <= begins <= ends <= 1"),
+        ("name: compact_tdnn", "name: compact_tdn", "trunk is named 'compact_tdn'; did you mean"),
+        ("name: am_softmax", "name: am_sofmax", "loss is named 'am_sofmax'; did you mean"),
+        ("embedding_dim: 32", "embedding_dims: 32", "trunk: unknown key 'embedding_dims'"),
+        ("embedding_dim: 32", "embedding_dim: 32.5", "trunk: embedding_dim: .*valid integer"),
+        ("embedding_dim: 32", "embedding_dim: -5", "trunk: embedding_dim: .*greater than 0"),
+        ("runs: [am, triplet]", "runs: [am, triplets]", "names the run 'triplets'; did you mean"),
+        (
+            "crops: 100,",
+            "crops: 100, augmentation: {nosie_chance: 1},",
+            "run am: train.augmentation: unknown key 'nosie_chance'; did you mean 'noise_chance'",
+        ),
+        ("  am:\n", "  am\n", "line 9: "),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_sentence(write, old, new, sentence):
+    path = write(old, new)
+    with pytest.raises(StudyError, match=sentence) as caught:
+        run_settings(read_params(path), "am")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_utterance_per_speaker_is_refused_for_a_metric_loss(write):
+    params = read_params(write("utterances_per_speaker: 2", "utterances_per_speaker: 1"))
+    with pytest.raises(StudyError, match=r"utterances_per_speaker is 1.*triplet.*at least 2"):
+        run_settings(params, "triplet")
+
+
+def test_a_file_that_is_missing_or_not_text_is_one_sentence(tmp_path):
+    with pytest.raises(StudyError, match="does not exist"):
+        read_params(tmp_path / "nothing.yaml")
+    (tmp_path / "latin.yaml").write_bytes("stüdy: {}".encode("latin-1"))
+    with pytest.raises(StudyError, match=r"latin\.yaml is not readable: 'utf-8'"):
+        read_params(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "studies").glob("*.yaml"))], ids=lambda p: p.stem
+)
+def test_every_study_of_the_project_is_valid_down_to_the_keys_of_its_source(path):
+    params = read_params(path)
+    for name in params.runs:
+        run_settings(params, name)
+    check_settings(params.corpus.source, params.corpus.settings)
+
+
+def test_paper_b_s_learning_rate_falls_by_a_twentieth_every_10_of_500_epochs():
+    train = read_params(ROOT / "studies" / "voxceleb.yaml").train
+    assert train["crops"] == 500 * 100 * 5_994
+    schedule = Schedule(**train["learning_rate"])
+    for epoch in (0, 9.99, 10, 250, 255, 499.99):
+        expected = 0.001 * 0.95 ** (epoch // 10)
+        assert schedule.at(epoch / 500) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_run_may_be_measured_in_its_own_way_but_not_on_other_trials(write):
+    path = write("scale: 30}", "scale: 30}\n    evaluate: {backends: [plda], crops: 5}")
+    params = read_params(path)
+    own = evaluate_settings(params, "am")
+    assert (own.backends, own.crops, own.trials) == (["plda"], 5, ["test"])
+    assert evaluate_settings(params, "triplet") == params.evaluate
+    params = read_params(write("scale: 30}", "scale: 30}\n    evaluate: {trials: [dev]}"))
+    with pytest.raises(StudyError, match=r"run am: evaluate\.trials .* on the same trials"):
+        evaluate_settings(params, "am")
+
+
+def test_crops_are_whole_batches_of_all_runs_and_seeds_and_hours_a_division(write):
+    params = read_params(write("seeds: [0]", "seeds: [0, 1]"))
+    # am: 25 batches of 4; triplet: 13 of 8. Two seeds.
+    assert study_crops(params).to_dict() == {"compact_tdnn": 2 * (100 + 104)}
+    text = estimate(params, crops_per_second=408 / 3600 / 20)
+    assert text.startswith("408 training crops in all")
+    assert "about 20.0 hours" in text

@@ -1,0 +1,175 @@
+"""Error rates against exact arithmetic over all thresholds, and against their definitions."""
+
+from fractions import Fraction
+from itertools import islice, pairwise, product
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
+
+from studylib.errors import StudyError
+from studylib.statistics import error_rates
+
+
+def exact_curve(scores, targets):
+    """All (threshold, false alarm, miss), counted one threshold at a time in fractions."""
+    trials = list(zip(scores, targets, strict=True))
+    n_targets = sum(targets)
+    curve = [(None, Fraction(0), Fraction(1))]
+    for threshold in sorted(set(scores), reverse=True):
+        alarms = sum(not t and s >= threshold for s, t in trials)
+        misses = sum(t and s < threshold for s, t in trials)
+        curve.append(
+            (threshold, Fraction(alarms, len(trials) - n_targets), Fraction(misses, n_targets))
+        )
+    return curve
+
+
+def exact_eer(curve):
+    """(rate, threshold) on the segment that holds the point miss = false alarm."""
+    for (t0, a0, m0), (t1, a1, m1) in pairwise(curve):
+        if m0 - a0 >= 0 >= m1 - a1:
+            step = (m0 - a0) / ((m0 - a0) - (m1 - a1))
+            threshold = t1 if t0 is None else t0 + step * (t1 - t0)
+            return a0 + step * (a1 - a0), threshold
+    raise AssertionError("the curve starts above the diagonal and ends below it")
+
+
+def exact_min_dcf(curve, prior):
+    return min(prior * m + (1 - prior) * a for _, a, m in curve) / min(prior, 1 - prior)
+
+
+def small_cases():
+    generator = np.random.default_rng(3)
+    for _ in range(300):
+        size = int(generator.integers(2, 25))
+        targets = generator.random(size) < 0.5
+        targets[:2] = True, False
+        scores = generator.integers(0, generator.integers(1, 12), size) + 2 * targets
+        yield scores.tolist(), targets.tolist(), generator.integers(0, 4, size).tolist()
+
+
+def test_curve_eer_and_min_dcf_equal_exact_arithmetic_on_small_cases_with_ties():
+    for scores, targets, _ in small_cases():
+        curve = exact_curve(scores, targets)
+        points = error_rates.operating_points(scores, targets)
+        assert points.thresholds[1:].tolist() == [t for t, _, _ in curve[1:]]
+        np.testing.assert_allclose(points.false_alarm, [float(a) for _, a, _ in curve], atol=1e-15)
+        np.testing.assert_allclose(points.miss, [float(m) for _, _, m in curve], atol=1e-15)
+        rate, threshold = exact_eer(curve)
+        assert error_rates.equal_error_rate(scores, targets) == pytest.approx(
+            float(rate), abs=1e-15
+        )
+        found = error_rates.equal_error_point(points)[1]
+        assert found == pytest.approx(float(threshold), abs=1e-12)
+        for prior in (Fraction(1, 100), Fraction(1, 20), Fraction(3, 4)):
+            cost = error_rates.minimum_detection_cost(scores, targets, target_prior=float(prior))
+            assert cost == pytest.approx(float(exact_min_dcf(curve, prior)), abs=1e-14)
+
+
+def test_every_labelling_of_five_tied_scores_equals_exact_arithmetic():
+    for scores in ([0, 1, 2, 3, 4], [0, 0, 1, 1, 2], [1, 1, 1, 1, 1]):
+        for targets in product([False, True], repeat=5):
+            if any(targets) and not all(targets):
+                rate, _ = exact_eer(exact_curve(scores, targets))
+                assert error_rates.equal_error_rate(scores, targets) == pytest.approx(
+                    float(rate), abs=1e-15
+                )
+
+
+def test_weights_equal_repeated_trials():
+    for scores, targets, weights in small_cases():
+        counted = [t for t, w in zip(targets, weights, strict=True) for _ in range(w)]
+        if any(counted) and not all(counted):
+            repeated = np.repeat(scores, weights)
+            for measure in (error_rates.equal_error_rate, error_rates.log_likelihood_ratio_cost):
+                found = measure(scores, targets, np.array(weights))
+                assert found == pytest.approx(measure(repeated, counted))
+
+
+def test_min_cllr_is_that_of_the_isotonic_posterior_by_its_min_max_formula():
+    for scores, targets, _ in islice(small_cases(), 30):
+        scores, targets = np.array(scores), np.array(targets)
+        mass = np.where(targets, 1 / targets.sum(), 1 / (~targets).sum())
+        posterior = np.empty(len(scores))
+        for trial, own in enumerate(scores):  # the largest over starts of the least mean over ends
+            means = [
+                min(
+                    np.average(targets[block], weights=mass[block])
+                    for end in scores[scores >= own]
+                    for block in [(scores >= start) & (scores <= end)]
+                )
+                for start in scores[scores <= own]
+            ]
+            posterior[trial] = max(means)
+        cost = -np.mean(np.log2(posterior[targets])) - np.mean(np.log2(1 - posterior[~targets]))
+        found = error_rates.minimum_log_likelihood_ratio_cost(scores, targets)
+        assert found == pytest.approx(cost / 2, abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def large():
+    generator = np.random.default_rng(0)
+    targets = generator.random(40_000) < 0.4
+    scores = generator.normal(size=len(targets)) + 2.2 * targets
+    return np.round(scores, 3), targets  # rounded: thousands of ties
+
+
+def test_true_log_likelihood_ratios_cost_what_the_best_map_costs(large):
+    # Unit Gaussians 2.2 apart have llr = 2.2 s - 2.42; the EER is Phi(-1.1).
+    scores, targets = large
+    llr = 2.2 * scores - 2.42
+    best = error_rates.minimum_log_likelihood_ratio_cost(scores, targets)
+    assert best <= error_rates.log_likelihood_ratio_cost(llr, targets) <= best + 0.01
+    assert error_rates.log_likelihood_ratio_cost(3 * llr, targets) > best + 0.05
+    assert error_rates.equal_error_rate(scores, targets) == pytest.approx(0.13567, abs=0.004)
+
+
+def test_actual_cost_is_the_cost_of_the_decisions_taken(large):
+    scores, targets = large
+    llr = 2.2 * scores - 2.42
+    for prior in (0.01, 0.05, 0.5):
+        accept = expit(llr + np.log(prior / (1 - prior))) >= 0.5
+        cost = prior * np.mean(~accept[targets]) + (1 - prior) * np.mean(accept[~targets])
+        actual = error_rates.actual_detection_cost(llr, targets, target_prior=prior)
+        assert actual == pytest.approx(cost / min(prior, 1 - prior), abs=1e-12)
+        best = error_rates.minimum_detection_cost(llr, targets, target_prior=prior)
+        assert best <= actual
+
+
+def test_summary_holds_the_single_measures(large):
+    scores, targets = large
+    table = error_rates.summary(scores, targets)
+    assert table["eer"] == error_rates.equal_error_rate(scores, targets)
+    assert table["auc"] == pytest.approx(roc_auc_score(targets, scores), abs=1e-13)
+    for prior in (0.01, 0.05):
+        cost = error_rates.minimum_detection_cost(scores, targets, target_prior=prior)
+        assert table[f"min_dcf_{prior}"] == cost
+
+
+def test_perfect_inverted_and_constant_scores_have_the_defined_values():
+    targets = [True, True, False, False]
+    for scores, eer, min_dcf, min_cllr in (
+        ([3, 2, 1, 0], 0, 0, 0),
+        ([0, 1, 2, 3], 1, 1, 1),
+        ([7, 7, 7, 7], 0.5, 1, 1),
+    ):
+        assert error_rates.equal_error_rate(scores, targets) == eer
+        cost = error_rates.minimum_detection_cost(scores, targets, target_prior=0.01)
+        assert cost == min_dcf
+        found = error_rates.minimum_log_likelihood_ratio_cost(scores, targets)
+        assert found == pytest.approx(min_cllr, abs=1e-12)
+    assert error_rates.log_likelihood_ratio_cost([0, 0, 0, 0], targets) == 1
+
+
+@pytest.mark.parametrize(
+    ("targets", "sentence"),
+    [
+        ([True, True], "2 of 2 trials are targets"),
+        ([False, False], "0 of 2 trials are targets"),
+    ],
+)
+def test_trials_without_an_error_rate_are_refused_in_a_sentence(targets, sentence):
+    with pytest.raises(StudyError, match=sentence):
+        error_rates.equal_error_rate([1.0, 2.0], targets)

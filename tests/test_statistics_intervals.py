@@ -1,0 +1,368 @@
+"""The bootstrap against lists written out in full, and intervals against what they promise."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from studylib.errors import StudyError
+from studylib.statistics import error_rates, trial_weights
+from studylib.statistics.comparisons import error_table, holm, paired_tests, speakers_needed
+from studylib.statistics.intervals import (
+    Cells,
+    Contrast,
+    cells_of,
+    eer_interval,
+    interval_of,
+    speaker_df,
+    speaker_variance,
+)
+from studylib.statistics.resampling import bootstrap
+from studylib.statistics.sorted_trials import read_measures, sort_trials
+
+MEASURES = {
+    "eer": error_rates.equal_error_rate,
+    "cllr": error_rates.log_likelihood_ratio_cost,
+    "min_dcf_0.01": lambda s, t: error_rates.minimum_detection_cost(s, t, target_prior=0.01),
+    "min_dcf_0.05": lambda s, t: error_rates.minimum_detection_cost(s, t, target_prior=0.05),
+}
+
+
+def trial_list(n_speakers, utterances, per_pair, generator):
+    """All target pairs and `per_pair` random nontarget pairs of each two speakers."""
+    i, j = np.triu_indices(utterances, 1)
+    of_targets = np.repeat(np.arange(n_speakers) * utterances, len(i))
+    targets = np.stack([of_targets + np.tile(i, n_speakers), of_targets + np.tile(j, n_speakers)])
+    pairs = np.repeat(np.stack(np.triu_indices(n_speakers, 1)), per_pair, axis=1)
+    others = pairs * utterances + generator.integers(0, utterances, pairs.shape)
+    first, second = np.concatenate([targets, others], axis=1)
+    return first, second, first // utterances == second // utterances
+
+
+def simulated(n_speakers, utterances, per_pair, generator, *, separation=3.2, systems=1):
+    """Scores with effects of speakers, pairs, utterances and trials; systems share half of each.
+
+    A target scores separation + a_s, a nontarget b_s + b_t + c_st; both have the effects of their
+    two utterances and their own noise. Returns scores (systems, T), targets and both speakers.
+    """
+    first, second, targets = trial_list(n_speakers, utterances, per_pair, generator)
+    one, other = first // utterances, second // utterances
+
+    def effect(sd, *shape):
+        own = generator.normal(size=(systems, *shape))
+        return sd * np.sqrt(0.5) * (generator.normal(size=shape) + own)
+
+    of_target = separation + effect(0.6, n_speakers)[:, one]
+    b, c = effect(0.4, n_speakers), effect(0.3, n_speakers, n_speakers)
+    of_nontarget = b[:, one] + b[:, other] + c[:, one, other]
+    session, noise = effect(0.3, n_speakers * utterances), effect(0.8, len(targets))
+    scores = np.where(targets, of_target, of_nontarget)
+    return scores + session[:, first] + session[:, second] + noise, targets, one, other
+
+
+def true_eer(separation=3.2):
+    """Both kinds of score are Gaussian: the EER is Phi(-separation / sum of their deviations)."""
+    shared = 2 * 0.3**2 + 0.8**2
+    sds = np.sqrt(0.6**2 + shared) + np.sqrt(2 * 0.4**2 + 0.3**2 + shared)
+    return stats.norm.cdf(-separation / sds)
+
+
+@pytest.mark.parametrize("rounded", [None, 0, -3])
+def test_every_resample_equals_the_list_with_its_trials_repeated(rounded):
+    scores, targets, one, other = simulated(9, 4, 6, np.random.default_rng(0), systems=2)
+    scores = scores if rounded is None else np.round(scores, rounded)  # ties; then all equal
+    found = bootstrap(
+        dict(zip("ab", scores, strict=True)),
+        targets,
+        one,
+        other,
+        measures=tuple(MEASURES),
+        n_resamples=40,
+        seed=5,
+    )
+    counts = np.random.default_rng(5).multinomial(9, np.full(9, 1 / 9), size=40)
+    for measure, plain in MEASURES.items():
+        for run, of_run in enumerate(scores):
+            assert found[measure].estimates[run] == pytest.approx(plain(of_run, targets), abs=1e-12)
+            for resample, count in enumerate(counts):
+                times = np.where(targets, count[one], count[one] * count[other])
+                expected = plain(np.repeat(of_run, times), np.repeat(targets, times))
+                assert found[measure].speakers[run, resample] == pytest.approx(expected, abs=1e-12)
+
+
+def test_measures_read_together_are_those_read_alone():
+    scores, targets, one, other = simulated(30, 10, 8, np.random.default_rng(1), systems=2)
+    lists = {"a": scores[0], "b": scores[1]}, targets, one, other
+    together = bootstrap(*lists, measures=tuple(MEASURES), n_resamples=70)
+    for measure in MEASURES:
+        alone = bootstrap(*lists, measures=[measure], n_resamples=70)[measure]
+        np.testing.assert_array_equal(alone.speakers, together[measure].speakers)
+        np.testing.assert_array_equal(alone.pairs, together[measure].pairs)
+
+
+def test_speakers_may_be_named_and_trials_may_come_in_any_order():
+    (scores,), targets, one, other = simulated(12, 4, 3, np.random.default_rng(2))
+    names = np.array([f"id{k:05d}" for k in range(12)])
+    plain = eer_interval(scores, targets, one, other, n_resamples=50)
+    order = np.random.default_rng(3).permutation(len(scores))
+    shuffled = eer_interval(
+        scores[order], targets[order], names[other[order]], names[one[order]], n_resamples=50
+    )
+    assert shuffled == plain
+
+
+def test_resamples_are_the_same_for_every_run_and_every_time():
+    scores, targets, one, other = simulated(15, 5, 3, np.random.default_rng(4), systems=2)
+    both = bootstrap({"a": scores[0], "b": scores[1]}, targets, one, other, seed=7)["eer"]
+    alone = bootstrap({"b": scores[1]}, targets, one, other, seed=7)["eer"]
+    np.testing.assert_array_equal(both.speakers[1], alone.speakers[0])
+    np.testing.assert_array_equal(both.pairs[1], alone.pairs[0])
+    another = bootstrap({"b": scores[1]}, targets, one, other, seed=8)["eer"]
+    assert not np.array_equal(another.speakers, alone.speakers)
+
+
+def test_small_blocks_give_the_resamples_of_one_block(monkeypatch):
+    (scores,), targets, one, other = simulated(15, 5, 3, np.random.default_rng(4))
+    whole = bootstrap({"a": scores}, targets, one, other, n_resamples=100)["eer"]
+    monkeypatch.setattr(trial_weights, "BLOCK", 1)
+    parts = bootstrap({"a": scores}, targets, one, other, n_resamples=100)["eer"]
+    np.testing.assert_array_equal(parts.speakers, whole.speakers)
+
+
+def test_no_resample_is_without_an_error_rate_on_the_smallest_list():
+    targets = np.array([True, False, False])
+    interval = eer_interval([2.0, 3.0, 1.0], targets, [0, 0, 1], [0, 1, 2])
+    assert np.isfinite([interval.low, interval.high]).all()
+
+
+def test_the_noise_of_a_pair_of_speakers_is_counted_once():
+    # The mean of b_s + b_t + c_st over all pairs has variance 4 var(b) / S + var(c) / P.
+    generator, n_speakers = np.random.default_rng(5), 30
+    one, other = np.triu_indices(n_speakers, 1)
+    speakers = np.concatenate([np.arange(n_speakers), one])
+    others = np.concatenate([np.arange(n_speakers), other])
+    trials = trial_weights.trial_speakers(speakers == others, speakers, others)
+    for sd_speaker, sd_pair in ((1.0, 0.0), (0.3, 1.0), (0.0, 1.0)):
+        variances, plain = [], []
+        for study in range(60):
+            b = sd_speaker * generator.normal(size=n_speakers)
+            values = b[one] + b[other] + sd_pair * generator.normal(size=len(one))
+            means = []
+            for kind in (trial_weights.speaker_resamples, trial_weights.pair_perturbations):
+                weights = next(kind(trials, 300, study))[n_speakers:]
+                means.append(values @ weights / weights.sum(axis=0))
+            variances.append(speaker_variance(*means, n_speakers, taken_out=2))
+            plain.append(np.var(means[0]))
+        true = 4 * sd_speaker**2 / n_speakers + sd_pair**2 / len(one)
+        if sd_speaker:
+            assert np.mean(variances) == pytest.approx(true, rel=0.15)
+        else:  # the floor, the pair noise itself, errs on the safe side
+            assert true < np.mean(variances) < 1.4 * true
+            assert np.mean(plain) > 2.5 * true
+
+
+def test_the_surplus_noise_of_pairs_leaves_the_variance_over_speakers():
+    generator = np.random.default_rng(0)
+    speakers, still = generator.normal(size=5000), np.zeros(5000)
+    variance = speaker_variance(speakers, still, 40, taken_out=2)
+    assert variance == pytest.approx(np.var(speakers, ddof=1) * 40 / 39)
+    noise = generator.normal(size=5000) / 5
+    less = speaker_variance(speakers, noise, 40, taken_out=2)
+    assert less == pytest.approx(variance - 2 * 4 / 25, rel=0.05)
+    assert speaker_variance(still, still, 40, taken_out=2) == 0
+
+
+def test_the_degrees_of_freedom_are_those_of_a_variance_of_numbers_of_kurtosis_5():
+    # A mixture of two normal distributions of variances 1 + c and 1 - c has kurtosis 3 (1 + c^2).
+    generator, n, c = np.random.default_rng(0), 400, np.sqrt(2 / 3)
+    variances = 1 + c * generator.choice([-1, 1], size=(5000, n))
+    found = np.var(np.sqrt(variances) * generator.normal(size=(5000, n)), axis=1, ddof=1)
+    assert 2 / np.var(found) == pytest.approx(speaker_df(n), rel=0.1)
+
+
+def cells_with(estimates, speaker_sd, seed_sds, n_seeds, n_speakers=41, interactions=0.0):
+    """Cells whose speaker noise is independent and of the given size."""
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(len(estimates), 200_000))
+    noise *= speaker_sd * np.sqrt((n_speakers - 1) / n_speakers)
+    return Cells(
+        names=tuple("abcdefgh"[: len(estimates)]),
+        estimates=np.array(estimates),
+        speakers=np.array(estimates)[:, None] + noise,
+        pairs=np.zeros((len(estimates), 3)),
+        n_seeds=np.array(n_seeds),
+        seed_sds=np.array(seed_sds),
+        interactions=np.array(interactions),
+        n_speakers=n_speakers,
+        floor=1e-6,
+    )
+
+
+def test_speaker_variance_and_seed_variance_are_told_apart_and_add_up():
+    cells = cells_with([-2.0, -2.2, -2.1], 0.05, [0.03, 0.05, np.nan], [3, 3, 1])
+    pooled = np.sqrt((2 * 0.03**2 + 2 * 0.05**2) / 4)
+    assert cells.pooled_seed_sd == pytest.approx(pooled)
+    difference = cells.contrast({"a": 1.0, "c": -1.0})
+    assert difference.value == pytest.approx(0.1)
+    assert difference.speaker_sd == pytest.approx(0.05 * np.sqrt(2), rel=0.01)
+    assert difference.seed_sd == pytest.approx(pooled * np.sqrt(1 / 3 + 1))
+    assert difference.sd == pytest.approx(np.hypot(difference.speaker_sd, difference.seed_sd))
+    variances = np.array([difference.speaker_sd, difference.seed_sd]) ** 2
+    assert difference.df == pytest.approx(
+        variances.sum() ** 2 / (variances[0] ** 2 / 20 + variances[1] ** 2 / 4)
+    )
+
+
+def test_without_repeated_seeds_the_interval_is_that_of_the_speakers_alone():
+    single = cells_with([-2.0], 0.1, [np.nan], [1]).contrast({"a": 1.0})
+    assert np.isnan(single.seed_sd)
+    assert single.df == 20
+    low, high = single.interval()
+    reach = stats.t.ppf(0.975, 20) * single.speaker_sd
+    assert (low, high) == pytest.approx((-2.0 - reach, -2.0 + reach))
+
+
+def test_the_p_value_is_the_level_at_which_the_interval_touches_zero():
+    difference = cells_with([-2.0, -2.2], 0.1, [0.04, 0.06], [3, 3]).contrast({"a": 1, "b": -1})
+    p = difference.p_value()
+    assert 0.01 < p < 0.9
+    assert difference.interval(1 - p)[0] == pytest.approx(0, abs=1e-12)
+    assert p == pytest.approx(2 * stats.t.sf(difference.value / difference.sd, difference.df))
+
+
+def test_what_test_speakers_add_to_the_spread_of_seeds_is_taken_out_of_it():
+    cells = cells_with([-2.0, -2.2], 0.05, [0.05, 0.05], [3, 3], interactions=[0.0009, 0.0009])
+    assert cells.pooled_seed_sd == pytest.approx(0.04)
+    assert cells.seed_df == pytest.approx(4 * (0.04 / 0.05) ** 4)
+    nothing_left = cells_with([-2.0], 0.05, [0.05], [3], interactions=[0.003])
+    single = nothing_left.contrast({"a": 1.0})
+    assert (single.seed_sd, single.df) == (0, single.speaker_df)
+
+
+def test_seeds_of_equal_networks_spread_by_the_test_speakers_alone():
+    spread, of_speakers = [], []
+    for study in range(60):
+        scores, targets, one, other = simulated(
+            30, 6, 2, np.random.default_rng([7, study]), systems=3
+        )
+        runs = {f"a-{seed}": scores[seed] for seed in range(3)}
+        resamples = bootstrap(runs, targets, one, other, n_resamples=200, seed=study)
+        cells = cells_of(resamples["eer"], {"a": list(runs)})
+        spread.append(cells.seed_sds[0] ** 2)
+        of_speakers.append(cells.interactions[0])
+    assert np.mean(of_speakers) == pytest.approx(np.mean(spread), rel=0.2)
+
+
+def test_a_linear_number_of_the_cells_is_the_contrast_itself():
+    cells = cells_with([-2.0, -2.2, -2.1], 0.1, [0.03, 0.05, 0.02], [3, 3, 3])
+    linear = cells.contrast({"a": 1.0, "b": -0.5, "c": -0.5})
+    free = cells.contrast_of(lambda logs: logs[0] - (logs[1] + logs[2]) / 2)
+    assert (free.value, free.speaker_sd) == pytest.approx((linear.value, linear.speaker_sd))
+    assert free.seed_sd == pytest.approx(linear.seed_sd, rel=0.05)
+
+
+def test_seed_spread_of_cells_equals_the_within_mean_square_of_an_analysis_of_variance():
+    scores, targets, one, other = simulated(12, 4, 3, np.random.default_rng(6), systems=6)
+    runs = {
+        f"{cell}-{seed}": scores[3 * k + seed] for k, cell in enumerate("ab") for seed in range(3)
+    }
+    resamples = bootstrap(runs, targets, one, other, n_resamples=20)["eer"]
+    cells = cells_of(resamples, {cell: [f"{cell}-{seed}" for seed in range(3)] for cell in "ab"})
+    logs = np.log(resamples.estimates).reshape(2, 3)
+    within = np.sum((logs - logs.mean(axis=1, keepdims=True)) ** 2) / 4
+    assert np.mean(cells.seed_sds**2) == pytest.approx(within)
+    assert np.exp(cells.estimates[0]) == pytest.approx(resamples.estimates[:3].mean())
+    table = error_table(cells)
+    assert list(table.index) == ["a", "b"]
+    assert table.loc["a", "seed_sd"] == pytest.approx(logs[0].std(ddof=1))
+    assert (table["low"] < table["rate"]).all()
+    assert (table["rate"] < table["high"]).all()
+
+
+def test_a_list_without_errors_gets_the_interval_zero_to_what_its_speakers_can_exclude():
+    (scores,), targets, one, other = simulated(40, 4, 1, np.random.default_rng(7), separation=40)
+    interval = eer_interval(scores, targets, one, other, n_resamples=50)
+    assert (interval.estimate, interval.low) == (0, 0)
+    assert (1 - interval.high) ** 40 == pytest.approx(0.05)
+
+
+def test_intervals_over_speakers_cover_and_those_over_trials_do_not():
+    # A small version of benchmarks/coverage.py.
+    covered, covered_by_trials, false_alarms = [], [], []
+    for study in range(100):
+        generator = np.random.default_rng([11, study])
+        scores, targets, one, other = simulated(40, 7, 2, generator, systems=2)
+        resamples = bootstrap(
+            {"a": scores[0], "b": scores[1]}, targets, one, other, n_resamples=300, seed=study
+        )
+        cells = cells_of(resamples["eer"], {"a": ["a"], "b": ["b"]})
+        interval = interval_of(cells, "a")
+        covered.append(interval.low <= true_eer() <= interval.high)
+        false_alarms.append(cells.contrast({"a": 1, "b": -1}).p_value() < 0.05)
+        # The bootstrap over trials: every trial its own unit.
+        names, pairs = ("",) * targets.sum(), np.zeros(((~targets).sum(), 2))
+        each = trial_weights.TrialSpeakers(targets, np.arange(len(targets)), pairs, names)
+        weights = generator.poisson(1, (len(targets), 100)).astype(float)
+        rates = read_measures(sort_trials(scores[0], each), weights, ["eer"])
+        low, high = np.quantile(rates, [0.025, 0.975])
+        covered_by_trials.append(low <= true_eer() <= high)
+    assert 0.9 <= np.mean(covered) <= 0.99
+    assert np.mean(covered_by_trials) < 0.75
+    assert np.mean(false_alarms) < 0.1
+
+
+def test_holm_equals_its_definition_step_by_step():
+    generator = np.random.default_rng(8)
+    for size in (1, 2, 7, 30):
+        p_values = generator.random(size) ** 3
+        ranked = sorted(p_values)
+        expected = {
+            p: min(1, max((size - j) * ranked[j] for j in range(ranked.index(p) + 1)))
+            for p in ranked
+        }
+        found = holm(p_values)
+        np.testing.assert_allclose(found, [expected[p] for p in p_values])
+    assert holm([]).shape == (0,)
+
+
+def test_paired_tests_tell_relative_differences_and_correct_the_family():
+    cells = cells_with([np.log(0.05), np.log(0.04), np.log(0.08)], 0.1, [np.nan] * 3, [1] * 3)
+    table = paired_tests(cells)
+    assert table[["first", "second"]].to_numpy().tolist() == [["a", "b"], ["a", "c"], ["b", "c"]]
+    np.testing.assert_allclose(table["difference"], [0.05 / 0.04 - 1, 0.05 / 0.08 - 1, -0.5])
+    np.testing.assert_allclose(table["p_holm"], holm(table["p"]))
+    assert (table["low"] < table["difference"]).all()
+    assert (table["difference"] < table["high"]).all()
+    one = paired_tests(cells, [("c", "a")])
+    assert one.loc[0, "difference"] == pytest.approx(0.6)
+    assert one.loc[0, "p_holm"] == one.loc[0, "p"]
+
+
+def test_a_value_that_hardly_varies_has_a_short_interval_however_little_is_known_of_seeds():
+    contrast = Contrast(0.0, speaker_sd=1e-9, seed_sd=1e-4, speaker_df=20, seed_df=1e-3)
+    low, high = contrast.interval()
+    assert -0.002 < low < 0 < high < 0.002  # 12.7 standard deviations
+
+
+def test_with_the_speakers_needed_the_interval_ends_at_the_bound():
+    contrast = Contrast(0.1, speaker_sd=0.2, seed_sd=0.03, speaker_df=39, seed_df=8)
+    needed = speakers_needed(contrast, 40)
+    sd = np.hypot(0.2 * np.sqrt(40 / needed), 0.03)
+    assert stats.t.ppf(0.975, contrast.df) * sd == pytest.approx(0.1, rel=0.01)
+    seeds_alone = Contrast(0.1, speaker_sd=0.2, seed_sd=0.06, speaker_df=39, seed_df=8)
+    assert speakers_needed(seeds_alone, 40) == np.inf
+
+
+def test_trials_and_runs_that_do_not_fit_together_are_refused_in_a_sentence():
+    (scores,), targets, one, other = simulated(5, 3, 2, np.random.default_rng(9))
+
+    def boot(scores, targets=targets, one=one, other=other):
+        return bootstrap({"a": scores}, targets, one, other, n_resamples=2)["eer"]
+
+    with pytest.raises(StudyError, match="needs a finite score"):
+        boot(scores[1:])
+    with pytest.raises(StudyError, match="needs a finite score"):
+        boot(np.where(targets, scores, np.nan))
+    with pytest.raises(StudyError, match="Trial 0 of the speakers 0 and 0 is marked nontarget"):
+        boot(scores, targets=~targets)
+    with pytest.raises(StudyError, match="at least 3 speakers"):
+        boot(scores[targets], targets[targets], one[targets], other[targets])

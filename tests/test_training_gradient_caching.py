@@ -1,0 +1,118 @@
+"""Gradient caching: the gradients of the whole batch from chunks of it."""
+
+import pytest
+import torch
+from test_losses import studied
+from torch import nn
+from training_runs import AP, largest, one_step, settings_of, trained
+
+from studylib.losses import LOSSES
+from studylib.models.embedder import Embedder
+from studylib.models.trunks import TRUNKS
+from studylib.training.gradient_caching import Share, backward_in_chunks, in_chunks
+
+SHARE = Share(11, torch.arange(11), [4, 4, 3], [4 / 11, 4 / 11, 3 / 11])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_with_frozen_statistics_chunks_give_the_plain_gradients_for_every_loss(name):
+    loss = {"name": name, **studied(name)}
+    plain = one_step(settings_of(loss), frozen=True, wide=True)
+    cached = one_step(settings_of(loss, chunk_crops=5), frozen=True, wide=True)
+    assert plain.keys() == cached.keys()
+    assert any(key.startswith("trunk.") and plain[key].abs().max() > 0 for key in plain)
+    for key, value in plain.items():
+        scale = largest(plain, key.split(".")[0])
+        torch.testing.assert_close(cached[key] / scale, value / scale, rtol=0, atol=1e-9, msg=key)
+
+
+def test_with_bfloat16_chunks_give_the_plain_gradients_to_its_rounding():
+    plain = one_step(settings_of(AP, precision="bfloat16"), frozen=True)
+    cached = one_step(settings_of(AP, precision="bfloat16", chunk_crops=5), frozen=True)
+    for key in ("value", "trunk.fc.weight", "trunk.layers.0.weight"):
+        scale = plain[key].abs().max()
+        torch.testing.assert_close(cached[key] / scale, plain[key] / scale, rtol=0, atol=0.03)
+
+
+def normalising_model() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 4), nn.BatchNorm1d(4)]
+    return nn.Sequential(*layers).double()
+
+
+def spread(embeddings: torch.Tensor) -> torch.Tensor:
+    return torch.pdist(embeddings).log().mean()
+
+
+def test_in_training_gradients_and_running_statistics_are_those_of_separate_chunks():
+    x = torch.randn(11, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    cached, whole = normalising_model(), normalising_model()
+    value = backward_in_chunks(cached, cached, x, SHARE, spread)
+    chunks = x.split(SHARE.sizes)
+    expected = spread(torch.cat([whole(chunk) for chunk in chunks]))
+    expected.backward()
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=0)
+    for ours, true in zip(cached.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, true.grad, rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        inputs = [cached[0](chunk) for chunk in chunks]
+    mean = torch.cat(inputs).mean(0)  # the mean of the batch: chunks count by their size
+    variance = sum(w * i.var(0) for w, i in zip(SHARE.weights, inputs, strict=True))
+    torch.testing.assert_close(cached[1].running_mean, 0.1 * mean)
+    torch.testing.assert_close(cached[1].running_var, 0.9 + 0.1 * variance)
+
+
+def test_what_the_trunk_keeps_for_the_backward_pass_depends_on_the_chunk_alone():
+    def most_kept(batch: int) -> int:
+        kept = most = 0
+
+        class Kept:
+            def __init__(self, value: torch.Tensor) -> None:
+                nonlocal kept, most
+                self.value, self.size = value, value.nbytes
+                kept += self.size
+                most = max(most, kept)
+
+            def __del__(self) -> None:
+                nonlocal kept
+                kept -= self.size
+
+        def embed(chunk: torch.Tensor) -> torch.Tensor:
+            with torch.autograd.graph.saved_tensors_hooks(Kept, lambda item: item.value):
+                return model(chunk)
+
+        model = normalising_model()
+        x = torch.randn(batch, 6, dtype=torch.float64)
+        n = batch // 4
+        share = Share(batch, torch.arange(batch), [4] * n, [1 / n] * n)
+        backward_in_chunks(model, embed, x, share, spread)
+        return most
+
+    assert 0 < most_kept(8) == most_kept(64)
+
+
+def test_a_chunk_as_large_as_the_batch_gives_the_bits_of_no_chunks(tiny_corpus, tmp_path):
+    plain, whole, chunked = (
+        trained(settings_of(AP, chunk_crops=chunk), tiny_corpus, tmp_path / str(chunk))
+        for chunk in (0, 12, 4)
+    )
+    for key, value in plain.items():
+        assert torch.equal(whole[key], value), key
+    assert not torch.equal(plain["fc.weight"], chunked["fc.weight"])
+
+
+@pytest.mark.parametrize(("total", "at_once"), [(12, 5), (12, 12), (12, 0), (400, 64), (7, 2)])
+def test_chunks_cover_the_batch_and_none_is_much_smaller(total, at_once):
+    chunks = in_chunks(total, at_once)
+    assert [crop for chunk in chunks for crop in chunk] == list(range(total))
+    sizes = [len(chunk) for chunk in chunks]
+    assert max(sizes) <= (at_once or total)
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_no_trunk_draws_random_numbers_so_that_both_passes_are_alike(name):
+    model = Embedder(name, {"embedding_dim": 8}).train()
+    before = torch.get_rng_state()
+    model(torch.zeros(2, 8000))
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,318 @@
+"""The training loop: the same bits whatever happens on the way, and a clear end when it fails."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import training_runs
+from conftest import TINY
+from filelock import FileLock
+from training_runs import (
+    AP,
+    AUGMENTATION,
+    assert_same,
+    in_float64,
+    settings_of,
+    train_run,
+    trained,
+)
+from trees import voice, write
+
+from studylib.corpora.hygiene import known_speakers
+from studylib.corpora.synthetic.embedded import prepare
+from studylib.errors import StudyError
+from studylib.losses import LOSSES
+from studylib.models.trunks import TRUNKS
+from studylib.pipeline.params import read_params
+from studylib.training import checkpoints, loop
+
+ROOT = Path(__file__).parent.parent
+TRIPLET = {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}
+SAVING = {"crops": 120, "checkpoint_seconds": 1e-6, "measurements": 2}
+
+
+def curve_of(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "model" / "curve.csv")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """The working directory is a project's."""
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------- the same bits
+
+
+def test_the_same_run_twice_gives_the_same_files_and_another_seed_does_not(tiny_corpus, tmp_path):
+    first = trained(settings_of(TRIPLET), tiny_corpus, tmp_path / "a")
+    trained(settings_of(TRIPLET), tiny_corpus, tmp_path / "b")
+    names = {path.name for path in (tmp_path / "a" / "model").iterdir()}
+    assert names == {"model.safetensors", "curve.csv", "known_speakers.json", "training.json"}
+    for name in names:
+        paths = [tmp_path / folder / "model" / name for folder in ("a", "b")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+    other = trained(settings_of(TRIPLET), tiny_corpus, tmp_path / "c", seed=1)
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
+def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpus, tmp_path):
+    settings = settings_of(TRIPLET, augmentation=AUGMENTATION, **SAVING)
+    command = [sys.executable, training_runs.__file__, settings.model_dump_json()]
+    killed = subprocess.run(
+        [*command, tiny_corpus.folder, tmp_path / "cut", "3"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "model").exists()
+    with in_float64:
+        undisturbed = trained(settings, tiny_corpus, tmp_path / "whole")
+        assert_same(undisturbed, trained(settings, tiny_corpus, tmp_path / "cut"))
+    pd.testing.assert_frame_equal(curve_of(tmp_path / "whole"), curve_of(tmp_path / "cut"))
+    assert not list((tmp_path / "cut" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "an empty file", "all are damaged"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_with_the_same_bits(
+    tiny_corpus, tmp_path, monkeypatch, damage
+):
+    class Stopped(Exception):
+        pass
+
+    settings, saves = settings_of(TRIPLET, **SAVING), []
+
+    def save_and_stop(learner, folder):
+        save(learner, folder)
+        saves.append(folder)
+        if len(saves) == 3:
+            raise Stopped
+
+    save = checkpoints.save_checkpoint
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_stop)
+    with pytest.raises(Stopped):
+        train_run(settings, tiny_corpus, tmp_path / "cut")
+    monkeypatch.undo()
+    kept = sorted(saves[0].iterdir())
+    assert [path.name for path in kept] == ["step-0000000002.pt", "step-0000000003.pt"]
+    for path in kept if damage == "all are damaged" else kept[1:]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(b"" if damage == "an empty file" else content)
+    lines: list[str] = []
+    resumed = trained(settings, tiny_corpus, tmp_path / "cut", report=lines.append)
+    assert f"{kept[1]} is damaged and set aside" in lines[0]
+    goes_on = "going on from step 2 of an interrupted run" in lines
+    assert goes_on == (damage != "all are damaged")
+    assert_same(trained(settings, tiny_corpus, tmp_path / "whole"), resumed)
+
+
+def test_a_whole_result_is_taken_up_and_a_changed_one_trained_anew(tiny_corpus, tmp_path):
+    settings, model = settings_of(AP), tmp_path / "model" / "model.safetensors"
+    facts = train_run(settings, tiny_corpus, tmp_path)
+    assert facts.keys() == {"started", "seconds", "device", "processes", "threads"}
+    content = model.read_bytes()
+    assert train_run(settings, tiny_corpus, tmp_path) == {}
+    model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert train_run(settings, tiny_corpus, tmp_path)
+    assert model.read_bytes() == content
+    assert train_run(settings, tiny_corpus, tmp_path, seed=1)
+    assert train_run(settings_of(TRIPLET), tiny_corpus, tmp_path)
+
+
+def test_a_run_started_twice_waits_for_the_first_and_takes_up_its_result(tiny_corpus, tmp_path):
+    settings, lines, waits, found = settings_of(AP), [], threading.Event(), []
+    train_run(settings, tiny_corpus, tmp_path / "first")
+    record = json.loads((tmp_path / "first" / "model" / "training.json").read_text())
+    identity = {name: record[name] for name in ("key", "seed", "corpus")}
+    second = tmp_path / "second"
+    folder = checkpoints.checkpoint_folder(second / "checkpoints", "run", identity)
+    folder.parent.mkdir(parents=True)
+
+    def report(line: str) -> None:
+        lines.append(line)
+        waits.set()
+
+    def train_again() -> None:
+        found.append(train_run(settings, tiny_corpus, second, report=report))
+
+    with FileLock(f"{folder}.lock"):
+        thread = threading.Thread(target=train_again)
+        thread.start()
+        assert waits.wait(60)
+        shutil.copytree(tmp_path / "first" / "model", second / "model")
+    thread.join()
+    assert lines == ["another process trains this run: waiting for it"]
+    assert found == [{}]
+
+
+def test_augmentation_repeats_and_changes_the_run_unless_it_does_nothing(tiny_corpus, tmp_path):
+    def weights(name, augmentation):
+        settings = settings_of(TRIPLET, augmentation=augmentation)
+        return trained(settings, tiny_corpus, tmp_path / name)
+
+    plain, augmented = weights("plain", None), weights("a", AUGMENTATION)
+    assert_same(augmented, weights("b", AUGMENTATION))
+    assert not torch.equal(plain["fc.weight"], augmented["fc.weight"])
+    assert_same(plain, weights("c", {"noise_chance": 0.0, "room_chance": 0.0}))
+
+
+def test_every_loss_starts_from_the_same_trunk(tiny_corpus, tmp_path):
+    losses = {"name": "softmax"}, AP, TRIPLET
+    weights = [
+        trained(settings_of(loss, crops=0), tiny_corpus, tmp_path / loss["name"]) for loss in losses
+    ]
+    assert_same(weights[0], weights[1])
+    assert_same(weights[0], weights[2])
+
+
+# -------------------------------------------------------------------------- what settings do
+
+
+def test_the_loop_lowers_the_loss_on_the_speakers_it_learns(tiny_corpus, tmp_path):
+    train_run(settings_of(AP, crops=1800, learning_rate=0.01), tiny_corpus, tmp_path)
+    loss = curve_of(tmp_path)["loss"]
+    assert loss.tail(20).mean() < 0.8 * loss.head(10).mean()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_learning_rate_momentum_and_weight_decay_reach_torchs_optimizer(optimizer):
+    rate = {"initial": 0.1, "final": 0.01, "begins": 0.5, "shape": "step"}
+    keys = {"optimizer": optimizer, "momentum": 0.5 * (optimizer == "sgd"), "weight_decay": 0.02}
+    settings = settings_of(AP, learning_rate=rate, **keys)
+    learner = training_runs.build_learner(settings, training_runs.SPEAKERS, 0, training_runs.CPU)
+    step = loop.TrainingStep(settings, learner, 0, training_runs.CPU)
+    for progress, expected in ((0.0, 0.1), (0.5, 0.01)):
+        step(training_runs.noise(), torch.arange(training_runs.N), 0, progress)
+        (group,) = learner.optimizer.param_groups
+        assert group["lr"] == expected
+        assert group["weight_decay"] == 0.02
+        assert group.get("momentum", 0.0) == keys["momentum"]
+
+
+def test_a_schedule_is_set_on_the_loss_by_crops_seen(tiny_corpus, tmp_path):
+    margin = {"initial": 0.0, "final": 0.4, "begins": 0.5, "shape": "step"}
+    settings = settings_of({"name": "am_softmax", "margin": margin, "scale": 15.0}, crops=360)
+    train_run(settings, tiny_corpus, tmp_path)
+    curve = curve_of(tmp_path)
+    half = curve["crops"] < 180
+    assert set(curve.loc[half, "margin"]) == {0.0}
+    assert set(curve.loc[~half, "margin"]) == {0.4}
+
+
+def test_the_best_weights_on_development_speakers_are_kept_if_asked(tiny_corpus, tmp_path):
+    keys = {"measurements": 5, "learning_rate": 0.5, "crops": 360}
+    best = trained(settings_of(TRIPLET, keep="best", **keys), tiny_corpus, tmp_path / "best")
+    last = trained(settings_of(TRIPLET, **keys), tiny_corpus, tmp_path / "last")
+    eers = curve_of(tmp_path / "best")["dev_eer"].dropna()
+    assert len(eers) == 5
+    is_last_best = eers.idxmin() == eers.index[-1]
+    assert all(torch.equal(best[k], last[k]) for k in best) == is_last_best
+
+
+def test_noise_is_read_from_a_folder_of_the_project(tiny_corpus, project, monkeypatch):
+    write(project / "noise" / "hum.wav", voice("hum"))
+    (project / "notebooks").mkdir()
+    monkeypatch.chdir(project / "notebooks")
+    settings = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "noise"})
+    train_run(settings, tiny_corpus, project)
+    missing = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "nosie"})
+    with pytest.raises(StudyError, match="nosie has no recordings"):
+        train_run(missing, tiny_corpus, project)
+
+
+def test_a_model_keeps_its_training_speakers_and_those_of_its_initial_weights(tiny_corpus, project):
+    def known(name, **keys):
+        train_run(settings_of(TRIPLET, **keys), tiny_corpus, project / name)
+        return json.loads((project / name / "model" / "known_speakers.json").read_text())
+
+    start = "first/model/model.safetensors"
+    assert known("first", crops=12) == [known_speakers(tiny_corpus)]
+    assert known("tuned", crops=12, initial_weights=start) == 2 * [known_speakers(tiny_corpus)]
+    assert known("untrained", crops=0) == []
+    wider = settings_of(TRIPLET, {"name": "compact_tdnn"}, initial_weights=start)
+    with pytest.raises(StudyError, match=r"initial_weights: .* holds the trunk compact_tdnn with"):
+        train_run(wider, tiny_corpus, project / "wider")
+
+
+def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, tmp_path):
+    few = TINY.model_copy(update={"n_train_speakers": 9, "n_dev_speakers": 2, "n_test_speakers": 2})
+    smaller = prepare(few, tmp_path / "corpus", workers=1, progress=False)
+    settings = settings_of(TRIPLET, training_speakers=9)
+    first = trained(settings, tiny_corpus, tmp_path / "first")
+    assert_same(first, trained(settings_of(TRIPLET), smaller, tmp_path / "smaller"))
+    known = json.loads((tmp_path / "first" / "model" / "known_speakers.json").read_text())
+    assert known[0]["train"] == known_speakers(smaller)["train"]
+    assert known[0]["dev"] == known_speakers(tiny_corpus)["dev"]
+
+
+def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tiny_corpus, tmp_path):
+    runs = read_params(ROOT / "params.yaml").runs
+    assert {entry.loss["name"] for entry in runs.values()} <= LOSSES.keys()
+    for name, entry in runs.items():
+        weights = trained(settings_of(entry.loss, crops=36), tiny_corpus, tmp_path / name)
+        assert all(value.isfinite().all() for value in weights.values()), name
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_trains_on_the_embedded_corpus(tiny_corpus, tmp_path, name):
+    settings = settings_of(AP, {"name": name, "embedding_dim": 16}, crops=24, learning_rate=0.01)
+    weights = trained(settings, tiny_corpus, tmp_path)
+    torch.manual_seed(0)
+    start = TRUNKS[name](embedding_dim=16).state_dict()
+    moved = [key for key in start if key.endswith(("weight", "original1"))]
+    assert all(weights[key].isfinite().all() for key in moved)
+    assert not any(torch.equal(weights[key], start[key]) for key in moved)
+
+
+# ------------------------------------------------------------------------- one clear sentence
+
+
+@pytest.mark.parametrize(
+    ("keys", "seed", "sentence"),
+    [
+        ({"speakers_per_batch": 64}, 0, "speakers_per_batch is 64, but only 12"),
+        ({"training_speakers": 13}, 0, "training_speakers is 13, but .* has only 12 training"),
+        ({"chunk_crops": 1}, 0, "chunk_crops is 1: a chunk has 1 of the batch's 12 crops, but"),
+        ({}, -1, "the seed is -1: expected 0 or more"),
+        (
+            {"learning_rate": 1e38, "optimizer": "sgd"},
+            0,
+            r"loss softmax is (nan|inf) at step \d+ of 5, .*1e\+38",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(tiny_corpus, tmp_path, keys, seed, sentence):
+    with pytest.raises(StudyError, match=sentence):
+        train_run(settings_of({"name": "softmax"}, **keys), tiny_corpus, tmp_path, seed)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_one_sentence_that_names_the_key(
+    tiny_corpus, tmp_path, monkeypatch, error
+):
+    def too_much(*_):
+        raise error
+
+    monkeypatch.setattr(loop.TrainingStep, "__call__", too_much)
+    with pytest.raises(StudyError, match=r"does not hold a step: .* train\.chunk_crops"):
+        train_run(settings_of({"name": "softmax"}), tiny_corpus, tmp_path)
