@@ -15,7 +15,7 @@ from studylib.pipeline.params import (
     read_params,
     run_settings,
 )
-from studylib.pipeline.report_runs import batch_size_runs
+from studylib.reports.settings import check_batch_size
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,9 +110,8 @@ def test_a_parameter_that_the_notebook_does_not_have_is_refused():
 )
 def test_every_study_of_the_project_is_valid_down_to_the_keys_of_its_source(path):
     params = read_params(path)
-    for name in params.runs:
-        run_settings(params, name)
-    batch_size_runs(params)
+    runs = {name: run_settings(params, name) for name in params.runs}
+    check_batch_size(params.report.batch_size, runs)
     check_settings(params.corpus.source, params.corpus.settings)
 
 

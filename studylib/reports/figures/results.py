@@ -190,7 +190,7 @@ def verdict_forest(conclusions: pd.DataFrame) -> Figure:
         if np.isnan(row["effect"]):
             continue
         effect, low, high, bound = 100 * row[["effect", "low", "high", "claimed"]].astype(float)
-        end = FOREST_LIMITS[row.get("side") == "above"]
+        end = FOREST_LIMITS[row["side"] == "above"]
         axes.barh(place, end - bound, left=bound, color="#117733", alpha=0.2, linewidth=0)
         ends = np.clip([low, high], *FOREST_LIMITS)
         axes.plot(ends, [place, place], color=line, linewidth=2)
