@@ -58,7 +58,7 @@ def scored(source, settings, folder):
     settings = {"splits": {"test": 6}} | settings
     corpus = prepare_corpus(source, settings, folder / "corpus")
     quiet = {"report": lambda line: None}
-    train(RUN, corpus, 0, folder / "train", checkpoints=folder / "checkpoints", **quiet)
+    train(RUN, corpus, 0, folder / "train", checkpoints=folder / "checkpoints", key="", **quiet)
     model_file = folder / "train" / "model.safetensors"
     evaluate(model_file, corpus, EVALUATION, folder / "evaluate", **quiet)
     trials = pd.read_parquet(folder / "evaluate" / "scores" / "test.parquet")

@@ -179,7 +179,15 @@ def test_e_and_h_are_refused_for_a_trained_model_that_knows_their_speakers(
     trained_on = prepare(settings | own, tmp_path / "learned")
     quiet = {"report": lambda line: None}
     run = RunSettings.model_validate(TINY)
-    train(run, trained_on, 0, tmp_path / "model", checkpoints=tmp_path / "checkpoints", **quiet)
+    train(
+        run,
+        trained_on,
+        0,
+        tmp_path / "model",
+        checkpoints=tmp_path / "checkpoints",
+        key="",
+        **quiet,
+    )
     lists = ["vox1_o", "vox1_e", "vox1_h"]
     tested = prepare(settings | {"lists": lists}, tmp_path / "tested")
     for name in lists:

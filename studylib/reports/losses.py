@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from studylib.evaluation.run import read_metrics
+from studylib.evaluation.measures import read_metrics
 from studylib.losses import LOSSES
 from studylib.models.trunk_table import trunk_sizes
 from studylib.reports.figures.style import look, per_cent, run_title

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from studylib.errors import StudyError
-from studylib.evaluation.run import read_metrics
+from studylib.evaluation.measures import read_metrics
 from studylib.files.atomic import read_json
 from studylib.files.tables import read_parquet
 from studylib.statistics.intervals import Cells, cells_of
