@@ -6,7 +6,6 @@ losses they repeat with another line; marks repeat after eight.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,18 +46,17 @@ class Look:
         return colours | {"marker": self.mark, "linestyle": self.line}
 
 
-@cache
 def look(loss: str | None) -> Look:
     """The look of a loss; grey for what has none (None)."""
     if loss is None:
         return Look("No loss", NO_LOSS, "h", "-.")
-    place = list(LOSSES).index(loss)
-    return Look(
-        title=LOSSES[loss].title,
-        colour=COLOURS[place % len(COLOURS)],
-        mark=MARKS[place % len(MARKS)],
-        line=LINES[place // len(COLOURS) % len(LINES)],
-    )
+    return nth_look(list(LOSSES).index(loss), LOSSES[loss].title)
+
+
+def nth_look(place: int, title: str) -> Look:
+    """A look for what is no loss, or for several runs of one, by its place in a figure."""
+    line = LINES[place // len(COLOURS) % len(LINES)]
+    return Look(title, COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)], line)
 
 
 def run_title(run: str, loss: str | None) -> str:
