@@ -1,6 +1,6 @@
 """What the reports on all runs show: the section `report` of a parameter file."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,9 +8,10 @@ from studylib.files.documents import Positive, Seconds, Section
 
 
 class EmbeddingsSettings(Section):
-    """Which runs embeddings.ipynb shows; all where none is named."""
+    """What embeddings.ipynb shows in the pipeline: which runs (None: all), by which kind of map."""
 
     runs: list[str] | None = None
+    method: Literal["pca", "umap", "tsne"] = "umap"
 
 
 class RobustnessSettings(Section):

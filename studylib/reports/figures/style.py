@@ -19,7 +19,7 @@ LINES = ("-", "--", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
 NO_LOSS = "#777777"  # untrained networks and baselines
 TARGET, NONTARGET = COLOURS[0], COLOURS[4]
-PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50)
 
 TITLES = {
     "softmax": "Softmax",
