@@ -84,11 +84,12 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
         frame.to_parquet(folder / "scores" / f"{name}.parquet")
         numbers = summary(frame["score"].to_numpy(), frame["target"].to_numpy())
         measured[name] = numbers | {"eer_interval": [0.5 * numbers["eer"], 2 * numbers["eer"]]}
-    headline = measured["test"] | {"trials": "test", "backend": "cosine", "lists": measured}
+    headline = {"trials": "test", "backend": "cosine"}
     ratios = CALIBRATION["scale"] * trials["score"] + CALIBRATION["offset"]
     headline |= {"cllr": log_likelihood_ratio_cost(ratios, trials["target"])}
-    headline |= {"calibration": CALIBRATION, "further_backends": {}}
     write_json(folder / "metrics.json", headline)
+    details = {"lists": measured, "calibration": CALIBRATION, "further_backends": {}}
+    write_json(folder / "details.json", details)
 
 
 def write_training(folder: Path, train: dict) -> None:

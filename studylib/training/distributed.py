@@ -79,7 +79,7 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     else:
         device = torch.device("cpu")  # other accelerators do not talk to each other
         if not threads:
-            torch.set_num_threads(_threads_each(processes, cores))
+            torch.set_num_threads(threads_each(processes, cores))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
@@ -94,7 +94,7 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     dist.destroy_process_group()
 
 
-def _threads_each(processes: int, cores: int) -> int:
+def threads_each(processes: int, cores: int) -> int:
     threads = omp_num_threads()
     # torchrun sets it to 1 where nobody has set it
     return threads if threads > 1 else max(1, cores // processes)
