@@ -18,6 +18,8 @@ from pathlib import Path
 import soundfile
 import torch
 import torchaudio
+from studylib.training.optimizers import zero_grad
+from studylib.training.step import TrainingStep
 from torch import Tensor
 
 from benchmarks.engine_memory import growth, memory
@@ -32,10 +34,8 @@ from studylib.models.trunks import TRUNKS
 from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner
 from studylib.training.loading import Loader
-from studylib.training.optimizers import zero_grad
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
-from studylib.training.step import TrainingStep
 
 OUT = Path(__file__).with_suffix(".md")
 CORPUS = EmbeddedSettings(

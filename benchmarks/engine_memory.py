@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from studylib.training.step import TrainingStep
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine_runs import loader_and_sampler, settings_of
@@ -22,7 +23,6 @@ from benchmarks.measuring import in_own_process, markdown
 from studylib.corpora.store import SAMPLE_RATE, Corpus, open_corpus
 from studylib.training.learner import build_learner
 from studylib.training.loop import train
-from studylib.training.step import TrainingStep
 
 BATCH_SIZES, CHUNK = (200, 800, 3_200, 6_400), 200
 MIB = 2**20

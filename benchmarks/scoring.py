@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from studylib.statistics.bootstrap import bootstrap
 
 from benchmarks.measuring import markdown, processor
 from studylib.evaluation.scores import SCORINGS, trial_scores
 from studylib.statistics import error_rates as metrics
-from studylib.statistics.bootstrap import bootstrap
 from studylib.statistics.comparisons import paired_tests
 from studylib.statistics.intervals import cells_of
 

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import all_trials
+from studylib.pipeline.report_runs import batch_size_runs
+from studylib.reports.results import cells_by_run, collect_runs, resample
+from studylib.statistics.verdicts import verdicts
 
 from studylib.errors import StudyError
 from studylib.pipeline.params import Params
-from studylib.pipeline.report_runs import batch_size_runs
 from studylib.reports import figures
 from studylib.reports.batch_size import named_runs, size_tables
 from studylib.reports.chosen_runs import runs_to_judge
-from studylib.reports.results import cells_by_run, collect_runs, resample
 from studylib.statistics.comparisons import holm
 from studylib.statistics.intervals import eer_interval
-from studylib.statistics.verdicts import verdicts
 
 matplotlib.use("Agg")
 TRAIN = {"crops": 1000, "speakers_per_batch": 10, "utterances_per_speaker": 2}

@@ -6,9 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import all_trials
-
-from studylib.errors import StudyError
-from studylib.pipeline.params import Params
 from studylib.reports.results import (
     backend_table,
     cells_by_run,
@@ -20,6 +17,9 @@ from studylib.reports.results import (
     study_manifest,
     write_tables,
 )
+
+from studylib.errors import StudyError
+from studylib.pipeline.params import Params
 from studylib.statistics.error_rates import log_likelihood_ratio_cost, minimum_detection_cost
 
 RUNS = {
