@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
-from studylib.statistics.bootstrap import Resamples, bootstrap
 
 from benchmarks.measuring import markdown, processor, write_sections
 from studylib.statistics.error_rates import equal_error_rate
