@@ -9,6 +9,7 @@ from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule
 from studylib.pipeline.estimate import estimate, study_crops
 from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
+from studylib.reports.settings import check_batch_size
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,8 +121,8 @@ def test_a_file_that_is_missing_or_not_text_is_one_sentence(tmp_path):
 )
 def test_every_study_of_the_project_is_valid_down_to_the_keys_of_its_source(path):
     params = read_params(path)
-    for name in params.runs:
-        run_settings(params, name)
+    runs = {name: run_settings(params, name) for name in params.runs}
+    check_batch_size(params.report.batch_size, runs)
     check_settings(params.corpus.source, params.corpus.settings)
 
 
