@@ -149,7 +149,7 @@ class Augmentation:
         return fftconvolve(waveforms, rooms)[:, :samples]
 
     def _noise(self, samples: int, which: Tensor, position: Tensor) -> Tensor:
-        """A crop of a noise for each row, (B, samples) int16; both are drawn from 0 to 1, (B, 1)."""
+        """A crop of a noise for each row, (B, samples) int16; the draws are (B, 1), 0 to 1."""
         if samples > LONGEST_CROP:
             raise StudyError(f"train.augmentation: crops are at most 10 s, not {samples} samples.")
         noises = (which[:, 0] * len(self._lengths)).long()
