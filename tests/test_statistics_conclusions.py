@@ -137,8 +137,8 @@ def test_losses_are_not_compared_where_more_settings_were_tried_of_one():
     tuned = [cell | {"tried": 4 if cell["loss"] == "triplet" else 1} for cell in cells]
     row = ask("B3", tuned)
     assert row["verdict"] == "not tested here"
-    told = "as many settings tried of each loss (ge2e 1, prototypical 1, triplet 4)"
-    assert (row["missing"], row["evidence"]) == (told, "")
+    missing = "as many settings tried of each loss (ge2e 1, prototypical 1, triplet 4)"
+    assert (row["missing"], row["evidence"]) == (missing, "")
     worse = losses(ge2e=0.12, prototypical=0.12, triplet=0.10)
     worse = [cell | {"tried": 4 if cell["loss"] == "ge2e" else 1} for cell in worse]
     refuted = ask("B3", worse)  # by the pair that was tuned alike
@@ -295,7 +295,7 @@ def test_a_verdict_that_does_not_survive_holm_s_correction_is_undecided():
     assert alone["verdict"] == "supported"
     assert alone["p"] == alone["p_holm"]
     beside = losses(aam_softmax=0.1, softmax=0.1, coco=0.1, center=0.1, contrastive=0.1)
-    row = ask("B3", pair + beside)  # A1 is asked as well
+    row = ask("B3", pair + beside)  # A1 is tested as well
     assert 0.025 < row["p"] < 0.05
     assert row["p_holm"] == pytest.approx(2 * row["p"])
     assert row["verdict"] == "undecided"
@@ -309,7 +309,7 @@ def test_one_comparison_on_the_wrong_side_needs_fewer_speakers_to_refute_than_al
     cells = losses(angular_prototypical=0.09, **rates)
     row = ask("B4", cells, own=0.1)
     assert row["verdict"] == "undecided"
-    # By AAM-softmax, at a sixth of 5 %, halved as B3 is asked as well; by GE2E, never.
+    # By AAM-softmax, at a sixth of 5 %, halved as B3 is tested as well; by GE2E, never.
     runs, rates = study(cells, seed_sd=np.hypot(0.02, 0.1))
     members = {cell: list(group.index) for cell, group in runs.groupby("cell")}
     contrast = cells_of(resampled(rates, own=0.1), members).contrast(
