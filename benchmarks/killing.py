@@ -1,6 +1,6 @@
 """Trainings killed at random moments, gone on with, and killed again: do they end in the same bits?
 
-    python -m benchmarks.killing [--trainings 20] [--kills 2]
+    python -m benchmarks.killing [--trainings 20] [--kills 1]
 
 writes killing.md beside this file. Each training is a process of its own, killed with kill -9 at a
 moment drawn uniformly between the end of its imports and its own end when nobody disturbs it.
@@ -30,11 +30,11 @@ LOSS = {
     "hard_fraction": {"initial": 1.0, "final": 0.1, "begins": 0.2, "shape": "step"},
 }
 TRAIN = {
-    "crops": 6400,
+    "crops": 1920,
     "threads": 1,
-    "measurements": 4,
+    "measurements": 2,
     "keep": "best",
-    "checkpoint_seconds": 0.3,
+    "checkpoint_seconds": 0.1,
     "augmentation": {"room_chance": 0.5},
 }
 FILES = ("model.safetensors", "curve.csv", "known_speakers.json", "training.json")
@@ -42,7 +42,7 @@ BEGINS = "training begins"
 
 
 def train_here(folder: Path, corpus: Path) -> None:
-    settings = settings_of("compact_tdnn", "cpu", {"channels": 32, "embedding_dim": 64}, **TRAIN)
+    settings = settings_of("compact_tdnn", "cpu", {"channels": 16, "embedding_dim": 64}, **TRAIN)
     settings = type(settings).model_validate(settings.model_dump() | {"loss": LOSS})
     keys = {"checkpoints": folder / "checkpoints", "key": "killing", "measure": development_eer}
     opened = open_corpus(corpus)
@@ -65,7 +65,7 @@ def files_of(folder: Path) -> list[bytes]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trainings", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=2, help="of each training")
+    parser.add_argument("--kills", type=int, default=1, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", nargs=2, type=Path, metavar=("FOLDER", "CORPUS"))
     options = parser.parse_args()
@@ -95,7 +95,7 @@ def main() -> None:
     text = (
         f"# Killed trainings\n\nWritten by `python -m benchmarks.killing`. On: {processor()}.\n\n"
         f"{same} of {options.trainings} trainings of {seconds:.0f} s (triplet with a schedule, "
-        f"rooms drawn on the way, best of 4 measurements), killed with kill -9 at {killed} random "
+        f"rooms drawn on the way, best of 2 measurements), killed with kill -9 at {killed} random "
         f"moments and gone on with, left the same bytes in {', '.join(FILES)} as the one that "
         "nobody disturbed.\n"
     )

@@ -24,14 +24,11 @@ from training_runs import (
     train_run,
     trained,
 )
-from trees import voice, write
 
 from studylib.corpora.hygiene import known_speakers
 from studylib.corpora.synthetic.embedded import prepare
 from studylib.errors import StudyError
-from studylib.losses import LOSSES
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import read_params
 from studylib.training import checkpoints, loop
 
 ROOT = Path(__file__).parent.parent
@@ -222,17 +219,6 @@ def test_the_best_weights_on_development_speakers_are_kept_if_asked(tiny_corpus,
     assert all(torch.equal(best[k], last[k]) for k in best) == is_last_best
 
 
-def test_noise_is_read_from_a_folder_of_the_project(tiny_corpus, project, monkeypatch):
-    write(project / "noise" / "hum.wav", voice("hum"))
-    (project / "notebooks").mkdir()
-    monkeypatch.chdir(project / "notebooks")
-    settings = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "noise"})
-    train_run(settings, tiny_corpus, project)
-    missing = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "nosie"})
-    with pytest.raises(StudyError, match="nosie has no recordings"):
-        train_run(missing, tiny_corpus, project)
-
-
 def test_a_model_keeps_its_training_speakers_and_those_of_its_initial_weights(tiny_corpus, project):
     def known(name, **keys):
         train_run(settings_of(TRIPLET, **keys), tiny_corpus, project / name)
@@ -256,14 +242,6 @@ def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, 
     known = json.loads((tmp_path / "first" / "model" / "known_speakers.json").read_text())
     assert known[0]["train"] == known_speakers(smaller)["train"]
     assert known[0]["dev"] == known_speakers(tiny_corpus)["dev"]
-
-
-def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tiny_corpus, tmp_path):
-    runs = read_params(ROOT / "params.yaml").runs
-    assert {entry.loss["name"] for entry in runs.values()} <= LOSSES.keys()
-    for name, entry in runs.items():
-        weights = trained(settings_of(entry.loss, crops=36), tiny_corpus, tmp_path / name)
-        assert all(value.isfinite().all() for value in weights.values()), name
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -300,18 +278,9 @@ def test_what_cannot_be_trained_is_one_sentence(tiny_corpus, tmp_path, keys, see
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-def test_too_little_memory_is_one_sentence_that_names_the_key(
-    tiny_corpus, tmp_path, monkeypatch, error
-):
+def test_too_little_memory_is_one_sentence_that_names_the_key(tiny_corpus, tmp_path, monkeypatch):
     def too_much(*_):
-        raise error
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(loop.TrainingStep, "__call__", too_much)
     with pytest.raises(StudyError, match=r"does not hold a step: .* train\.chunk_crops"):
