@@ -32,7 +32,13 @@ class VggM40(nn.Module):
     title = "VGG-M-40"
     features = "log_mel"
 
-    def __init__(self, embedding_dim: int = 512, *, pooling="tap", normalise="mean_and_deviation"):
+    def __init__(
+        self,
+        embedding_dim: int = 512,
+        *,
+        pooling: str = "tap",
+        normalise: str = "mean_and_deviation",
+    ):
         super().__init__()
         self.normalise = make_normalisation(normalise, N_MELS)
         self.convolutions = nn.Sequential(

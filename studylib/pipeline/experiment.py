@@ -15,6 +15,7 @@ from typing import Any
 
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
+from studylib.evaluation.measures import read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.documents import read_yaml, unknown, validated
@@ -30,6 +31,7 @@ from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
+LONGEST_NAME = 180  # characters, of a file's name
 OF_LOSS = ("margin", "scale")  # parameters of the notebook that are not of training, but the trunk
 
 
@@ -106,7 +108,7 @@ def open_experiment(
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
-    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])
+    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])[:LONGEST_NAME]
     manifest = _manifest(plan, seed, corpus) | {"variant": name.partition("+")[2]}
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
@@ -160,21 +162,19 @@ def train_experiment(experiment: Experiment) -> None:
 def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     """Measure on every trial list; write the results and manifest.json. Returns the metrics."""
     folder = experiment.folder
-    from studylib.evaluation.run import evaluate, read_metrics
-
     if experiment.fresh:
         return read_metrics(folder)
     from studylib.evaluation.baselines import evaluate_baseline
+    from studylib.evaluation.run import evaluate
 
     started = time.monotonic()
-    corpus, how = experiment.corpus, experiment.evaluate
+    given = experiment.corpus, experiment.evaluate, folder
     manifest = experiment.manifest | {"machine": machine()}
     if experiment.settings is None:
-        name = experiment.manifest["run"]
-        metrics = evaluate_baseline(name, corpus, how, folder, manifest=manifest)
+        metrics = evaluate_baseline(experiment.manifest["run"], *given, manifest=manifest)
     else:
-        model = folder / "model" / "model.safetensors"
-        metrics = evaluate(model, corpus, how, folder, manifest=manifest)
+        model_file = folder / "model" / "model.safetensors"
+        metrics = evaluate(model_file, *given, manifest=manifest)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 
@@ -245,7 +245,7 @@ def _manifest(plan: Mapping[str, Any], seed: int, corpus: Corpus) -> dict[str, A
         **{key: plan[key] for key in ("study", "run", "settings")},
         "seed": seed,
         "digests": digests,
-        "corpus": corpus.description,
+        "corpus": {key: corpus.description[key] for key in ("source", "counts", "checksums")},
     }
 
 

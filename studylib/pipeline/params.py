@@ -42,20 +42,19 @@ class StudySettings(Section):
         return names
 
 
-class RunEntry(Section):
-    loss: dict[str, Any]
-    trunk: dict[str, Any] = Field(default={})
-    train: dict[str, Any] = Field(default={})
-    evaluate: dict[str, Any] = Field(default={})
-
-
 class Changes(Section):
-    """What one execution of experiment.ipynb changes of a run."""
+    """Keys of a run in place of those that all runs share."""
 
     loss: dict[str, Any] = Field(default={})
     trunk: dict[str, Any] = Field(default={})
     train: dict[str, Any] = Field(default={})
     evaluate: dict[str, Any] = Field(default={})
+
+
+class RunEntry(Changes):
+    """An entry of `runs`: at least a loss."""
+
+    loss: dict[str, Any]
 
 
 class Params(Section):
@@ -164,12 +163,13 @@ def _resolved(settings: RunSettings, where: str) -> RunSettings:
             f"loss {settings.loss.name} compares utterances of one speaker: expected at least "
             f"{least}"
         )
-    numbers = {key: value_at(value, 0.0) for key, value in loss.items()}
     try:
         with torch.device("meta"):  # shapes without numbers
             TRUNKS[settings.trunk.name](**trunk)
-        LOSSES[settings.loss.name](trunk["embedding_dim"], 2, **numbers)
-    except (ValueError, RuntimeError) as error:
+        for progress in (0.0, 1.0):  # a schedule ends within the loss's bounds, too
+            numbers = {key: value_at(value, progress) for key, value in loss.items()}
+            LOSSES[settings.loss.name](1, 10_000, **numbers)
+    except (StudyError, ValueError, RuntimeError) as error:
         raise StudyError(f"{where}: {error}") from None
     return settings.model_copy(
         update={

@@ -19,7 +19,7 @@ from studylib.errors import StudyError
 from studylib.files.atomic import read_json, write_json
 from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
 from studylib.pipeline.provenance import digest, file_hash
-from studylib.pipeline.report_runs import batch_size_runs
+from studylib.reports.settings import check_batch_size
 
 EXPERIMENT = "experiment"  # the notebook that is no report
 # A run's own loss, trunk and source are named apart; values of settings are in the plan itself.
@@ -41,7 +41,8 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
         Settings of a run, of the corpus or of a report that are not valid.
     """
     study = params.study
-    batch_size_runs(params)
+    runs = {run: run_settings(params, run) for run in study.runs}
+    check_batch_size(params.report.batch_size, runs)
     documents = {"corpus.json": corpus_plan(root, params)}
     for run in study.runs:
         documents[f"experiment/{run}.json"] = run_plan(root, params, run)
@@ -83,7 +84,8 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
     ]
     if settings.train.keep == "best":
         modules.append("studylib.evaluation.development")
-    decisive = {key: resolved[key] for key in ("corpus", "loss", "trunk")}
+    # The corpus by name: what it holds is in the checksums of its corpus.json.
+    decisive = {key: resolved[key] for key in ("loss", "trunk")} | {"corpus": params.corpus.name}
     train = {k: v for k, v in resolved["train"].items() if k not in NO_CHANGE_OF_WEIGHTS}
     sources = _hashes(root, modules)
     training = [decisive, train, sources, _weights(root, run, settings.train.initial_weights)]
@@ -121,8 +123,8 @@ def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
 def _corpus(params: Params) -> dict[str, Any]:
     from studylib.corpora.sources import check_settings
 
-    check_settings(params.corpus.source, params.corpus.settings)
-    return params.corpus.model_dump(mode="json")
+    settings = check_settings(params.corpus.source, params.corpus.settings)
+    return params.corpus.model_dump() | {"settings": settings.model_dump(mode="json")}
 
 
 def _evaluation(root: Path, evaluate: dict[str, Any], module: str) -> str:

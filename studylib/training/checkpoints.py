@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import save_file
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
 from studylib.corpora.store import Corpus
@@ -116,6 +117,8 @@ def write_result(
     with atomic_folder(out) as partial:
         model = partial / "model.safetensors"
         save_model(learner.model, model, scoring=learner.criterion.scoring)
+        # What a loss has learned, such as a weight for each training speaker, to look at it again.
+        save_file(learner.criterion.state_dict(), partial / "loss.safetensors")
         columns = None if learner.curve else CURVE_COLUMNS
         pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
         if known is not None:

@@ -22,7 +22,7 @@ VOICE, TEXT, SESSION, NOISE = range(4)
 # A voice is drawn again if it is fainter than this, or clipped more often than this.
 FAINTEST_RMS = 0.005
 MOST_CLIPPED = 0.001
-AUDITION = "The quick brown fox jumps over the lazy dog, and then it sleeps."
+AUDITION = "The quick brown fox jumps over the lazy dog."
 # Of one utterance: rate times 1 +- this; mean and standard deviation of the engine's pitch, range.
 RATE_SPREAD, PITCH, PITCH_RANGE = 0.06, (50, 4), (50, 12)
 
