@@ -14,7 +14,6 @@ import pytest
 import torch
 import training_runs
 from conftest import TINY
-from filelock import FileLock
 from training_runs import (
     AP,
     AUGMENTATION,
@@ -28,11 +27,14 @@ from training_runs import (
 from studylib.corpora.hygiene import known_speakers
 from studylib.corpora.synthetic.embedded import prepare
 from studylib.errors import StudyError
+from studylib.files import disk
+from studylib.files.disk import exclusive
 from studylib.models.trunks import TRUNKS
 from studylib.training import checkpoints, loop
 
 ROOT = Path(__file__).parent.parent
 TRIPLET = {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}
+MODEL_FILES = "model.safetensors", "loss.safetensors"
 SAVING = {"crops": 120, "checkpoint_seconds": 1e-6, "measurements": 2}
 
 
@@ -56,7 +58,7 @@ def test_the_same_run_twice_gives_the_same_files_and_another_seed_does_not(tiny_
     first = trained(settings_of(TRIPLET), tiny_corpus, tmp_path / "a")
     trained(settings_of(TRIPLET), tiny_corpus, tmp_path / "b")
     names = {path.name for path in (tmp_path / "a" / "model").iterdir()}
-    assert names == {"model.safetensors", "curve.csv", "known_speakers.json", "training.json"}
+    assert names == {*MODEL_FILES, "curve.csv", "known_speakers.json", "training.json"}
     for name in names:
         paths = [tmp_path / folder / "model" / name for folder in ("a", "b")]
         assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -129,29 +131,24 @@ def test_a_whole_result_is_taken_up_and_a_changed_one_trained_anew(tiny_corpus, 
     assert train_run(settings_of(TRIPLET), tiny_corpus, tmp_path)
 
 
-def test_a_run_started_twice_waits_for_the_first_and_takes_up_its_result(tiny_corpus, tmp_path):
-    settings, lines, waits, found = settings_of(AP), [], threading.Event(), []
+def test_a_run_started_twice_waits_for_the_first_and_takes_up_its_result(
+    tiny_corpus, tmp_path, monkeypatch
+):
+    settings, second, found = settings_of(AP), tmp_path / "second", []
     train_run(settings, tiny_corpus, tmp_path / "first")
     record = json.loads((tmp_path / "first" / "model" / "training.json").read_text())
     identity = {name: record[name] for name in ("key", "seed", "corpus")}
-    second = tmp_path / "second"
     folder = checkpoints.checkpoint_folder(second / "checkpoints", "run", identity)
-    folder.parent.mkdir(parents=True)
-
-    def report(line: str) -> None:
-        lines.append(line)
-        waits.set()
-
-    def train_again() -> None:
-        found.append(train_run(settings, tiny_corpus, second, report=report))
-
-    with FileLock(f"{folder}.lock"):
-        thread = threading.Thread(target=train_again)
+    is_waiting = threading.Event()
+    monkeypatch.setattr(disk, "print", lambda *_, **__: is_waiting.set(), raising=False)
+    with exclusive(folder.with_name(f"{folder.name}.lock")):
+        thread = threading.Thread(
+            target=lambda: found.append(train_run(settings, tiny_corpus, second))
+        )
         thread.start()
-        assert waits.wait(60)
+        assert is_waiting.wait(60)
         shutil.copytree(tmp_path / "first" / "model", second / "model")
     thread.join()
-    assert lines == ["another process trains this run: waiting for it"]
     assert found == [{}]
 
 
