@@ -61,15 +61,6 @@ def test_a_tree_becomes_a_corpus_with_names_chapters_and_sexes(tree, tmp_path, b
         assert np.array_equal(corpus.samples(position), voice(name))
 
 
-def test_splits_override_those_of_the_subsets(tree, tmp_path):
-    settings = {"root": tree, "splits": {"test": 2, "seed": 3}}
-    corpus = prepare(settings, tmp_path / "out")
-    assert corpus.utterances.groupby("split")["speaker"].nunique().to_dict() == {
-        "test": 2,
-        "train": 1,
-    }
-
-
 def test_a_missing_subset_is_named(tree, tmp_path):
     with pytest.raises(StudyError, match=r"has no LibriSpeech/test-clean: set download: true"):
         prepare({"root": tree, "subsets": {"test-clean": "test"}}, tmp_path / "out")

@@ -89,7 +89,14 @@ def write_corpus(
         files = {path.relative_to(partial).as_posix(): path for path in partial.rglob("*.parquet")}
         if samples:
             files["audio.i16"] = samples
-        counts = _counts(table) | {"trials": n_trials}
+        speakers = table.groupby("split")["speaker"].nunique()
+        counts = {
+            "utterances": len(table),
+            "speakers": table["speaker"].nunique(),
+            "hours": round(float(table["length"].sum()) / SAMPLE_RATE / 3600, 4),
+            **{f"{split}_speakers": int(speakers.get(split, 0)) for split in SPLITS},
+            "trials": n_trials,
+        }
         described = {
             "sample_rate": SAMPLE_RATE,
             "counts": counts,
@@ -176,12 +183,3 @@ def _write_trials(
         frame[["first", "second", "target"]].to_parquet(folder / f"{name}.parquet", index=False)
         counts[name] = len(frame)
     return counts
-
-
-def _counts(table: pd.DataFrame) -> dict:
-    speakers = table.groupby("split")["speaker"].nunique()
-    return {
-        "utterances": len(table),
-        "speakers": int(table["speaker"].nunique()),
-        "hours": round(float(table["length"].sum()) / SAMPLE_RATE / 3600, 4),
-    } | {f"{split}_speakers": int(speakers.get(split, 0)) for split in SPLITS}

@@ -86,8 +86,11 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     member_types = ("Schedule", "float", "int", "bool", "str")
     key = ".".join(str(part) for part in problem["loc"] if part not in member_types)
     if problem["type"] in UNKNOWN_KEY:
-        known = model.model_fields if len(problem["loc"]) == 1 else ()
-        return unknown("unknown key", key, known)
+        section: Any = model
+        for part in problem["loc"][:-1]:
+            field = getattr(section, "model_fields", {}).get(part)
+            section = field.annotation if field else None
+        return unknown("unknown key", key, getattr(section, "model_fields", ()))
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")

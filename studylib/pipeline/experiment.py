@@ -31,6 +31,7 @@ from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
+LONGEST_NAME = 180  # characters, of a file's name
 OF_LOSS = ("margin", "scale")  # parameters of the notebook that are not of training, but the trunk
 
 
@@ -107,7 +108,7 @@ def open_experiment(
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
-    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])
+    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])[:LONGEST_NAME]
     manifest = _manifest(plan, seed, corpus) | {"variant": name.partition("+")[2]}
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
@@ -244,7 +245,7 @@ def _manifest(plan: Mapping[str, Any], seed: int, corpus: Corpus) -> dict[str, A
         **{key: plan[key] for key in ("study", "run", "settings")},
         "seed": seed,
         "digests": digests,
-        "corpus": corpus.description,
+        "corpus": {key: corpus.description[key] for key in ("source", "counts", "checksums")},
     }
 
 

@@ -42,20 +42,19 @@ class StudySettings(Section):
         return names
 
 
-class RunEntry(Section):
-    loss: dict[str, Any]
-    trunk: dict[str, Any] = Field(default={})
-    train: dict[str, Any] = Field(default={})
-    evaluate: dict[str, Any] = Field(default={})
-
-
 class Changes(Section):
-    """What one execution of experiment.ipynb changes of a run."""
+    """Keys of a run in place of those that all runs share."""
 
     loss: dict[str, Any] = Field(default={})
     trunk: dict[str, Any] = Field(default={})
     train: dict[str, Any] = Field(default={})
     evaluate: dict[str, Any] = Field(default={})
+
+
+class RunEntry(Changes):
+    """An entry of `runs`: at least a loss."""
+
+    loss: dict[str, Any]
 
 
 class Params(Section):

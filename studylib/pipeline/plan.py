@@ -84,7 +84,8 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
     ]
     if settings.train.keep == "best":
         modules.append("studylib.evaluation.development")
-    decisive = {key: resolved[key] for key in ("corpus", "loss", "trunk")}
+    # The corpus by name: what it holds is in the checksums of its corpus.json.
+    decisive = {key: resolved[key] for key in ("loss", "trunk")} | {"corpus": params.corpus.name}
     train = {k: v for k, v in resolved["train"].items() if k not in NO_CHANGE_OF_WEIGHTS}
     sources = _hashes(root, modules)
     training = [decisive, train, sources, _weights(root, run, settings.train.initial_weights)]
@@ -122,8 +123,8 @@ def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
 def _corpus(params: Params) -> dict[str, Any]:
     from studylib.corpora.sources import check_settings
 
-    check_settings(params.corpus.source, params.corpus.settings)
-    return params.corpus.model_dump(mode="json")
+    settings = check_settings(params.corpus.source, params.corpus.settings)
+    return params.corpus.model_dump() | {"settings": settings.model_dump(mode="json")}
 
 
 def _evaluation(root: Path, evaluate: dict[str, Any], module: str) -> str:

@@ -1,0 +1,77 @@
+"""Copies of the project with a tiny study, for tests of the pipeline as a user runs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from conftest import TINY
+
+ROOT = Path(__file__).parent.parent
+RUNS = {
+    "softmax": {"loss": {"name": "softmax"}},
+    "triplet": {"loss": {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}},
+}
+PARAMS = {
+    "study": {"name": "mini", "runs": list(RUNS), "seeds": [0], "baselines": ["logmel_mean_std"]},
+    "corpus": {"name": "tiny", "source": "embedded", "settings": TINY.model_dump(mode="json")},
+    "trunk": {"name": "compact_tdnn", "embedding_dim": 16, "channels": 8},
+    "train": {
+        "crops": 240,
+        "crop_seconds": 0.5,
+        "speakers_per_batch": 6,
+        "utterances_per_speaker": 2,
+        "checkpoint_seconds": 0.001,
+        "device": "cpu",
+    },
+    "evaluate": {"trials": ["test"], "crops": 1, "crop_seconds": 1.0, "resamples": 10},
+    "runs": RUNS,
+}
+
+
+def copy_project(folder: Path, params: Mapping[str, Any] = PARAMS) -> Path:
+    """The package, the notebooks and the pipeline, with DVC and other parameters; no corpus."""
+    for name in ("studylib", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
+    write_params(folder, params)
+    return folder
+
+
+def write_params(folder: Path, params: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(params), sort_keys=False)
+    (folder / "params.yaml").write_text(text)
+
+
+def append(path: Path, text: str = "\n# edited\n") -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def start(project: Path, *words: str, **options) -> subprocess.Popen:
+    """Start a program of the environment in a project, whose own package it imports."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PYTHONPATH": str(project), "CUDA_VISIBLE_DEVICES": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", *words]
+    environment["PATH"] = path
+    return subprocess.Popen(command, cwd=project, env=environment, **(pipes | options))
+
+
+def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def run(project: Path, *words: str) -> str:
+    """What such a program prints; it must succeed."""
+    done = finish(start(project, *words))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
