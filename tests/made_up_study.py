@@ -9,6 +9,7 @@ from made_up import all_trials
 
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import write_json
+from studylib.reports.settings import ReportSettings
 from studylib.statistics.error_rates import log_likelihood_ratio_cost, summary
 from studylib.training.settings import RunSettings
 
@@ -35,7 +36,8 @@ def write_study(
     plan |= {"baselines": list(baselines), "digest": "0"}
     (study / "plan" / "reports").mkdir(parents=True)
     for report in REPORTS:
-        own = (settings or {}).get(report, {})
+        own = getattr(ReportSettings(**(settings or {})), report, None)
+        own = own.model_dump(mode="json") if own else {}
         write_json(study / "plan" / "reports" / f"{report}.json", plan | {"settings": own})
     (root / "params.yaml").write_text("study: {name: made_up}\n")
     (root / "dvc.yaml").touch()

@@ -96,7 +96,7 @@ BAD = {
     "is truncated": lambda folder: _cut(write(folder / "a.wav", voice("x"))),
     "is damaged": lambda folder: _cut(write(folder / "a.flac", voice("x"))),
     "holds no samples": lambda folder: write(folder / "a.wav", voice("x", 0)),
-    "silence": lambda folder: write(folder / "a.wav", np.zeros(16_000, np.int16)),
+    "silence": lambda folder: write(folder / "a.wav", 1e-6 * tone(16_000), subtype="FLOAT"),
     "expected 0.5 s or more": lambda folder: write(folder / "a.wav", voice("x", 0.01)),
     "not finite": lambda folder: write(
         folder / "a.wav", np.where(np.arange(9000) == 5000, np.nan, 0.1), subtype="FLOAT"

@@ -58,14 +58,10 @@ def corpus(tmp_path):
 def test_samples_and_facts_come_back_as_they_were(corpus):
     for row, utterance in enumerate(make_utterances()):
         np.testing.assert_array_equal(corpus.samples(row), utterance.samples)
-        stored = corpus.utterances.loc[row]
-        assert (stored.id, stored.speaker, stored.session, stored.split) == (
-            utterance.id,
-            utterance.speaker,
-            utterance.session,
-            utterance.split,
-        )
-        assert (stored.sex, stored.age) == (utterance.facts["sex"], utterance.facts["age"])
+        stored = corpus.utterances.loc[row].to_dict()
+        for key in ("id", "speaker", "session", "split"):
+            assert stored[key] == getattr(utterance, key)
+        assert {key: stored[key] for key in utterance.facts} == utterance.facts
     assert isinstance(corpus.utterances.index, pd.RangeIndex)
 
 

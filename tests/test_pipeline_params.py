@@ -78,6 +78,8 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         (", scale: 30", "", "run am: loss: the key 'scale' is missing"),
         ("scale: 30", "scale: abc", "run am: loss: scale: .*valid number.*given: 'abc'"),
         ("final: 0.2", "finla: 0.2", "finla"),
+        ("final: 0.2", "final: 9.0", "run am: am_softmax: margin is .* below 2, got 9.0"),
+        ("embedding_dim: 32", "normalise: none", "run am: normalise: 'none' is not one of mean,"),
         ("ends: 0.5", "ends: 1.5", "expected 0 <= begins <= ends <= 1"),
         ("name: compact_tdnn", "name: compact_tdn", "trunk is named 'compact_tdn'; did you mean"),
         ("name: am_softmax", "name: am_sofmax", "loss is named 'am_sofmax'; did you mean"),

@@ -73,11 +73,12 @@ def decode(path: Path, minimum_seconds: float = 0.0) -> np.ndarray:
     if seconds < minimum_seconds:
         raise StudyError(f"{path} lasts {seconds:.3f} s; expected {minimum_seconds:g} s or more.")
     mono = waveform[:, 0] if waveform.shape[1] == 1 else waveform.mean(axis=1)
-    if mono.min() == mono.max():
-        raise StudyError(f"{path} holds nothing but silence.")
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+    samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+    if samples.min() == samples.max():
+        raise StudyError(f"{path} holds nothing but silence.")
+    return samples
 
 
 def check_in_place(path: Path) -> None:

@@ -102,15 +102,12 @@ class VoxCelebSettings(PreparationSettings):
 
     def trial_lists(self, recordings: Iterable[Recording]) -> dict[str, TrialList]:
         """The official lists; for the development set, what `trials` says or a drawn list."""
-        official = {
-            name: TrialList(file=self.meta / OFFICIAL_LISTS[name][0]) for name in self.lists
-        }
-        if self.trials is not None:
-            return official | self.trials
-        if self.development is None:
-            return official
-        drawn = TrialList(recipe="per_speaker", split="dev", n=DEVELOPMENT_TRIALS, seed=self.seed)
-        return official | {"dev": drawn}
+        files = {name: self.meta / OFFICIAL_LISTS[name][0] for name in self.lists}
+        lists = {name: TrialList(file=file) for name, file in files.items()}
+        if self.trials is None and self.development:
+            n, seed = DEVELOPMENT_TRIALS, self.seed
+            lists["dev"] = TrialList(recipe="per_speaker", split="dev", n=n, seed=seed)
+        return lists | (self.trials or {})
 
     def split_of(self, part: str, number: int) -> str | None:
         """The split of a speaker (by set and number); None leaves the speaker out."""
@@ -123,12 +120,6 @@ class VoxCelebSettings(PreparationSettings):
     def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
         if self.download:
             fetch_lists(self, progress)
-        for name in self.lists:
-            if not (self.meta / OFFICIAL_LISTS[name][0]).is_file():
-                raise StudyError(
-                    f"{self.meta} lacks {OFFICIAL_LISTS[name][0]}, the trial list {name}: "
-                    "put it there, or set download: true."
-                )
         roots = [os.path.abspath(root) for root in (self.voxceleb1, self.voxceleb2) if root]
         return Path(os.path.commonpath(roots)), voxceleb_recordings(self, report)
 

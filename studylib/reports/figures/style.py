@@ -23,7 +23,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
 NO_LOSS = "#777777"  # untrained networks and baselines
 INTERVAL = "95 % interval over test speakers and seeds"
 TARGET, NONTARGET = COLOURS[0], COLOURS[4]
-PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50)
 
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "frameon": False}  # beside the axes
 
