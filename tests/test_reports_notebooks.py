@@ -18,7 +18,7 @@ SIZES = {
     }
     for speakers in (10, 20)
 }
-SETTINGS = {"batch_size": {"equal_crops": list(SIZES)}}
+COMPARED = {"equal_crops": list(SIZES)}
 
 
 def run_all(name: str, names: dict, parameters: str) -> None:
@@ -34,7 +34,7 @@ def run_all(name: str, names: dict, parameters: str) -> None:
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return write_study(tmp_path, RUNS | SIZES, settings=SETTINGS)
+    return write_study(tmp_path, RUNS | SIZES, settings={"batch_size": COMPARED})
 
 
 def content(folder):
@@ -61,3 +61,11 @@ def test_all_cells_run_twice_with_a_user_s_variables_and_write_only_where_out_sa
     assert content(study) == before
     with pytest.raises(StudyError, match="unknown parameter 'resamples'"):
         run_all(name, names, "resamples = 10")
+
+
+def test_a_study_that_compares_no_sizes_has_empty_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    study = write_study(tmp_path)
+    run_all("batch_size", {"In": []}, "out = 'results/made_up/batch_size'")
+    assert "names no runs in report.batch_size" in capsys.readouterr().out
+    assert {path.name for path in (study / "batch_size").glob("*.csv")} == {"eer.csv", "ends.csv"}
