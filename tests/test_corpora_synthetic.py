@@ -153,7 +153,7 @@ def band_statistics(samples):
     return np.concatenate([bands.mean(axis=0), bands.std(axis=0)])
 
 
-def test_clean_voices_are_told_apart_by_simple_statistics():
+def test_clean_voices_are_distinguished_by_simple_statistics():
     """The nearest utterance is mostly the same speaker's; by chance it would be for 1 in 15."""
     made = [synthesize(CLEAN, "test", number, 2) for number in range(8)]
     vectors = np.array([band_statistics(each.samples) for pair in made for each in pair])
