@@ -153,7 +153,7 @@ def _checked(recordings: Iterable[Recording], report: Report) -> list[Recording]
         except OSError:
             report.problem(row.path, f"{row.path} is missing.")
             continue
-        twin = files.setdefault((stat.st_dev, stat.st_ino), row)
+        twin = files.setdefault((stat.st_dev, stat.st_ino or row.id), row)  # 0: no such number
         if (same := kept.get(row.id)) is not None:
             why = f"has the id {row.id!r}, as {same.path} has; ids must be unique"
             report.problem(row.path, f"{row.path} {why}.")
