@@ -1,6 +1,7 @@
 """What becomes stale when something changes: the plan's files, before and after."""
 
 import copy
+import re
 from pathlib import Path
 
 import nbformat
@@ -73,8 +74,9 @@ def test_a_default_in_code_counts_where_it_is_not_set(project):
     before = plan_files(project)
     path = project / "studylib" / "training" / "settings.py"
     text = path.read_text()
-    assert "weight_decay: float = 0.0" in text
-    path.write_text(text.replace("weight_decay: float = 0.0", "weight_decay: float = 0.1"))
+    edited = re.sub(r"(weight_decay: .*) = 0\.0$", r"\1 = 0.1", text, flags=re.MULTILINE)
+    assert edited != text
+    path.write_text(edited)
     study = copy.deepcopy(STUDY)
     study["runs"]["best"]["train"]["weight_decay"] = 0.0
     write_params(project, study)

@@ -92,7 +92,7 @@ def test_a_det_figure_names_eight_curves_in_order_and_tells_runs_of_one_loss_apa
     assert names == [f"GE2E {number}" for number in range(8)]
     drawn = [line for line in axes.lines if line.get_label() in names]
     assert len({line.get_color() for line in drawn}) == len(COLOURS)
-    assert sum(line.get_color() == "lightgrey" for line in axes.lines) == 3  # with the diagonal
+    assert sum(line.get_color() == "darkgrey" for line in axes.lines) == 2
 
 
 def test_the_histogram_marks_the_threshold_and_counts_both_kinds(gaussian):
@@ -103,15 +103,14 @@ def test_the_histogram_marks_the_threshold_and_counts_both_kinds(gaussian):
     assert left.get_title() == "EER 15.87 %"
 
 
-def test_a_curve_has_a_panel_for_what_it_measures():
-    curve = pd.DataFrame({"crops": [1000, 2000], "loss": [3.0, 2.0], "learning_rate": [0.1, 0.05]})
-    assert len(training_curve(curve, run="r", loss="triplet").axes) == 2
+def test_a_curve_has_a_panel_for_what_changes():
+    curve = pd.DataFrame({"crops": [1000, 2000], "step": [5, 9], "loss": [3.0, 2.0]})
+    assert len(training_curve(curve, run="r", loss="triplet").axes) == 1
     measured = curve.assign(margin=[0.1, 0.3], dev_eer=[np.nan, 0.04])
-    _, schedules, development = training_curve(measured, run="r", loss="triplet").axes
-    assert [text.get_text() for text in schedules.get_legend().get_texts()] == [
-        "learning rate (1 = 0.1)", "margin (1 = 0.3)",
-    ]  # fmt: skip
+    _, margin, development = training_curve(measured, run="r", loss="triplet").axes
+    np.testing.assert_allclose(margin.lines[0].get_xydata(), [[1, 0.1], [2, 0.3]])
     np.testing.assert_allclose(development.lines[0].get_xydata(), [[2, 4]])
+    assert not training_curve(curve.iloc[:0], run="untrained", loss="triplet").axes
 
 
 def test_a_heat_map_has_numbers_in_order_and_schedules_after_them():

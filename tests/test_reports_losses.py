@@ -137,7 +137,7 @@ def test_rates_and_costs_are_means_over_seeds_and_cllr_is_of_calibrated_scores(r
 
 def test_further_back_ends_stand_beside_the_headline(root):
     for seed, eer in ((0, 0.5), (1, 0.3)):
-        path = folder(root, f"ge2e-{seed}") / "metrics.json"
+        path = folder(root, f"ge2e-{seed}") / "details.json"
         further = {"snorm": {"lists": {"test": {"eer": eer}}}}
         write_json(path, read_json(path) | {"further_backends": further})
     runs = experiments(root)

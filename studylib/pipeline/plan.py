@@ -19,7 +19,7 @@ from studylib.errors import StudyError
 from studylib.files.atomic import read_json, write_json
 from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
 from studylib.pipeline.provenance import digest, file_hash
-from studylib.pipeline.report_runs import batch_size_runs
+from studylib.reports.settings import check_batch_size
 
 EXPERIMENT = "experiment"  # the notebook that is no report
 # A run's own loss, trunk and source are named apart; values of settings are in the plan itself.
@@ -41,7 +41,8 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
         Settings of a run, of the corpus or of a report that are not valid.
     """
     study = params.study
-    batch_size_runs(params)
+    runs = {run: run_settings(params, run) for run in study.runs}
+    check_batch_size(params.report.batch_size, runs)
     documents = {"corpus.json": corpus_plan(root, params)}
     for run in study.runs:
         documents[f"experiment/{run}.json"] = run_plan(root, params, run)
