@@ -9,17 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from studylib.corpora.store import (
-    COLUMNS,
-    SAMPLE_RATE,
-    SPLITS,
-    Corpus,
-    open_corpus,
-    rows_of,
-    sha256,
-)
+from studylib.corpora.store import COLUMNS, SAMPLE_RATE, SPLITS, Corpus, open_corpus, rows_of
 from studylib.errors import StudyError
 from studylib.files.atomic import atomic_folder, write_json
+from studylib.files.checksums import sha256
 
 Trials = pd.DataFrame | Callable[[pd.DataFrame], pd.DataFrame]
 
