@@ -16,18 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
-from studylib.statistics.bootstrap import Resamples, bootstrap
 
 from benchmarks.measuring import markdown, processor, write_sections
 from studylib.statistics.error_rates import equal_error_rate
 from studylib.statistics.intervals import cells_of, speaker_df, speaker_variance
-from studylib.statistics.resampling import (
-    TrialSpeakers,
-    Weights,
-    equal_error_rates,
-    sort_trials,
-    trial_speakers,
-)
+from studylib.statistics.resampling import Resamples, bootstrap
+from studylib.statistics.sorted_trials import read_measures, sort_trials
+from studylib.statistics.trial_weights import TrialSpeakers, trial_speakers
 
 N_STUDIES, N_SEED_STUDIES, N_RESAMPLES = 2000, 500, 300
 SHARED = 0.5  # correlation of each effect between the two systems
@@ -35,7 +30,7 @@ SHARED = 0.5  # correlation of each effect between the two systems
 
 @dataclass(frozen=True)
 class Trials:
-    """Utterances and speakers of a simulated list: all target pairs, some non-target pairs."""
+    """Utterances and speakers of a simulated list: all target pairs, some nontarget pairs."""
 
     first: np.ndarray
     second: np.ndarray
@@ -65,7 +60,7 @@ def draw_trials(n_speakers, utterances, per_pair, generator) -> Trials:
 class Additive:
     """Scores as sums of random effects.
 
-    Target: separation + speaker + hard x (1 - exponential); non-target: the effects b of both
+    Target: separation + speaker + hard x (1 - exponential); nontarget: the effects b of both
     speakers and one of their pair. Both: the effects of two utterances, and noise.
     """
 
@@ -181,20 +176,20 @@ SETUPS = (
 
 def resamples_of_trials(scores, trials: Trials, generator) -> np.ndarray:
     """Both systems' EER when single trials are resampled, as if they were independent: (2, 100)."""
-    counts = [int(kind.sum()) for kind in (trials.targets, ~trials.targets)]
-    unit = np.concatenate([np.arange(count) for count in counts])
-    each = TrialSpeakers(trials.targets, unit, np.zeros((counts[1], 2), dtype=int), counts[0])
+    n_targets, n_others = int(trials.targets.sum()), int((~trials.targets).sum())
+    unit = np.arange(n_targets + n_others)  # target trials come first
+    each = TrialSpeakers(trials.targets, unit, np.zeros((n_others, 2)), ("",) * n_targets)
     # 0 or 2 at random has the mean and the variance of how often a resample holds a trial.
-    drawn = Weights(*(2.0 * generator.integers(0, 2, (c, 100), dtype=np.int8) for c in counts))
-    return np.stack([equal_error_rates(sort_trials(one, each), drawn) for one in scores])
+    drawn = 2.0 * generator.integers(0, 2, (len(unit), 100), dtype=np.int8)
+    return np.stack([read_measures(sort_trials(one, each), drawn, ["eer"])[0] for one in scores])
 
 
 def leave_one_out(scores, trials: Trials) -> np.ndarray:
     """The EER without each speaker in turn, (S,)."""
     listed = trial_speakers(trials.targets, *trials.speakers)
-    kept = 1.0 - np.eye(listed.n_speakers)
-    weights = Weights(kept, kept[listed.pairs[:, 0]] * kept[listed.pairs[:, 1]])
-    return equal_error_rates(sort_trials(scores, listed), weights)
+    kept = 1.0 - np.eye(trials.n_speakers)
+    weights = np.concatenate([kept, kept[listed.pairs[:, 0]] * kept[listed.pairs[:, 1]]])
+    return read_measures(sort_trials(scores, listed), weights, ["eer"])[0]
 
 
 def bca(estimate, resampled, without_one) -> np.ndarray:
@@ -264,7 +259,7 @@ def simulate(setup, n_studies: int) -> tuple[float, dict[str, float], dict[str, 
             *trials.speakers,
             n_resamples=N_RESAMPLES,
             seed=study,
-        )
+        )["eer"]
         of_trials = resamples_of_trials(scores, trials, generator)
         single = intervals(resamples, of_trials, leave_one_out(scores[0], trials))
         for name, (low, high) in single.items():
@@ -290,7 +285,7 @@ def simulate_seeds(seed_sds, n_studies: int) -> tuple[dict[str, float], dict[str
             *trials.speakers,
             n_resamples=N_RESAMPLES,
             seed=study,
-        )
+        )["eer"]
         names = {cell: [f"{3 * k + seed}" for seed in range(3)] for k, cell in enumerate("abcd")}
         for (single, difference), method in seed_methods(resamples, names, generator):
             covered.setdefault(method, []).append(single[0] <= np.log(truth) <= single[1])
@@ -392,7 +387,7 @@ Made by `python -m benchmarks.coverage` on
 speakers, utterances, trials) are correlated by one half.
 
 - "trials" resamples single trials as if they were independent; all others resample speakers, both
-  sides of a non-target trial.
+  sides of a nontarget trial.
 - "t": estimate +- t x bootstrap standard deviation, with (speakers - 1) / 2 degrees of freedom, on
   the scale named.
 - "1 out", "2 out": the bootstrap counts the noise of single pairs of speakers three times; one or

@@ -1,29 +1,31 @@
 """The training engine beside a plain loop: its speed and where it goes, its loader, its memory.
 
-    python -m benchmarks.engine [--device cuda] [--trunks NAME ...] [--only SECTION ...]
+    python -m benchmarks.engine [--trunks NAME ...] [--only SECTION ...]
+    python -m benchmarks.engine --device cuda [--precision float32 bfloat16] [--compile]
 
-prints four sections and writes them to engine.md beside this file; one that is not run keeps its
-old text there. On a CPU everything runs on one thread, and times are processor times of the whole
-process, which other programs disturb little. On a GPU they are times on the clock. The two loops
-take turns, step by step; figures are medians.
+On a CPU it writes four sections to engine.md beside this file; one that is not run keeps its old
+text there. Everything runs on one thread, and times are processor times of the whole process, which
+other programs disturb little. On a GPU it prints the table of speeds; times are on the clock. The
+two loops take turns; figures are medians.
 """
 
 import argparse
+import itertools
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
 import torchaudio
-from studylib.training.optimizers import zero_grad
-from studylib.training.step import TrainingStep
 from torch import Tensor
 
 from benchmarks.engine_memory import growth, memory
-from benchmarks.engine_runs import SPEAKERS, UTTERANCES, loader_and_sampler, settings_of
+from benchmarks.engine_runs import SPEAKERS, UTTERANCES, batches_of, settings_of
 from benchmarks.measuring import markdown, processor, write_sections
 from benchmarks.plain_loop import plain_loop
 from studylib.corpora.store import SAMPLE_RATE, Corpus
@@ -33,13 +35,13 @@ from studylib.models.trunk_table import count_multiply_adds
 from studylib.models.trunks import TRUNKS
 from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner
-from studylib.training.loading import Loader
-from studylib.training.sampling import BatchSampler
+from studylib.training.loading import prefetch
+from studylib.training.loop import TrainingStep
 from studylib.training.settings import RunSettings
 
 OUT = Path(__file__).with_suffix(".md")
 CORPUS = EmbeddedSettings(
-    n_train_speakers=40, train_utterances=4, n_dev_speakers=1, dev_utterances=2,
+    n_train_speakers=40, train_utterances=4, n_dev_speakers=4, dev_utterances=4,
     n_test_speakers=1, test_utterances=2, seconds=8.0,
 )  # fmt: skip
 MEASURED_TRUNKS = ["compact_tdnn", "fast_resnet34"]  # on a CPU: ours, the papers'
@@ -78,17 +80,18 @@ def engine(settings: RunSettings, corpus: Corpus, device: torch.device) -> tuple
     """A training step of ours as it is, and one taken apart to time its parts."""
     learner = build_learner(settings, CORPUS.n_train_speakers, 0, device)
     step = TrainingStep(settings, learner, 0, device)
-    loader, sampler = loader_and_sampler(settings, corpus, device)
-    batches = batches_of(loader, sampler, device)
+    batches = batches_of(settings, corpus, device)
+    if device.type == "cuda":  # on a single core the thread would take the time of the step
+        batches = prefetch(batches)
     half = settings.train.precision == "bfloat16"
 
     def whole(_: Stopwatch) -> Tensor:
         return step(*next(batches), 0, 0.0)
 
     def in_parts(watch: Stopwatch) -> None:
-        samples, labels = next(batches)
+        samples, labels = (each.to(device, non_blocking=True) for each in next(batches))
         watch.lap("loader")
-        zero_grad(learner.optimizer.parameters)
+        learner.optimizer.zero_grad()
         features = learner.model.features(as_waveforms(samples))
         watch.lap("features")
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
@@ -99,20 +102,10 @@ def engine(settings: RunSettings, corpus: Corpus, device: torch.device) -> tuple
         watch.lap("loss")
         embeddings.backward(leaf.grad)
         watch.lap("trunk")
-        learner.optimizer.step(0.001)
+        learner.optimizer.step()
         watch.lap("optimizer")
 
     return whole, in_parts
-
-
-def batches_of(
-    loader: Loader, sampler: BatchSampler, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The loader's batches; on a single core without the thread that would share it."""
-    if device.type != "cpu":
-        return loader.batches(sampler, range(10**9))
-    drawn = loader.drawn(sampler, range(10**9))
-    return ((crops.read(), labels) for crops, labels in drawn)
 
 
 def seconds_a_step(step: Step, steps: int, device: torch.device) -> float:
@@ -128,10 +121,12 @@ def parts_of(step: Step, device: torch.device) -> dict[str, float]:
     return watch.parts
 
 
-def compare(name: str, corpus: Corpus, waves: Path, options: argparse.Namespace) -> dict:
+def compare(
+    name: str, corpus: Corpus, waves: Path, options: argparse.Namespace, **changed
+) -> dict[str, Any]:
     """Both loops by turns: median seconds of a step, of each of its parts, and their ratio."""
     device, steps = options.device, options.steps
-    settings = settings_of(name, device, compile=options.compile)
+    settings = settings_of(name, device, **changed)
     whole, in_parts = engine(settings, corpus, device)
     plain = plain_loop(name, corpus, waves, device, SPEAKERS, UTTERANCES)
     times = {"engine": [], "plain": []}
@@ -181,20 +176,25 @@ def speed(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]
         f"Batches of {SPEAKERS} x {UTTERANCES} crops of 2 s, angular prototypical, Adam; medians "
         f"of {options.repeats} repetitions by turns. The share of the limit sets three times the "
         f"trunk's multiply-adds against those of one large matrix product here, "
-        f"{limit / 1e9:,.0f} G/s.",
+        f"{limit / 1e9:,.0f} G/s. The plain loop computes in float32.",
         "",
     ]
     table = [("trunk", "loop", "crops/s", *PARTS, "of the limit", "engine / plain")]
-    for name in options.trunks:
-        found, cost = compare(name, corpus, waves, options), count_multiply_adds(TRUNKS[name]())
+    ways = itertools.product(
+        options.trunks, options.precision, [False, True][: options.compile + 1]
+    )
+    for name, precision, compiled in ways:
+        found = compare(name, corpus, waves, options, precision=precision, compile=compiled)
+        cost = count_multiply_adds(TRUNKS[name]())
         for loop in ("engine", "plain"):
             seconds, parts = found[loop]["seconds"], found[loop]["parts"]
             whole = sum(parts.values())
             shares = (f"{100 * parts[part] / whole:.1f} %" for part in PARTS)
             reached = 3 * cost * batch / seconds / limit
+            way = f"{loop}, {precision}" + ", compiled" * compiled if loop == "engine" else loop
             ratio = f"{found['ratio']:.2f}" if loop == "engine" else ""
-            table.append((name, loop, f"{batch / seconds:,.1f}", *shares, f"{reached:.0%}", ratio))
-            print(*table[-1], flush=True)
+            table.append((name, way, f"{batch / seconds:,.1f}", *shares, f"{reached:.0%}", ratio))
+            print(*table[-1], file=sys.stderr, flush=True)
     return [*lines, markdown(table)]
 
 
@@ -203,23 +203,17 @@ def speed(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]
 
 def loading(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
     device = options.device
-    rates = {}
-    for audio in ("memory_map", "device"):
-        settings = settings_of("compact_tdnn", device, audio=audio)
-        batches = batches_of(*loader_and_sampler(settings, corpus, device), device)
-        rates[audio] = median_rate(lambda b=batches: next(b), device, steps=20)
-    whole, _ = engine(settings_of("compact_tdnn", device), corpus, device)
-    rates["whole files, as the plain loop reads them"] = median_rate(
-        plain_loop("compact_tdnn", corpus, waves, device, SPEAKERS, UTTERANCES, only_read=True),
-        device,
-        steps=2,
-    )
+    settings = settings_of("compact_tdnn", device)
+    batches = batches_of(settings, corpus, device)
+    rates = {"crops alone, in the page cache": median_rate(lambda: next(batches), device, steps=20)}
+    plain = plain_loop("compact_tdnn", corpus, waves, device, SPEAKERS, UTTERANCES, only_read=True)
+    rates["whole files, as the plain loop reads them"] = median_rate(plain, device, steps=2)
+    whole, _ = engine(settings, corpus, device)
     watch = Stopwatch(device, by_part=False)
     consumed = median_rate(lambda: whole(watch), device, steps=options.steps)
-    told = rates | {"compact_tdnn, the fastest trunk, trains on": consumed}
-    table = [("way", "crops/s"), *((way, f"{rate:,.0f}") for way, rate in told.items())]
-    times = f"The memory map gives {rates['memory_map'] / consumed:,.0f} times that."
-    return [markdown(table), "", times]
+    table = [("way", "crops/s"), *((way, f"{rate:,.0f}") for way, rate in rates.items())]
+    table.append(("compact_tdnn, the fastest trunk, trains on", f"{consumed:,.0f}"))
+    return [markdown(table)]
 
 
 def median_rate(job: Callable[[], object], device: torch.device, steps: int) -> float:
@@ -256,12 +250,15 @@ def main() -> None:
     parser.add_argument("--memory-trunks", nargs="+", choices=TRUNKS, default=MEASURED_TRUNKS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, help="steps a repetition; 1 on a CPU, 50 on a GPU")
-    parser.add_argument("--compile", action="store_true")
+    precisions = ["float32", "tf32", "bfloat16"]
+    parser.add_argument("--precision", nargs="+", choices=precisions, default=["float32"])
+    parser.add_argument("--compile", action="store_true", help="measure compiled trunks as well")
     parser.add_argument("--only", nargs="+", choices=[name.lower() for name in SECTIONS])
     options = parser.parse_args()
     on_cpu = options.device.type == "cpu"
-    options.trunks = options.trunks or (MEASURED_TRUNKS if on_cpu else [*TRUNKS])
+    options.trunks = options.trunks or MEASURED_TRUNKS
     options.steps = options.steps or (1 if on_cpu else 50)
+    wanted = options.only or ([name.lower() for name in SECTIONS] if on_cpu else ["speed"])
     torch.set_num_threads(1 if on_cpu else torch.get_num_threads())
     new = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -269,11 +266,12 @@ def main() -> None:
         corpus = prepare(CORPUS, folder / "corpus", workers=1, progress=False)
         write_waves(corpus, folder / "waves")
         for title, section in SECTIONS.items():
-            if not options.only or title.lower() in options.only:
+            if title.lower() in wanted:
                 lines = section(corpus, folder / "waves", options)
                 new[title] = "\n".join([measured_on(options.device), "", *lines])
-    write_sections(OUT, HEAD, SECTIONS, new)
-    print(OUT.read_text(encoding="utf-8"))
+                print(new[title], end="\n\n", flush=True)
+    if on_cpu:
+        write_sections(OUT, HEAD, SECTIONS, new)
 
 
 def measured_on(device: torch.device) -> str:

@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from studylib.training.step import TrainingStep
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.engine_runs import loader_and_sampler, settings_of
+from benchmarks.engine_runs import batches_of, settings_of
 from benchmarks.measuring import in_own_process, markdown
 from studylib.corpora.store import SAMPLE_RATE, Corpus, open_corpus
 from studylib.training.learner import build_learner
-from studylib.training.loop import train
+from studylib.training.loop import TrainingStep, train
 
 BATCH_SIZES, CHUNK = (200, 800, 3_200, 6_400), 200
 MIB = 2**20
@@ -76,15 +75,15 @@ def step_memory(connection, device: torch.device, trunk: str, batch: int, chunk:
     settings = settings_of(trunk, device, **keys)
     with tempfile.TemporaryDirectory() as folder:
         corpus = wide_corpus(Path(folder))
-        loader, sampler = loader_and_sampler(settings, corpus, device)
         learner = build_learner(settings, BATCH_SIZES[-1] // 2, 0, device)
         step = TrainingStep(settings, learner, 0, device)
-        batches = loader.batches(sampler, range(2), at_once=chunk)
+        batches = batches_of(settings, corpus, device)
+        first, second = next(batches), next(batches)
         try:
             with Peak() as peak:
-                step(*next(batches), 0, 0.0)
+                step(*first, 0, 0.0)
             held = torch.cuda.max_memory_reserved() / MIB if device.type == "cuda" else peak.mib
-            connection.send((held, tensors_of(lambda: step(*next(batches), 1, 0.0), device)))
+            connection.send((held, tensors_of(lambda: step(*second, 1, 0.0), device)))
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
@@ -115,7 +114,8 @@ def memory(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str
     return [
         "N x 2 crops of 1 s, angular prototypical, the peak of one step in a fresh process: the "
         "tensors that the step makes and that live at once, and all that the process holds (on a "
-        "CPU what files do not back: Python, torch, and what the allocator keeps in stock). A step "
+        "CPU what files do not back: Python, torch, what the allocator keeps in stock, and two "
+        "batches of crops, 2 bytes a sample: 6 MiB at 200 crops, 195 at 6,400). A step "
         f"does not fit if it needs more than {LARGEST_SHARE:.0%} of the machine's memory.",
         "",
         markdown(rows),
@@ -148,8 +148,8 @@ def train_and_watch(connection, folder: Path, device: torch.device) -> None:
     """Send (share of the run, MiB held) as a training of 10,000 tiny steps goes on."""
     torch.set_num_threads(1)
     keys = {"speakers_per_batch": 2, "crop_seconds": 0.5, "threads": 1}
-    settings = settings_of("compact_tdnn", device, crops=4 * GROWTH_STEPS, **keys)
-    trunk = settings.trunk.model_copy(update={"parameters": {"embedding_dim": 16, "channels": 8}})
+    small = {"embedding_dim": 16, "channels": 8}
+    settings = settings_of("compact_tdnn", device, small, crops=4 * GROWTH_STEPS, **keys)
     seen: list[tuple[int, float]] = []
 
     def report(line: str) -> None:
@@ -158,9 +158,8 @@ def train_and_watch(connection, folder: Path, device: torch.device) -> None:
 
     with tempfile.TemporaryDirectory() as out:
         checkpoints = Path(out) / "checkpoints"
-        settings = settings.model_copy(update={"trunk": trunk})
-        corpus = open_corpus(folder)
-        train(settings, corpus, 0, Path(out) / "run", checkpoints=checkpoints, report=report)
+        corpus, keys = open_corpus(folder), {"key": "growth", "report": report}
+        train(settings, corpus, 0, Path(out) / "run", checkpoints=checkpoints, **keys)
     connection.send(seen)
 
 

@@ -22,6 +22,7 @@ from studylib.models.features import FEATURES
 from studylib.models.trunks import TRUNKS
 from studylib.training.loading import training_data
 from studylib.training.sampling import BatchSampler
+from studylib.training.settings import TrainSettings
 
 CROP = 2 * SAMPLE_RATE
 WORKERS = 8  # processes that read, beside a GPU
@@ -84,13 +85,8 @@ def plain_loop(
     """A step to be called with a stopwatch; or, with `only_read`, the reading of a batch alone."""
     data = training_data(corpus)
     ids = corpus.utterances["id"].to_numpy()[data.rows]
-    sampler = BatchSampler(
-        data.speakers,
-        speakers_per_batch=speakers,
-        utterances_per_speaker=utterances,
-        max_utterances_per_speaker=100,
-        seed=0,
-    )
+    shape = {"speakers_per_batch": speakers, "utterances_per_speaker": utterances}
+    sampler = BatchSampler(data.speakers, TrainSettings(crops=1, **shape), 0)
     on_gpu = device.type == "cuda"
     files = Crops([waves / f"{name}.wav" for name in ids])
     workers = WORKERS if on_gpu else 0

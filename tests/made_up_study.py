@@ -9,6 +9,7 @@ from made_up import all_trials
 
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import write_json
+from studylib.reports.settings import ReportSettings
 from studylib.statistics.error_rates import log_likelihood_ratio_cost, summary
 from studylib.training.settings import RunSettings
 
@@ -35,7 +36,8 @@ def write_study(
     plan |= {"baselines": list(baselines), "digest": "0"}
     (study / "plan" / "reports").mkdir(parents=True)
     for report in REPORTS:
-        own = (settings or {}).get(report, {})
+        own = getattr(ReportSettings(**(settings or {})), report, None)
+        own = own.model_dump(mode="json") if own else {}
         write_json(study / "plan" / "reports" / f"{report}.json", plan | {"settings": own})
     (root / "params.yaml").write_text("study: {name: made_up}\n")
     (root / "dvc.yaml").touch()
@@ -84,11 +86,11 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
         frame.to_parquet(folder / "scores" / f"{name}.parquet")
         numbers = summary(frame["score"].to_numpy(), frame["target"].to_numpy())
         measured[name] = numbers | {"eer_interval": [0.5 * numbers["eer"], 2 * numbers["eer"]]}
-    headline = measured["test"] | {"trials": "test", "backend": "cosine", "lists": measured}
     ratios = CALIBRATION["scale"] * trials["score"] + CALIBRATION["offset"]
-    headline |= {"cllr": log_likelihood_ratio_cost(ratios, trials["target"])}
-    headline |= {"calibration": CALIBRATION, "further_backends": {}}
-    write_json(folder / "metrics.json", headline)
+    measured["test"]["cllr"] = log_likelihood_ratio_cost(ratios, trials["target"])
+    write_json(folder / "metrics.json", {"trials": "test", "backend": "cosine"})
+    details = {"scoring": "cosine", "calibration": CALIBRATION, "lists": measured}
+    write_json(folder / "details.json", details | {"further_backends": {}})
 
 
 def write_training(folder: Path, train: dict) -> None:

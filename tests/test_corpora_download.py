@@ -3,9 +3,6 @@
 import errno
 import hashlib
 import io
-import os
-import shutil
-import signal
 import tarfile
 import time
 
@@ -17,11 +14,6 @@ from server import serving
 from studylib.corpora import download as module
 from studylib.corpora.download import download, unpack
 from studylib.errors import StudyError
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -59,30 +51,11 @@ def test_a_broken_connection_is_resumed_from_where_it_broke(server, tmp_path):
 
 def test_a_later_call_resumes_what_an_earlier_one_left(server, tmp_path):
     server.breaks_after = [400_000]
-    server.codes = []
     with pytest.raises(StudyError, match=r"could not be downloaded .* run again to go on"):
         fetch(server, tmp_path, attempts=1)
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin.part"]
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert server.asked[-1] == ("file.bin", "bytes=400000-")
-
-
-def _fetch_and_die(url, path):
-    def die():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    plain = module.sha256_of
-    module.sha256_of = lambda part: die() or plain(part)
-    download(url, path, sha256=SHA256, progress=False)
-
-
-def test_killed_before_the_check_the_next_call_finds_all_bytes_there(server, tmp_path):
-    child = start(_fetch_and_die, f"{server.url}/file.bin", tmp_path / "file.bin")
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
-    assert not (tmp_path / "file.bin").exists()
-    assert fetch(server, tmp_path).read_bytes() == CONTENT
-    assert server.asked == [("file.bin", None), ("file.bin", "bytes=1000000-")]
 
 
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
@@ -95,6 +68,12 @@ def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     with pytest.raises(StudyError, match=r"gave another file than expected: its SHA-256 is not 00"):
         fetch(server, tmp_path, sha256="00" * 32)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_bytes_that_an_earlier_call_left_are_checked_and_taken(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [("file.bin", "bytes=1000000-")]
 
 
 @pytest.mark.parametrize("part", [b"another" * 1000, CONTENT + b"more"])
@@ -130,34 +109,19 @@ def test_a_busy_server_is_asked_again(server, tmp_path):
     assert len(server.asked) == 4
 
 
-def test_a_server_that_never_answers_well_is_given_up(server, tmp_path):
-    server.codes = [503] * 10
-    with pytest.raises(StudyError, match=r"could not be downloaded \(503"):
-        fetch(server, tmp_path, attempts=3)
-    assert len(server.asked) == 3
-
-
-def test_no_server_at_all_is_told(tmp_path):
-    with pytest.raises(StudyError, match=r"could not be downloaded .*refused"):
-        download("http://127.0.0.1:9/x", tmp_path / "x", attempts=2, progress=False)
-
-
-def test_a_silent_server_times_out(server, tmp_path):
-    server.before_answer = lambda: time.sleep(0.5)
-    with pytest.raises(StudyError, match=r"could not be downloaded .*timed out"):
-        fetch(server, tmp_path, attempts=1, timeout=0.1)
+@pytest.mark.parametrize("fault", ["503 Service Unavailable", "timed out", "refused"])
+def test_a_server_that_gives_nothing_is_given_up(server, tmp_path, fault):
+    if fault == "timed out":
+        server.before_answer = lambda: time.sleep(0.5)
+    server.codes = [503] * 3
+    url = "http://127.0.0.1:9" if fault == "refused" else server.url
+    with pytest.raises(StudyError, match=f"could not be downloaded .*{fault}"):
+        download(f"{url}/x", tmp_path / "x", attempts=2, timeout=0.1, progress=False)
 
 
 def test_only_web_addresses_are_read(tmp_path):
     with pytest.raises(StudyError, match="expected http:// or https://"):
         download("file:///etc/passwd", tmp_path / "x", progress=False)
-
-
-def test_a_disk_too_small_is_told_before_it_is_full(server, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=500_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StudyError, match=r"The disk is full: file\.bin needs 0\.0 GB more"):
-        fetch(server, tmp_path)
 
 
 class FullFile(io.FileIO):
@@ -170,29 +134,12 @@ class FullFile(io.FileIO):
 def test_a_full_disk_keeps_what_has_arrived_for_the_next_call(server, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "open", lambda path, mode: FullFile(path, mode), raising=False)
-        with pytest.raises(StudyError, match="The disk is full: downloading"):
+        with pytest.raises(StudyError, match=r"The disk is full.*: downloading"):
             fetch(server, tmp_path)
     kept = (tmp_path / "file.bin.part").stat().st_size
     assert 0 < kept <= 600_000
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert server.asked[-1] == ("file.bin", f"bytes={kept}-")
-
-
-def _fetch_with_a_limit(url, path):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
-    with pytest.raises(StudyError, match="A file has become too large: downloading"):
-        download(url, path, sha256=SHA256, progress=False)
-
-
-@pytest.mark.skipif(resource is None, reason="no limits of file size here")
-def test_a_limit_of_file_size_keeps_what_has_arrived_for_the_next_call(server, tmp_path):
-    child = start(_fetch_with_a_limit, f"{server.url}/file.bin", tmp_path / "file.bin")
-    child.join()
-    assert child.exitcode == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["file.bin.part"]
-    assert fetch(server, tmp_path).read_bytes() == CONTENT
-    kept = int(server.asked[-1][1].removeprefix("bytes=").removesuffix("-"))
-    assert 0 < kept <= 600_000
 
 
 def _fetch(url, path):
@@ -246,17 +193,5 @@ def test_a_cut_archive_is_damaged_and_leaves_nothing(tmp_path):
     archive = archive_of(tmp_path / "a.tar.gz", {"1": CONTENT})
     archive.write_bytes(archive.read_bytes()[:500_000])
     with pytest.raises(StudyError, match=r"a\.tar\.gz is damaged"):
-        unpack(archive, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
-
-
-def test_a_full_disk_while_unpacking_is_told(tmp_path, monkeypatch):
-    archive = archive_of(tmp_path / "a.tar.gz", {"1": b"one"})
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tarfile, "copyfileobj", full)
-    with pytest.raises(StudyError, match=r"The disk is full: unpacking a\.tar\.gz"):
         unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]

@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
 import time
 
 import numpy as np
@@ -79,17 +78,17 @@ def test_halves_with_session_effects_give_target_trials_of_held_out_speakers(tre
     assert corpus.description["counts"]["test_speakers"] == 2
     # Two speakers of two halves: 6 pairs, 2 of them of one speaker.
     assert trials["target"].value_counts().to_dict() == {False: 4, True: 2}
-    clean = voice(table["id"][0].split("#")[0], LENGTH)[: table["length"][0]]
-    assert np.mean(np.abs(corpus.samples(0) - clean.astype(float))) > 10
+    assert np.mean(np.abs(corpus.samples(0) - halves(table["id"])[0].astype(float))) > 10
+    settings = {"root": tree, "pieces_per_utterance": 2}
+    clean = prepare(settings, tmp_path / "clean")
+    for row, half in enumerate(halves(clean.utterances["id"])):
+        assert np.array_equal(clean.samples(row), half)
 
 
-def test_pieces_without_effects_are_the_file_cut_in_equal_parts(tree, tmp_path):
-    corpus = prepare({"root": tree, "pieces_per_utterance": 3}, tmp_path / "out")
-    whole = voice(PLAIN[0], LENGTH)
-    rows = np.flatnonzero(corpus.utterances["id"].str.startswith(f"{PLAIN[0]}#"))
-    joined = np.concatenate([corpus.samples(row) for row in rows])
-    assert np.array_equal(joined, whole[: len(whole) // 3 * 3])
-    assert corpus.utterances["session"].nunique() == 2 * len(SPEAKERS)
+def halves(ids):
+    """The samples of each utterance `<recording>#1` or `<recording>#2`."""
+    names = [name.split("#") for name in ids]
+    return [np.split(voice(name, LENGTH), 2)[int(number) - 1] for name, number in names]
 
 
 def test_the_bytes_depend_on_the_seed_and_not_on_workers(tree, tmp_path, monkeypatch):
@@ -153,6 +152,7 @@ FAULTS = {
     "anna/monday/1.wav,,f": r"line 3: the field 'speaker' is empty",
     "anna/monday/9.wav,A,f": r"line 3: the file .*9\.wav is missing",
     "anna/monday/1.wav,A,x": r"line 3: sex must be f or m, not 'x'",
+    "anna/monday/1.wav,A,f,eval": r"line 3: expected 3 fields",
     "bert/monday/1.wav,B,m": r"has the id 'bert/monday/1\.wav', as .* has; ids must be unique",
 }
 
@@ -172,26 +172,7 @@ def test_a_bad_line_of_a_manifest_is_named_or_skipped_and_reported(tree, tmp_pat
     assert report["why"].str.contains(FAULTS[line]).all()
 
 
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [
-        ("", "is empty"),
-        ("file,speaker\n", r"line 1: the column 'path' is missing; found file, speaker"),
-        ("path,speaker,split\nanna/monday/1.wav,A,eval\n", "line 2: split 'eval' is not one of"),
-    ],
-)
-def test_a_manifest_that_cannot_be_used_is_named(tree, tmp_path, content, fault):
-    table = tmp_path / "table.csv"
-    table.write_text(content)
-    with pytest.raises(StudyError, match=fault):
-        prepare({"root": tree, "manifest": table}, tmp_path / "out")
-
-
 # What is wrong with a tree.
-
-
-def _without_speakers(root):
-    write(root / "1.wav", voice("x"))
 
 
 def _with_an_empty_speaker(root):
@@ -235,13 +216,12 @@ def test_a_fault_of_a_tree_is_named_or_skipped_and_reported(tmp_path, spoil, fau
     assert report["why"].str.contains(fault).all()
 
 
-@pytest.mark.parametrize("keep_going", [False, True])
-def test_a_folder_without_speakers_is_refused(tmp_path, keep_going):
-    _without_speakers(tmp_path / "in")
+def test_a_folder_without_speakers_is_refused(tmp_path):
+    write(tmp_path / "in" / "1.wav", voice("x"))
     with pytest.raises(StudyError, match=r"in has no folders of speakers; expected"):
-        prepare({"root": tmp_path / "in"}, tmp_path / "out", keep_going=keep_going)
+        prepare({"root": tmp_path / "in"}, tmp_path / "out", keep_going=True)
     with pytest.raises(StudyError, match=r"none cannot be read as a folder"):
-        prepare({"root": tmp_path / "none"}, tmp_path / "out", keep_going=keep_going)
+        prepare({"root": tmp_path / "none"}, tmp_path / "out", keep_going=True)
 
 
 def test_links_neither_repeat_recordings_nor_give_one_voice_to_two_speakers(tree, tmp_path):
@@ -261,15 +241,6 @@ def test_a_file_of_1970_is_there(tmp_path):
     assert len(prepare({"root": root}, tmp_path / "out").utterances) == 1
 
 
-def test_a_mended_file_is_no_longer_skipped(tmp_path):
-    _with_a_bad_file(tmp_path / "in")
-    prepare({"root": tmp_path / "in"}, tmp_path / "out", keep_going=True)
-    write(tmp_path / "in" / "anna" / "monday" / "bad.wav", voice("mended"))
-    corpus = prepare({"root": tmp_path / "in"}, tmp_path / "out", overwrite=True)
-    assert len(corpus.utterances) == len(PLAIN) + 1
-    assert not (tmp_path / "out.skipped.csv").exists()
-
-
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
@@ -285,15 +256,6 @@ def test_a_mended_file_is_no_longer_skipped(tmp_path):
 def test_a_wrong_setting_is_named(tmp_path, settings, fault):
     with pytest.raises(StudyError, match=fault):
         prepare(settings, tmp_path / "out")
-
-
-def test_a_corpus_that_is_there_is_kept_also_where_another_would_be_replaced(tree, tmp_path):
-    prepare({"root": tree}, tmp_path / "out")
-    before = (tmp_path / "out" / "audio.i16").stat().st_mtime_ns
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "decode", lambda *_: pytest.fail("a file was decoded"))
-        prepare({"root": tree}, tmp_path / "out", overwrite=True)
-    assert (tmp_path / "out" / "audio.i16").stat().st_mtime_ns == before
 
 
 def test_keep_going_may_stand_in_the_settings_and_does_not_change_the_corpus(tmp_path):
@@ -401,28 +363,10 @@ def test_a_full_disk_is_explained_and_what_is_done_is_kept(tree, tmp_path, monke
         plain(file)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(StudyError, match=r"The disk is full: preparing a corpus in .* GB free"):
+    with pytest.raises(StudyError, match=r"The disk is full.*: preparing a corpus in .* GB free"):
         prepare({"root": tree}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert _n_decoded(tmp_path / "out") == 8
     prepare({"root": tree}, tmp_path / "out")
     prepare({"root": tree}, tmp_path / "alone")
     assert files_of(tmp_path / "out") == files_of(tmp_path / "alone")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
-    if os.name != "posix" or os.geteuid() or subprocess.run(command, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def test_a_disk_that_really_is_full_leaves_no_corpus(tree, small_disk):
-    with pytest.raises(StudyError, match="The disk is full"):
-        prepare({"root": tree}, small_disk / "out")
-    assert not (small_disk / "out").exists()
-    assert not list(small_disk.glob("*.partial"))

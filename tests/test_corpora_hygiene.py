@@ -1,6 +1,5 @@
 """Splits, trial lists from files, and the checks that keep a test open-set."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from trees import voice
@@ -120,25 +119,6 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path, content, told):
         read_trial_list(path, UTTERANCES, Report())
 
 
-@pytest.mark.parametrize(
-    ("recipe", "n_targets", "n_nontargets"),
-    [("all_pairs", 12, 16), ("cross_session", 8, 16)],
-)
-def test_recipes_are_named_in_the_settings(recipe, n_targets, n_nontargets):
-    trials = make_trials({"t": TrialList(recipe=recipe)}, UTTERANCES, Report())["t"]
-    assert (trials["target"].sum(), (~trials["target"]).sum()) == (n_targets, n_nontargets)
-
-
-def test_a_drawn_list_depends_on_its_seed_only():
-    def drawn(seed):
-        trial_list = TrialList(recipe="per_speaker", n=2, seed=seed)
-        return trial_list.trials(UTTERANCES, Report())
-
-    pd.testing.assert_frame_equal(drawn(0), drawn(0))
-    assert not drawn(0).equals(drawn(1))
-    assert drawn(0)["target"].sum() == 4
-
-
 def test_a_list_without_targets_is_refused():
     one_session = UTTERANCES.assign(session="x")
     with pytest.raises(StudyError, match="'t' has no target trial"):
@@ -179,12 +159,3 @@ def test_a_list_of_splits_is_read_and_checked(tmp_path):
     path.write_text("speaker,split\nanna,exam\n")
     with pytest.raises(StudyError, match=r"line 2: split 'exam' is not one of train, dev, test"):
         Splits(file=path).assign(both, Report())
-
-
-def test_draws_are_uniform():
-    counts = np.zeros(20)
-    for seed in range(400):
-        splits = Splits(test=5, seed=seed).assign(MANY[:20], Report())
-        counts += [splits[name] == "test" for name in MANY[:20]]
-    # Binomial(400, 1/4): mean 100, standard deviation 8.7.
-    assert np.abs(counts - 100).max() < 4 * 8.7

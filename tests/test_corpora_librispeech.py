@@ -30,7 +30,8 @@ NAMES = [
     for number in (0, 1)
 ]
 SUBSETS = {"train-clean-100": "train", "dev-clean": "dev"}
-SAMPLES = Path(__file__).parents[2] / "shared" / "librispeech-samples"
+SAMPLES = Path(__file__).parents[2] / "shared" / "librispeech-samples" / "LibriSpeech"
+SUBSET = "train-clean-100"
 
 
 @pytest.fixture
@@ -59,15 +60,6 @@ def test_a_tree_becomes_a_corpus_with_names_chapters_and_sexes(tree, tmp_path, b
     assert corpus.description["licence"].startswith("CC BY 4.0")
     for position, name in enumerate(corpus.utterances["id"]):
         assert np.array_equal(corpus.samples(position), voice(name))
-
-
-def test_splits_override_those_of_the_subsets(tree, tmp_path):
-    settings = {"root": tree, "splits": {"test": 2, "seed": 3}}
-    corpus = prepare(settings, tmp_path / "out")
-    assert corpus.utterances.groupby("split")["speaker"].nunique().to_dict() == {
-        "test": 2,
-        "train": 1,
-    }
 
 
 def test_a_missing_subset_is_named(tree, tmp_path):
@@ -143,35 +135,22 @@ def test_an_archive_with_a_member_outside_its_folder_leaves_nothing(
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples of LibriSpeech are not here")
 def test_real_speech_gives_the_same_crops_by_every_way(tmp_path):
-    subset = SAMPLES / "LibriSpeech" / "train-clean-100"
-    some = tmp_path / "LibriSpeech" / "train-clean-100"
-    some.mkdir(parents=True)
-    for speaker in sorted(os.listdir(subset))[::12]:
-        (some / speaker).symlink_to(subset / speaker)
-    (some.parent / "SPEAKERS.TXT").symlink_to(SAMPLES / "LibriSpeech" / "SPEAKERS.TXT")
-    subsets = {"subsets": {"train-clean-100": "train"}}
-    options = {"workers": 1, "progress": False}
-    corpora = [
-        prepare_corpus(source, {"root": root, "storage": storage} | own, tmp_path / name, **options)
-        for name, source, root, own, storage in (
-            ("a", "librispeech", tmp_path, subsets, "packed"),
-            ("b", "librispeech", tmp_path, subsets, "in_place"),
-            ("c", "folder", some, {}, "packed"),
-            ("d", "folder", some, {}, "in_place"),
-        )
-    ]
-    assert set(corpora[0].utterances["sex"]) == {"f", "m"}
-    ids = [
-        corpora[0].utterances["id"],
-        corpora[2].utterances["id"].map(lambda name: Path(name).stem),
-    ]
-    order = {name: row for row, name in enumerate(ids[1])}
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, len(ids[0]), 60)
-    starts = rng.integers(0, corpora[0].utterances["length"].to_numpy()[rows])
-    rows_by_path = np.array([order[ids[0][row]] for row in rows])
-    expected = corpora[0].crops(rows, starts, 32_000)
-    assert len(np.unique(expected, axis=0)) > 50
-    assert np.array_equal(corpora[1].crops(rows, starts, 32_000), expected)
-    assert np.array_equal(corpora[2].crops(rows_by_path, starts, 32_000), expected)
-    assert np.array_equal(corpora[3].crops(rows_by_path, starts, 32_000), expected)
+    (tmp_path / "LibriSpeech" / SUBSET).mkdir(parents=True)
+    for speaker in sorted(os.listdir(SAMPLES / SUBSET))[::12]:
+        (tmp_path / "LibriSpeech" / SUBSET / speaker).symlink_to(SAMPLES / SUBSET / speaker)
+    (tmp_path / "LibriSpeech" / "SPEAKERS.TXT").symlink_to(SAMPLES / "SPEAKERS.TXT")
+    sources = {
+        "librispeech": {"root": tmp_path, "subsets": {SUBSET: "train"}},
+        "folder": {"root": tmp_path / "LibriSpeech" / SUBSET},
+    }
+    crops = []
+    for source, own in sources.items():
+        for storage in ("packed", "in_place"):
+            out, settings = tmp_path / f"{source} {storage}", own | {"storage": storage}
+            corpus = prepare_corpus(source, settings, out, workers=1, progress=False)
+            stems = corpus.utterances["id"].map(lambda name: Path(name).stem)
+            rows = np.argsort(stems.to_numpy())
+            crops.append(corpus.crops(rows, np.arange(len(rows)) * 1000, 32_000))
+    assert len(np.unique(crops[0], axis=0)) > 20
+    for others in crops[1:]:
+        assert np.array_equal(others, crops[0])

@@ -113,20 +113,6 @@ def test_per_speaker_repeats_with_its_seed_only(table):
     assert first != other
 
 
-def test_per_speaker_is_balanced_and_even_on_a_larger_corpus():
-    n_speakers, n_utterances, n = 30, 20, 40
-    table = pd.DataFrame(
-        {
-            "id": [f"u{row}" for row in range(n_speakers * n_utterances)],
-            "speaker": np.repeat(np.arange(n_speakers), n_utterances).astype(str),
-            "split": "dev",
-        }
-    )
-    trials = per_speaker(table, "dev", n, np.random.default_rng(1))
-    check_form(trials, table)
-    assert trials["target"].sum() == (~trials["target"]).sum() == n * n_speakers
-
-
 def test_an_empty_split_is_named(table):
     with pytest.raises(StudyError, match="'dev'"):
         all_pairs(table, "dev")

@@ -11,7 +11,8 @@ from studylib.corpora.hygiene import known_speakers
 from studylib.corpora.store import sha256
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
-from studylib.evaluation.run import evaluate, measure_lists, read_metrics
+from studylib.evaluation.measures import measure_lists, read_metrics
+from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.models.embedder import Embedder, load_model, save_model
 from studylib.models.features import LogMel

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from studylib.losses.schedules import Schedule, value_at
 
@@ -44,8 +44,9 @@ def test_a_number_is_the_same_at_all_times():
         {"initial": 0.0, "shape": "exponential"},
         {"shape": "parabola"},
         {"inital": 1.0},
+        {"final": math.nan},
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(keys):
     with pytest.raises(ValidationError):
-        Schedule(**({"initial": 1.0, "final": 2.0} | keys))
+        TypeAdapter(Schedule).validate_python({"initial": 1.0, "final": 2.0} | keys)

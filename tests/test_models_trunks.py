@@ -59,15 +59,6 @@ def test_size_shape_and_cost_of_paper_b(name, arguments, parameters, multiply_ad
     assert count_multiply_adds(trunk) / 1e6 == pytest.approx(multiply_adds, rel=0.01)
 
 
-def test_the_images_inside_the_resnets_have_the_shapes_of_paper_b():
-    for name, image in (("fast_resnet34", (128, 5, 51)), ("thin_resnet34", (128, 9, 25))):
-        trunk = built(name).eval()
-        shapes = []
-        trunk.layer4.register_forward_hook(lambda _m, _i, out, seen=shapes: seen.append(out.shape))
-        trunk(features_of(trunk, noise(1, TWO_SECONDS)))
-        assert shapes[0][1:] == image
-
-
 def test_sinc_xvector_has_the_size_and_the_frames_of_paper_a():
     trunk = built("sinc_xvector")
     assert round(n_parameters(trunk) / 1e6, 2) == 4.34
@@ -168,21 +159,6 @@ class TestEveryTrunk:
         assert rounded.isfinite().all()
         assert F.cosine_similarity(exact[0], rounded[0], dim=0) > 0.99
 
-    def test_it_learns_to_tell_tones_apart(self, name):
-        trunk = small(name, embedding_dim=4).train()
-        time = torch.arange(8000) / 16_000
-        tones = torch.stack([torch.sin(6.2832 * f * time) for f in (300, 700, 1500, 3100)])
-        features = features_of(trunk, 0.3 * tones + 0.03 * noise(4, 8000))
-        optimiser = torch.optim.Adam(trunk.parameters(), lr=1e-3)
-        losses = []
-        while len(losses) < 12 and (not losses or losses[-1] > 0.7 * losses[0]):
-            loss = F.cross_entropy(trunk(features), torch.arange(4))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        assert losses[-1] <= 0.7 * losses[0]
-
 
 # ------------------------------------------------------------------------------- poolings
 
@@ -214,10 +190,6 @@ class TestEveryPooling:
         pooling, frames = make_pooling(name, 6), 2 * noise(3, 6, 17)
         expected = [pooled_by_loop(name, pooling, item.double().numpy()) for item in frames]
         np.testing.assert_allclose(pooling(frames).detach(), np.stack(expected), atol=1e-5)
-
-    def test_its_gradient_is_right(self, name):
-        frames = noise(2, 3, 5).double().requires_grad_()
-        assert torch.autograd.gradcheck(make_pooling(name, 3).double(), frames)
 
     def test_frames_that_never_change_have_a_finite_gradient(self, name):
         frames = torch.ones(2, 5, 9, requires_grad=True)
@@ -296,13 +268,6 @@ def test_paper_b_s_trunks_divide_by_the_deviation_and_the_others_do_not():
 # --------------------------------------------------------------------------------- blocks
 
 
-def test_a_residual_block_whose_branch_is_silenced_is_its_shortcut():
-    block = ResidualBlock(8, 8, stride=1).eval()
-    nn.init.zeros_(block.bn2.weight)
-    x = noise(2, 8, 6, 7)
-    torch.testing.assert_close(block(x), x.relu())
-
-
 def test_a_residual_block_equals_its_equations():
     torch.manual_seed(0)
     block = ResidualBlock(8, 16, stride=2).train()
@@ -364,37 +329,9 @@ def test_sinc_filters_equal_their_closed_form_at_initialisation():
     np.testing.assert_allclose(sinc.filters().detach(), expected, atol=2e-5)
 
 
-def test_sinc_filters_stay_band_pass_while_they_are_trained():
-    torch.manual_seed(0)
-    sinc = SincConv(16, width=251, stride=5)
-    before = torch.stack(sinc.cut_offs()).detach()
-    optimiser = torch.optim.SGD(sinc.parameters(), lr=3e4)
-    for step in range(20):
-        loss = -sinc(noise(4, 1, 2000, seed=step)).abs().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    low, high = (cut_off.detach() for cut_off in sinc.cut_offs())
-    assert (torch.stack([low, high]) - before).abs().max() > 20  # Hz: they did move
-    assert (low >= 50).all()
-    assert (high <= 8000).all()
-    assert (high > low).all()
-    response = np.abs(np.fft.rfft(sinc.filters().detach().numpy(), 16_000))  # a bin a hertz
-    for gains, f1, f2 in zip(response, low.numpy(), high.numpy(), strict=True):
-        assert f1 - 20 <= gains.argmax() <= f2 + 20
-        outside = np.r_[gains[: max(0, int(f1) - 150)], gains[int(f2) + 150 :]]
-        assert outside.size == 0 or outside.max() < 0.05 * gains.max()
-
-
-def test_sinc_conv_gradients_are_right():
-    sinc = SincConv(4, width=51, stride=3).double()
-    x = noise(1, 1, 200).double()
-
-    def output(low, band):
-        return torch.func.functional_call(sinc, {"low": low, "band": band}, (x,))
-
-    # Away from 8 kHz, where the upper cut-off stops.
-    low, band = (0.8 * p.detach() for p in (sinc.low, sinc.band))
-    low.requires_grad_()
-    band.requires_grad_()
-    assert torch.autograd.gradcheck(output, (low, band), eps=1e-3)
+def test_sinc_cut_offs_stay_in_order_and_below_8_khz_whatever_is_learned():
+    sinc = SincConv(3, width=251, stride=5)
+    sinc.low.data, sinc.band.data = torch.tensor([-4e3, 0.0, 7e3]), torch.tensor([-9e3, 0.0, 7e3])
+    low, high = (cut_off.tolist() for cut_off in sinc.cut_offs())
+    assert low == [4050.0, 50.0, 7050.0]
+    assert high == [8000.0, 100.0, 8000.0]

@@ -9,6 +9,7 @@ from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule
 from studylib.pipeline.estimate import estimate, study_crops
 from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
+from studylib.reports.settings import check_batch_size
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,6 +78,8 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         (", scale: 30", "", "run am: loss: the key 'scale' is missing"),
         ("scale: 30", "scale: abc", "run am: loss: scale: .*valid number.*given: 'abc'"),
         ("final: 0.2", "finla: 0.2", "finla"),
+        ("final: 0.2", "final: 9.0", "run am: am_softmax: margin is .* below 2, got 9.0"),
+        ("embedding_dim: 32", "normalise: none", "run am: normalise: 'none' is not one of mean,"),
         ("ends: 0.5", "ends: 1.5", "expected 0 <= begins <= ends <= 1"),
         ("name: compact_tdnn", "name: compact_tdn", "trunk is named 'compact_tdn'; did you mean"),
         ("name: am_softmax", "name: am_sofmax", "loss is named 'am_sofmax'; did you mean"),
@@ -118,8 +121,8 @@ def test_a_file_that_is_missing_or_not_text_is_one_sentence(tmp_path):
 )
 def test_every_study_of_the_project_is_valid_down_to_the_keys_of_its_source(path):
     params = read_params(path)
-    for name in params.runs:
-        run_settings(params, name)
+    runs = {name: run_settings(params, name) for name in params.runs}
+    check_batch_size(params.report.batch_size, runs)
     check_settings(params.corpus.source, params.corpus.settings)
 
 

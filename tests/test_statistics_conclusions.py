@@ -387,8 +387,6 @@ def test_a_table_that_cannot_be_compared_is_refused():
     lists = {"test": resampled(rates)}
     with pytest.raises(StudyError, match="equal numbers of training crops"):
         verdicts(runs.assign(crops=[1, 1, 1, 2, 2, 2]), lists)
-    with pytest.raises(StudyError, match="no scores of the run"):
-        verdicts(runs.rename(index={"ge2e-0": "ge2e-9"}), lists)
     others = [f"t{number}" for number in range(N_SPEAKERS)]
     with pytest.raises(StudyError, match="other speakers"):
         verdicts(runs, lists | {"hard": resampled(rates, names=others)})

@@ -166,8 +166,8 @@ def test_perfect_inverted_and_constant_scores_have_the_defined_values():
 @pytest.mark.parametrize(
     ("targets", "sentence"),
     [
-        ([True, True], "2 target and 0 nontarget"),
-        ([False, False], "0 target and 2 nontarget"),
+        ([True, True], "2 of 2 trials are targets"),
+        ([False, False], "0 of 2 trials are targets"),
     ],
 )
 def test_trials_without_an_error_rate_are_refused_in_a_sentence(targets, sentence):

@@ -1,7 +1,10 @@
-"""Two processes do what one does: the same loss, the same gradients, the same run."""
+"""Two processes do what one does: the same loss, the same gradients, the same run.
 
-import json
+Compared in float64: a training in float32 makes of each rounding another loss curve.
+"""
+
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,32 +15,36 @@ import pandas as pd
 import processes
 import pytest
 import torch
+import training_runs
 import yaml
-from pair import SPEAKERS, as_a_process, is_wide, largest, normalised, one_step, settings_of
 from safetensors.torch import load_file
 from test_losses import studied
-from test_training import KILLED
 from torch import nn
+from training_runs import (
+    AP,
+    AUGMENTATION,
+    CPU,
+    as_a_process,
+    in_float64,
+    is_wide,
+    largest,
+    normalised,
+    one_step,
+    settings_of,
+    train_run,
+)
 
 from studylib.errors import StudyError
 from studylib.losses import LOSSES
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import read_params, run_settings
-from studylib.training import distributed
-from studylib.training import step as step_module
-from studylib.training.learner import build_learner
-from studylib.training.loop import train
+from studylib.pipeline.params import read_params
+from studylib.pipeline.plan import write_plan
+from studylib.training import distributed, gradient_caching
 
-AP = {"name": "angular_prototypical"}
-AUGMENTATION = {"noise_chance": 0.7, "room_chance": 0.5}
+ROOT = Path(__file__).parent.parent
 CASES = {
-    **{
-        f"{name} in chunks of {chunk}": settings_of(
-            {"name": name, **studied(name)}, chunk_crops=chunk
-        )
-        for name in LOSSES
-        for chunk in (0, 5)
-    },
+    **{name: settings_of({"name": name, **studied(name)}, chunk_crops=5) for name in LOSSES},
+    "softmax in one chunk": settings_of({"name": "softmax"}),
     **{name: settings_of(AP, {"name": name, "embedding_dim": 8}) for name in TRUNKS},
     "augmented": settings_of(AP, augmentation=AUGMENTATION, chunk_crops=7),
     "bfloat16": settings_of(AP, precision="bfloat16"),
@@ -48,6 +55,9 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+# ------------------------------------------------------------------------------- one step
 
 
 @pytest.fixture(scope="module")
@@ -96,54 +106,35 @@ def test_a_process_whose_partner_died_says_so_in_one_sentence(pair):
     ("keys", "sentence"),
     [
         ({"speakers_per_batch": 5}, "speakers_per_batch is 5: expected a multiple of the 4 proc"),
-        ({"speakers_per_batch": 4, "chunk_crops": 3}, "chunk_crops is 3, too few for 4 processes"),
+        ({"speakers_per_batch": 4, "chunk_crops": 3}, "chunk_crops is 3: .* but needs 4: two"),
     ],
 )
 def test_a_batch_that_cannot_be_shared_out_is_one_sentence(monkeypatch, keys, sentence):
-    monkeypatch.setattr(step_module, "world_size", lambda: 4)
-    monkeypatch.setattr(step_module, "parallel", lambda model, device: model)
-    settings = settings_of(AP, **keys)
-    learner = build_learner(settings, SPEAKERS, 0, torch.device("cpu"))
+    monkeypatch.setattr(gradient_caching, "world_size", lambda: 4)
     with pytest.raises(StudyError, match=sentence):
-        step_module.TrainingStep(settings, learner, 0, torch.device("cpu"))
+        gradient_caching.share_out(settings_of(AP, **keys).train, CPU)
 
 
-def test_processes_share_the_cores_and_a_number_of_threads_that_the_user_says_is_for_each(
-    monkeypatch,
-):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
-    assert distributed._threads_each(2, cores=16) == 8
-    assert distributed._threads_each(32, cores=16) == 1
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert distributed._threads_each(4, cores=16) == 4
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert distributed._threads_each(2, cores=16) == 3
+def test_processes_share_the_cores_unless_the_user_gives_each_more_than_one_thread(monkeypatch):
+    for threads, processes_, cores, each in (("1", 2, 16, 8), ("1", 32, 16, 1), ("3", 2, 16, 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)  # torchrun itself sets it to 1
+        assert distributed.threads_each(processes_, cores) == each
 
+
+# ------------------------------------------------------------------------------ whole runs
 
 TRUNK = {"name": "compact_tdnn", "embedding_dim": 16, "channels": 8}
-TRAIN = {
-    "crops": 72,
-    "optimizer": "sgd",  # in small steps: large ones, and Adam, blow rounding up
-    "learning_rate": 0.01,
-    "crop_seconds": 0.5,
-    "speakers_per_batch": 6,
-    "utterances_per_speaker": 2,
-    "chunk_crops": 8,
-    "measurements": 2,
-    "checkpoint_seconds": 1e-6,
-    "device": "cpu",
-    "threads": 1,
-}
+TRAIN = {"crops": 72, "chunk_crops": 8, "measurements": 2, "checkpoint_seconds": 1e-6}
+SETTINGS = settings_of(AP, TRUNK, **TRAIN)
 
 
-def torchrun(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess:
-    """Two processes in a folder; this checkout's studylib, not one that is installed."""
+def torchrun(*arguments: str | Path, folder: Path, root: Path = ROOT):
+    """Two processes in a folder; the studylib of `root`, not one that is installed."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    root = str(Path(__file__).parent.parent)
     return subprocess.run(
         [*command, "--master-port", str(free_port()), *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -151,63 +142,55 @@ def torchrun(*arguments: str | Path, folder: Path) -> subprocess.CompletedProces
 
 
 @pytest.fixture(scope="module")
-def project(tiny_corpus, tmp_path_factory) -> Path:
-    """A project folder with one run, and what one process makes of it."""
-    root = tmp_path_factory.mktemp("project")
-    (root / "dvc.yaml").touch()
-    (root / "data").mkdir()
-    (root / "data" / "tiny").symlink_to(tiny_corpus.folder)
+def alone(tiny_corpus, tmp_path_factory) -> Path:
+    """What one process makes of the run, in float64."""
+    folder = tmp_path_factory.mktemp("alone")
+    with in_float64:
+        train_run(SETTINGS, tiny_corpus, folder)
+    return folder / "model"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
+@pytest.mark.parametrize("saves", [0, 3], ids=["whole", "killed and gone on from by one"])
+def test_a_run_of_two_processes_is_that_of_one(alone, tiny_corpus, tmp_path, saves):
+    arguments = [training_runs.__file__, SETTINGS.model_dump_json(), tiny_corpus.folder, tmp_path]
+    done = torchrun(*arguments, str(saves), folder=tmp_path)
+    if saves:
+        assert done.returncode != 0
+        assert signal.Signals.SIGKILL.name in done.stderr
+        lines: list[str] = []
+        with in_float64:
+            train_run(SETTINGS, tiny_corpus, tmp_path, report=lines.append)
+        assert lines[0] == "going on from step 3 of an interrupted run"
+    else:
+        assert done.returncode == 0, done.stderr
+    curves = [pd.read_csv(folder / "curve.csv") for folder in (alone, tmp_path / "model")]
+    pd.testing.assert_frame_equal(*curves, rtol=1e-6)
+    weights = [load_file(f / "model.safetensors") for f in (alone, tmp_path / "model")]
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-6, atol=1e-9, msg=key)
+
+
+def test_torchrun_with_studylib_train_trains_one_run_in_two_processes(tiny_corpus, tmp_path):
+    (tmp_path / "dvc.yaml").touch()
+    shutil.copytree(ROOT / "studylib", tmp_path / "studylib")
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "experiment.ipynb", tmp_path / "notebooks")
+    shutil.copytree(tiny_corpus.folder, tmp_path / "data" / "tiny")
     document = {
         "study": {"name": "two", "runs": ["run"], "seeds": [0]},
         "corpus": {"name": "tiny", "source": "embedded"},
         "trunk": TRUNK,
-        "train": TRAIN,
+        "train": SETTINGS.train.model_dump(mode="json", exclude_none=True),
         "evaluate": {},
         "runs": {"run": {"loss": AP}},
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    trained_alone(root, tiny_corpus, "alone")
-    return root
-
-
-def trained_alone(root: Path, corpus, name: str) -> list[str]:
-    """Train the project's run, or go on with it; what was reported."""
-    said: list[str] = []
-    settings = run_settings(read_params(root / "params.yaml"), "run")
-    folder = root / name
-    checkpoints = folder / "checkpoints"
-    train(settings, corpus, 0, folder / "out", checkpoints=checkpoints, report=said.append)
-    return said
-
-
-def assert_alike(first: Path, second: Path) -> None:
-    curves = [pd.read_csv(folder / "curve.csv") for folder in (first, second)]
-    columns = ["crops", "step", "epoch", "loss", "learning_rate"]
-    pd.testing.assert_frame_equal(curves[0][columns], curves[1][columns], rtol=1e-3)
-    assert list(curves[0]["dev_eer"].notna()) == list(curves[1]["dev_eer"].notna())
-    weights = [load_file(folder / "model.safetensors") for folder in (first, second)]
-    for key, value in weights[0].items():
-        torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
-
-
-def test_torchrun_with_two_processes_trains_the_run_that_one_process_trains(project):
-    done = torchrun("-m", "studylib", "train", "run", "--seed", "0", folder=project)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    write_plan(tmp_path, read_params(tmp_path / "params.yaml"))
+    done = torchrun("-m", "studylib", "train", "run", "--seed", "0", folder=tmp_path, root=tmp_path)
     assert done.returncode == 0, done.stderr
-    out = project / "results" / "two" / "train" / "run-0"
-    assert_alike(project / "alone" / "out", out)
-    assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["processes"] == 2
     assert done.stdout.count("72 of 72 crops") == 1
-
-
-@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
-def test_two_processes_killed_at_a_checkpoint_are_gone_on_from_by_one(project, tiny_corpus):
-    (project / "killed.py").write_text(KILLED, encoding="utf-8")
-    settings = run_settings(read_params(project / "params.yaml"), "run")
-    arguments = [settings.model_dump_json(), tiny_corpus.folder, project / "cut"]
-    killed = torchrun(project / "killed.py", *arguments, folder=project)
-    assert killed.returncode != 0
-    assert signal.Signals.SIGKILL.name in killed.stderr
-    assert len(list((project / "cut" / "checkpoints").rglob("checkpoint.pt"))) == 1
-    said = trained_alone(project, tiny_corpus, "cut")
-    assert any(line.startswith("going on from step") for line in said)
-    assert_alike(project / "alone" / "out", project / "cut" / "out")
+    (curve,) = (tmp_path / "results").rglob("curve.csv")
+    train_run(SETTINGS, tiny_corpus, tmp_path / "alone")
+    expected = pd.read_csv(tmp_path / "alone" / "model" / "curve.csv")["loss"]
+    assert pd.read_csv(curve)["loss"][0] == pytest.approx(expected[0], rel=1e-4)

@@ -14,7 +14,7 @@ NumPy choose their instructions by processor): after rounding to int16 the sampl
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
 from studylib.corpora.store import SAMPLE_RATE
 
@@ -174,7 +174,7 @@ def _reverberate_and_filter(signal: np.ndarray, session: Session) -> np.ndarray:
     response = _impulse_response(session)
     # Zeros for the echo, and for the filters' tails, so that the end does not fold to the start.
     size = next_fast_len(len(signal) + max(len(response), SAMPLE_RATE // 8), real=True)
-    spectrum = rfft(signal, size) * _channel(session, size)
+    spectrum = rfft(signal, size) * _gains(session, size)
     if len(response) > 1:
         spectrum *= rfft(response, size)
     return irfft(spectrum, size)[: len(signal)]
@@ -197,21 +197,20 @@ def _impulse_response(session: Session) -> np.ndarray:
 def _noise(samples: int, session: Session, rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise, its spectrum straight in octaves, slowly modulated, through the channel."""
     size = next_fast_len(samples, real=True)
-    frequency = np.maximum(_frequencies(size), 50.0)
-    gain = (frequency / 1000) ** (session.noise_slope / (20 * np.log10(2)))
-    bins = rng.standard_normal(2 * len(frequency)).view(np.complex128)
-    noise = irfft(bins * gain * _channel(session, size), size)[:samples]
+    gain = _gains(session, size, session.noise_slope)
+    bins = rng.standard_normal(2 * len(gain)).view(np.complex128)
+    noise = irfft(bins * gain, size)[:samples]
     points = int(samples / SAMPLE_RATE * MODULATION_HZ) + 2
     modulation = 1 + session.noise_depth * rng.uniform(-1, 1, points)
     return noise * np.interp(np.linspace(0, points - 1, samples), np.arange(points), modulation)
 
 
-def _channel(session: Session, size: int) -> np.ndarray:
-    """Gains of a session's filters at the bins of a real Fourier transform of `size` samples."""
+def _gains(session: Session, size: int, slope: float = 0.0) -> np.ndarray:
+    """Gains of a channel, and of a slope in dB an octave, at the bins of a transform of `size`."""
     # Smooth in frequency, so a table of 1,025 points is enough and costs a tenth.
     grid = np.linspace(0, SAMPLE_RATE / 2, 1025)
     frequency = np.maximum(grid, 1.0)
-    gain = np.ones_like(frequency)
+    gain = (np.maximum(grid, 50.0) / 1000) ** (slope / (20 * np.log10(2)))
     if session.equaliser:
         decibels = np.interp(np.log(frequency), np.log(EQUALISER_HZ), session.equaliser)
         gain *= 10 ** (decibels / 20)
@@ -220,11 +219,7 @@ def _channel(session: Session, size: int) -> np.ndarray:
         gain /= np.sqrt(1 + (session.high_pass / frequency) ** (2 * HIGH_PASS_ORDER))
     if session.low_pass:
         gain /= np.sqrt(1 + (frequency / session.low_pass) ** (2 * LOW_PASS_ORDER))
-    return np.interp(_frequencies(size), grid, gain)
-
-
-def _frequencies(size: int) -> np.ndarray:
-    return np.arange(size // 2 + 1) * (SAMPLE_RATE / size)
+    return np.interp(rfftfreq(size, 1 / SAMPLE_RATE), grid, gain)
 
 
 def _rms(signal: np.ndarray) -> float:

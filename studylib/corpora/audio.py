@@ -57,64 +57,40 @@ def decode(path: Path, minimum_seconds: float = 0.0) -> np.ndarray:
         If the file cannot be decoded to its end, is empty, silent or too short, or has samples
         that are not numbers.
     """
-    waveform, rate = read_waveform(path)
-    if len(waveform) / rate < minimum_seconds:
-        raise StudyError(
-            f"{path} lasts {len(waveform) / rate:.3f} s; expected {minimum_seconds:g} s or more."
-        )
-    mono = waveform[:, 0] if waveform.shape[1] == 1 else waveform.mean(axis=1)
-    if mono.min() == mono.max():
-        raise StudyError(f"{path} holds nothing but silence.")
-    mono = resample(mono, rate)
-    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
-
-
-def read_waveform(path: Path) -> tuple[np.ndarray, int]:
-    """All samples of a file as they are: (S, channels) float32 with full scale 1, and Hz.
-
-    Raises
-    ------
-    StudyError
-        If the file cannot be decoded to its end, is empty, or has samples that are not numbers.
-    """
     if not path.is_file():
         raise StudyError(f"{path} is missing.")
     if not path.stat().st_size:
         raise StudyError(f"{path} is an empty file.")
-    if path.suffix.lower() in MP4_SUFFIXES:
-        waveform, rate, is_cut = _read_mp4(path)
-    else:
-        waveform, rate, is_cut = _read_sound(path)
+    read = _read_mp4 if path.suffix.lower() in MP4_SUFFIXES else _read_sound
+    waveform, rate, is_cut = read(path)
     if is_cut:
         raise StudyError(f"{path} is truncated: it ends before it should.")
     if not len(waveform):
         raise StudyError(f"{path} holds no samples.")
     if not np.isfinite(waveform).all():
         raise StudyError(f"{path} has samples that are not finite numbers (NaN or infinite).")
-    return waveform, rate
-
-
-def resample(mono: np.ndarray, rate: int) -> np.ndarray:
-    """(S,) float32 at a rate in Hz -> 16 kHz."""
-    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    seconds = len(waveform) / rate
+    if seconds < minimum_seconds:
+        raise StudyError(f"{path} lasts {seconds:.3f} s; expected {minimum_seconds:g} s or more.")
+    mono = waveform[:, 0] if waveform.shape[1] == 1 else waveform.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+    if samples.min() == samples.max():
+        raise StudyError(f"{path} holds nothing but silence.")
+    return samples
 
 
 def check_in_place(path: Path) -> None:
     """Raise StudyError unless a part of this file, read alone, equals that part of `decode`."""
+    found = f"a {path.suffix} file"
     if path.suffix.lower() not in MP4_SUFFIXES:
         with _open(path) as file:
-            if (
-                file.samplerate == SAMPLE_RATE
-                and file.channels == 1
-                and file.subtype == "PCM_16"
-                and file.format in IN_PLACE_FORMATS
-                and file.seekable()
-            ):
+            kind = (file.samplerate, file.channels, file.subtype)
+            fits = kind == (SAMPLE_RATE, 1, "PCM_16") and file.format in IN_PLACE_FORMATS
+            if fits and file.seekable():
                 return
-            found = f"{file.samplerate} Hz, {file.channels} channel(s), {file.subtype}"
-            found += f" in {file.format}"
-    else:
-        found = f"{path.suffix} file"
+            found = f"{kind[0]} Hz, {kind[1]} channel(s), {kind[2]} in {file.format}"
     raise StudyError(
         f"{path} cannot stay in place ({found}): only 16-kHz mono 16-bit wav and flac files can; "
         "set storage: packed."

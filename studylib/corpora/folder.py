@@ -16,9 +16,9 @@ from typing import ClassVar
 from pydantic import model_validator
 
 from studylib.corpora.audio import SUFFIXES, audio_files
-from studylib.corpora.preparation import PreparationSettings
 from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report, read_rows
+from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
 
@@ -106,15 +106,15 @@ def manifest_recordings(manifest: Path, root: Path, report: Report) -> Iterator[
     for line, row in read_rows(manifest, ("path", "speaker"), report):
         where = f"{manifest}, line {line}"
         place = row["path"].replace("\\", "/")
-        split, path = row.get("split") or None, root / place
+        split = row.get("split") or None
         if split not in (None, *SPLITS):
             report.problem(where, f"{where}: split {split!r} is not one of {', '.join(SPLITS)}.")
         elif row.get("sex", "f") not in ("f", "m", ""):
             report.problem(where, f"{where}: sex must be f or m, not {row['sex']!r}.")
-        elif not path.is_file():
-            report.problem(where, f"{where}: the file {path} is missing.")
+        elif not (root / place).is_file():
+            report.problem(where, f"{where}: the file {root / place} is missing.")
         else:
             facts = {key: value for key, value in row.items() if key not in named}
             session = row.get("session") or place.rpartition("/")[0] or row["speaker"]
             name = row.get("id") or place
-            yield Recording(name, row["speaker"], session, split, path, facts)
+            yield Recording(name, row["speaker"], session, split, root / place, facts)

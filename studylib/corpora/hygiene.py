@@ -78,10 +78,8 @@ def known_to_model(model_file: Path) -> list[dict] | None:
     if not path.is_file():
         return None
     try:
-        return [
-            {"population": each["population"], "train": each["train"], "dev": each["dev"]}
-            for each in json.loads(path.read_text(encoding="utf-8"))
-        ]
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return [{key: each[key] for key in ("population", "train", "dev")} for each in known]
     except (ValueError, KeyError, TypeError):
         raise StudyError(f"{path} is damaged: expected what training writes.") from None
 

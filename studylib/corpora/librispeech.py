@@ -15,9 +15,9 @@ from pydantic import Field, field_validator
 
 from studylib.corpora.audio import audio_files
 from studylib.corpora.download import download, unpack
-from studylib.corpora.preparation import PreparationSettings
 from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report
+from studylib.corpora.settings import PreparationSettings
 from studylib.errors import StudyError
 from studylib.files.disk import exclusive
 
@@ -50,11 +50,7 @@ class LibriSpeechSettings(PreparationSettings):
         Of the archives.
     """
 
-    places: ClassVar[frozenset[str]] = PreparationSettings.places | {
-        "root",
-        "download",
-        "base_url",
-    }
+    places: ClassVar[frozenset[str]] = PreparationSettings.places | {"root", "download", "base_url"}
 
     root: Path
     subsets: dict[str, Literal["train", "dev", "test"]] = Field(default=SUBSETS, min_length=1)
@@ -116,22 +112,18 @@ def read_speakers(path: Path, report: Report) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        report.problem(
-            str(path), f"{path}, which tells the speakers' sex, cannot be read: {error}."
-        )
+        report.problem(path, f"{path}, the table of the speakers' sex, cannot be read: {error}.")
         return {}
     sexes = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith(";"):
             continue
         fields = [field.strip() for field in line.split("|", 4)]  # a name may hold a bar
-        if len(fields) < 5 or fields[1] not in ("F", "M"):
-            where = f"{path}, line {number}"
-            report.problem(
-                where, f"{where}: expected 'ID | F or M | SUBSET | MINUTES | NAME', found {line!r}."
-            )
-            continue
-        sexes[fields[0]] = fields[1].lower()
+        if len(fields) == 5 and fields[1] in ("F", "M"):
+            sexes[fields[0]] = fields[1].lower()
+        else:
+            where, expected = f"{path}, line {number}", "ID | F or M | SUBSET | MINUTES | NAME"
+            report.problem(where, f"{where}: expected {expected!r}, found {line!r}.")
     return sexes
 
 
@@ -144,28 +136,18 @@ def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings, progr
             f"{root} has no LibriSpeech/{subset}: set download: true, or name the folder that "
             "holds LibriSpeech/ as root."
         )
-    archive = download(
-        f"{settings.base_url.rstrip('/')}/{subset}.tar.gz",
-        root / f"{subset}.tar.gz",
-        sha256=CHECKSUMS[subset],
-        progress=progress,
-    )
+    name = f"{subset}.tar.gz"
+    url = f"{settings.base_url.rstrip('/')}/{name}"
+    archive = download(url, root / name, sha256=CHECKSUMS[subset], progress=progress)
+    target, unpacked = root / "LibriSpeech" / subset, root / f"{subset}.unpacked"
     with exclusive(root / f"{subset}.unpack.lock"):
-        if not (root / "LibriSpeech" / subset).is_dir():
-            _unpack_subset(archive, root, subset)
-    return root / "LibriSpeech" / subset
-
-
-def _unpack_subset(archive: Path, root: Path, subset: str) -> None:
-    unpacked = root / f"{subset}.unpacked"
-    shutil.rmtree(unpacked, ignore_errors=True)
-    unpack(archive, unpacked)
-    source, target = unpacked / "LibriSpeech", root / "LibriSpeech"
-    if not (source / subset).is_dir():
-        shutil.rmtree(unpacked)
-        raise StudyError(f"{archive} does not hold LibriSpeech/{subset}.")
-    target.mkdir(exist_ok=True)
-    for path in source.glob("*.TXT"):
-        path.replace(target / path.name)
-    (source / subset).rename(target / subset)  # last: a subset that has its name is whole
-    shutil.rmtree(unpacked)
+        if not target.is_dir():
+            shutil.rmtree(unpacked, ignore_errors=True)
+            unpack(archive, unpacked)
+            target.parent.mkdir(exist_ok=True)
+            for path in (unpacked / "LibriSpeech").glob("*.TXT"):
+                path.replace(target.parent / path.name)
+            # Last: a subset that has its name is whole.
+            (unpacked / "LibriSpeech" / subset).rename(target)
+            shutil.rmtree(unpacked)
+    return target

@@ -59,12 +59,9 @@ class Corpus:
         return open_corpus, (self.folder,)
 
     def __repr__(self) -> str:
-        speakers = self.utterances["speaker"].nunique()
-        hours = self._lengths.sum() / SAMPLE_RATE / 3600
-        return (
-            f"Corpus({str(self.folder)!r}: {speakers:,} speakers, "
-            f"{len(self.utterances):,} utterances, {hours:.1f} h)"
-        )
+        speakers, hours = self.utterances["speaker"].nunique(), self._lengths.sum() / 3600
+        size = f"{speakers:,} speakers, {len(self._lengths):,} utterances"
+        return f"Corpus({str(self.folder)!r}: {size}, {hours / SAMPLE_RATE:.1f} h)"
 
     @property
     def trial_lists(self) -> tuple[str, ...]:

@@ -60,35 +60,21 @@ def per_speaker(
     pairs gives fewer.
     """
     part = _of_split(utterances, split)
-    order = np.argsort(_codes(part["speaker"]), kind="stable")
-    speaker = _codes(part["speaker"])[order]
-    counts = np.bincount(speaker)
-    if len(counts) < 2:
+    speaker = _codes(part["speaker"])
+    if speaker.max() == 0:
         raise StudyError(f"Trials per speaker need two speakers or more in the split {split!r}.")
-    positions = np.arange(len(speaker))
-
-    pairs = [np.empty((2, 0), dtype=np.int64)]
-    for gap in range(1, counts.max()):
-        first = positions[:-gap][speaker[:-gap] == speaker[gap:]]
-        pairs.append(np.stack([first, first + gap]))
-    targets = np.concatenate(pairs, axis=1)
-    targets = targets[:, rng.permutation(targets.shape[1])]
-    targets = targets[:, _first_n(speaker[targets[0]], n)]
-
-    # Twice as many as needed: some pairs are drawn twice, and those are kept once.
-    owner = np.repeat(np.arange(len(counts)), 2 * n)
-    begin = (np.cumsum(counts) - counts)[owner]
-    own = begin + rng.integers(0, counts[owner])
-    other = rng.integers(0, len(speaker) - counts[owner])
-    other = np.where(other >= begin, other + counts[owner], other)
-    pair = np.minimum(own, other) * len(speaker) + np.maximum(own, other)
-    _, once = np.unique(pair, return_index=True)
-    once = np.sort(once)
-    once = once[_first_n(owner[once], n)]
-    nontargets = np.stack([own[once], other[once]])
-
-    first, second = order[np.concatenate([targets, nontargets], axis=1)]
-    return _as_trials(part, np.minimum(first, second), np.maximum(first, second))
+    targets, nontargets, known = [], [], set()
+    for code in range(speaker.max() + 1):
+        own, others = np.flatnonzero(speaker == code), np.flatnonzero(speaker != code)
+        pairs = own[np.stack(np.triu_indices(len(own), k=1), axis=1)]
+        targets += rng.permutation(pairs)[:n].tolist()
+        # Twice as many as needed: some pairs are drawn twice, and those are kept once.
+        drawn = np.stack([rng.choice(own, 2 * n), rng.choice(others, 2 * n)], axis=1)
+        distinct = dict.fromkeys(map(tuple, np.sort(drawn, axis=1).tolist()))
+        nontargets += [pair for pair in distinct if pair not in known][:n]
+        known.update(nontargets[-n:])
+    first, second = np.array(targets + nontargets).T
+    return _as_trials(part, first, second)
 
 
 def _of_split(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -112,11 +98,6 @@ def _as_trials(part: pd.DataFrame, first: np.ndarray, second: np.ndarray) -> pd.
 
 def _codes(values: pd.Series) -> np.ndarray:
     return pd.factorize(values)[0]
-
-
-def _first_n(groups: np.ndarray, n: int) -> np.ndarray:
-    """Indices of the first n members of each group, in the order given."""
-    return np.flatnonzero(pd.Series(groups).groupby(groups).cumcount().to_numpy() < n)
 
 
 class TrialList(Section):
@@ -199,13 +180,13 @@ def read_trial_list(path: Path, utterances: pd.DataFrame, report: Report) -> pd.
         or trains on, compares an utterance with itself, or calls two speakers the same (or one
         speaker two).
     """
-    rows = {name: row for row, name in enumerate(utterances["id"])}
-    speakers, splits = utterances["speaker"].tolist(), utterances["split"].tolist()
-    kept = []
     try:
         lines = _read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise StudyError(f"The trial list {path} is not text in UTF-8.") from None
+    rows = {name: row for row, name in enumerate(utterances["id"])}
+    speakers, splits = utterances["speaker"].tolist(), utterances["split"].tolist()
+    kept = []
     for number, line in enumerate(lines, start=1):
         fields = line.replace("\\", "/").split()
         if not fields:
@@ -213,16 +194,11 @@ def read_trial_list(path: Path, utterances: pd.DataFrame, report: Report) -> pd.
         if fault := _fault(fields, rows, speakers, splits):
             where = f"{path}, line {number}"
             report.problem(where, f"{where}: {fault}: {line.strip()!r}.")
-            continue
-        kept.append((rows[fields[1]], rows[fields[2]], fields[0] == "1"))
+        else:
+            kept.append((rows[fields[1]], rows[fields[2]]))
     if not kept:
         raise StudyError(f"The trial list {path} has no trials.")
-    first, second, target = zip(*kept, strict=True)
-    sides = {
-        side: pd.Categorical.from_codes(codes, utterances["id"])
-        for side, codes in (("first", first), ("second", second))
-    }
-    return pd.DataFrame(sides | {"target": np.array(target)})
+    return _as_trials(utterances, *np.array(kept).T)
 
 
 def _fault(

@@ -7,7 +7,7 @@ a session is a video.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,9 +15,9 @@ from pydantic import model_validator
 
 from studylib.corpora.audio import audio_files
 from studylib.corpora.download import download
-from studylib.corpora.preparation import PreparationSettings
 from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report, read_rows
+from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.trials import TrialList
 from studylib.errors import StudyError
 
@@ -30,10 +30,10 @@ OFFICIAL_LISTS = {
     "vox1_h": ("list_test_hard.txt", 552_536, 276_270),
     "vox1_h_cleaned": ("list_test_hard2.txt", 550_894, 275_488),
 }
-ListName = Literal[
-    "vox1_o", "vox1_o_cleaned", "vox1_e", "vox1_e_cleaned", "vox1_h", "vox1_h_cleaned"
-]
+ListName = Literal[tuple(OFFICIAL_LISTS)]
+TrainingSet = Literal["voxceleb1_dev", "voxceleb2_dev", "voxceleb2_test"]
 META_FILES = ("vox1_meta.csv", "vox2_meta.csv")
+SPEAKER = r"id\d{5}"
 # VoxCeleb1 numbers its speakers by name: the 40 whose names start with E are the test set.
 VOX1_TEST = range(10270, 10310)
 # VoxCeleb1_X, the 41 speakers of the development set that paper A holds out: an inference of ours.
@@ -67,19 +67,13 @@ class VoxCelebSettings(PreparationSettings):
         Of the lists and meta files.
     """
 
-    places: ClassVar[frozenset[str]] = PreparationSettings.places | {
-        "voxceleb1",
-        "voxceleb2",
-        "meta",
-        "download",
-        "base_url",
-    }
+    places: ClassVar[frozenset[str]] = PreparationSettings.places.union(
+        ("voxceleb1", "voxceleb2", "meta", "download", "base_url")
+    )
 
     voxceleb1: Path | None = None
     voxceleb2: Path | None = None
-    train: tuple[Literal["voxceleb1_dev", "voxceleb2_dev", "voxceleb2_test"], ...] = (
-        "voxceleb2_dev",
-    )
+    train: tuple[TrainingSet, ...] = ("voxceleb2_dev",)
     development: Literal["voxceleb1_x"] | None = None
     lists: tuple[ListName, ...] = ("vox1_o",)
     meta: Path
@@ -108,15 +102,12 @@ class VoxCelebSettings(PreparationSettings):
 
     def trial_lists(self, recordings: Iterable[Recording]) -> dict[str, TrialList]:
         """The official lists; for the development set, what `trials` says or a drawn list."""
-        official = {
-            name: TrialList(file=self.meta / OFFICIAL_LISTS[name][0]) for name in self.lists
-        }
-        if self.trials is not None:
-            return official | self.trials
-        if self.development is None:
-            return official
-        drawn = TrialList(recipe="per_speaker", split="dev", n=DEVELOPMENT_TRIALS, seed=self.seed)
-        return official | {"dev": drawn}
+        files = {name: self.meta / OFFICIAL_LISTS[name][0] for name in self.lists}
+        lists = {name: TrialList(file=file) for name, file in files.items()}
+        if self.trials is None and self.development:
+            n, seed = DEVELOPMENT_TRIALS, self.seed
+            lists["dev"] = TrialList(recipe="per_speaker", split="dev", n=n, seed=seed)
+        return lists | (self.trials or {})
 
     def split_of(self, part: str, number: int) -> str | None:
         """The split of a speaker (by set and number); None leaves the speaker out."""
@@ -129,12 +120,6 @@ class VoxCelebSettings(PreparationSettings):
     def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
         if self.download:
             fetch_lists(self, progress)
-        for name in self.lists:
-            if not (self.meta / OFFICIAL_LISTS[name][0]).is_file():
-                raise StudyError(
-                    f"{self.meta} lacks {OFFICIAL_LISTS[name][0]}, the trial list {name}: "
-                    "put it there, or set download: true."
-                )
         roots = [os.path.abspath(root) for root in (self.voxceleb1, self.voxceleb2) if root]
         return Path(os.path.commonpath(roots)), voxceleb_recordings(self, report)
 
@@ -154,29 +139,31 @@ def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[
         root = getattr(settings, name)
         if root is None:
             continue
-        speakers = read_meta(settings.meta / f"vox{name[-1]}_meta.csv", report)
+        meta = settings.meta / f"vox{name[-1]}_meta.csv"
+        speakers = read_meta(meta, report)
         for tree, tree_set in _trees(Path(os.path.abspath(root)), name):
             for speaker in subfolders(tree):
-                number = _number(speaker, name)
-                if number is None:
-                    where = str(tree / speaker)
-                    report.problem(where, f"{where} is not a speaker of {name}.")
+                # VoxCeleb1 has the numbers from 10001 on, VoxCeleb2 those below.
+                is_speaker = re.fullmatch(SPEAKER, speaker)
+                if not is_speaker or (int(speaker[2:]) > 10000) != (name == "voxceleb1"):
+                    why = f"{tree / speaker} is not a speaker of {name}."
+                    report.problem(tree / speaker, why)
                     continue
                 facts = dict(speakers.get(speaker, {}))
-                meta_set = facts.pop("set", None)
+                own_set = tree_set or facts.get("set")
                 if name == "voxceleb1":
-                    own_set = "test" if number in VOX1_TEST else "dev"
-                else:
-                    own_set = tree_set or meta_set
+                    own_set = "test" if int(speaker[2:]) in VOX1_TEST else "dev"
                 if own_set is None:
                     raise StudyError(
-                        f"{tree} merges the sets of VoxCeleb2, and only {settings.meta}/"
-                        f"vox2_meta.csv tells them apart, which does not name {speaker}: "
-                        "give that file, or set download: true."
+                        f"{tree} merges the sets of VoxCeleb2, and only {meta} tells them apart, "
+                        f"which does not name {speaker}: give that file, or set download: true."
                     )
-                split = settings.split_of(f"{name}_{own_set}", number)
-                if split is not None:
-                    yield from _of_speaker(tree, speaker, split, facts)
+                facts.pop("set", None)
+                split = settings.split_of(f"{name}_{own_set}", int(speaker[2:]))
+                for path in map(Path, audio_files(tree / speaker) if split else ()):
+                    video = path.parent.name
+                    utterance = f"{speaker}/{video}/{path.stem}.wav"
+                    yield Recording(utterance, speaker, video, split, path, facts)
 
 
 def read_meta(path: Path, report: Report) -> dict[str, dict[str, str]]:
@@ -188,68 +175,48 @@ def read_meta(path: Path, report: Report) -> dict[str, dict[str, str]]:
         return {}
     speakers = {}
     for line, row in read_rows(path, ("Gender", "Set"), report):
-        speaker, sex = next(iter(row.values())), row["Gender"]
-        if sex not in ("f", "m") or row["Set"] not in ("dev", "test"):
+        speaker, sex, own_set = next(iter(row.values())), row["Gender"], row["Set"]
+        if sex not in ("f", "m") or own_set not in ("dev", "test"):
             where = f"{path}, line {line}"
             report.problem(where, f"{where}: expected gender f or m and set dev or test.")
             continue
-        speakers[speaker] = {"sex": sex, "set": row["Set"]}
-        if row.get("Nationality"):
-            speakers[speaker]["nationality"] = row["Nationality"]
+        nationality = {"nationality": row["Nationality"]} if row.get("Nationality") else {}
+        speakers[speaker] = {"sex": sex, "set": own_set} | nationality
     return speakers
 
 
 def fetch_lists(settings: VoxCelebSettings, progress: bool = True) -> None:
     """Download the trial lists and meta files that are missing, and check the lists' counts."""
+    base = settings.base_url.rstrip("/")
     for name in META_FILES:
-        download(f"{settings.base_url.rstrip('/')}/{name}", settings.meta / name, progress=progress)
+        download(f"{base}/{name}", settings.meta / name, progress=progress)
     for name in settings.lists:
-        file, trials, targets = OFFICIAL_LISTS[name]
+        file, *expected = OFFICIAL_LISTS[name]
         path = settings.meta / file
         if path.is_file():
             continue
-        download(f"{settings.base_url.rstrip('/')}/{file}", path, progress=progress)
+        download(f"{base}/{file}", path, progress=progress)
         labels = [line[:1] for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        if (len(labels), labels.count("1")) != (trials, targets):
+        if [len(labels), labels.count("1")] != expected:
             path.unlink()
             raise StudyError(
-                f"{settings.base_url}/{file} is not the list {name}: expected {trials:,} trials, "
-                f"{targets:,} of them targets."
+                f"{base}/{file} is not the list {name}: expected {expected[0]:,} trials, "
+                f"{expected[1]:,} of them targets."
             )
 
 
 def _trees(root: Path, name: str) -> list[tuple[Path, str | None]]:
-    """The folders of speakers below a root, each with its set where the folder tells it."""
-
-    def holding_speakers(folder: Path) -> list[Path]:
-        below = [folder / "wav", folder / "aac", folder]
-        return [
-            path
-            for path in below
-            if path.is_dir() and any(re.fullmatch(r"id\d{5}", entry) for entry in subfolders(path))
-        ]
-
+    """The folders of speakers below a root, each with its set if that is the folder's name."""
     if not root.is_dir():
         raise StudyError(f"{name}: the folder {root} does not exist.")
-    trees = [(path, part) for part in ("dev", "test") for path in holding_speakers(root / part)]
-    trees += [(path, None) for path in holding_speakers(root)]
+    trees = []
+    for part, above in (("dev", root / "dev"), ("test", root / "test"), (None, root)):
+        for path in (above / "wav", above / "aac", above):
+            if path.is_dir() and any(re.fullmatch(SPEAKER, entry) for entry in subfolders(path)):
+                trees.append((path, part))
     if not trees:
         raise StudyError(
             f"{name}: {root} has no folders of speakers (id10001 and so on), neither itself nor in "
             "dev/wav, dev/aac, test/wav, test/aac, wav or aac."
         )
     return trees
-
-
-def _number(speaker: str, name: str) -> int | None:
-    """The number of a speaker; VoxCeleb1 has those from 10001 on, VoxCeleb2 those below."""
-    number = int(speaker[2:]) if re.fullmatch(r"id\d{5}", speaker) else -1
-    return number if number >= 0 and (number > 10000) == (name == "voxceleb1") else None
-
-
-def _of_speaker(
-    tree: Path, speaker: str, split: str, facts: Mapping[str, str]
-) -> Iterator[Recording]:
-    for path in map(Path, audio_files(tree / speaker)):
-        video = path.parent.name
-        yield Recording(f"{speaker}/{video}/{path.stem}.wav", speaker, video, split, path, facts)

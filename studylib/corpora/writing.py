@@ -89,7 +89,14 @@ def write_corpus(
         files = {path.relative_to(partial).as_posix(): path for path in partial.rglob("*.parquet")}
         if samples:
             files["audio.i16"] = samples
-        counts = _counts(table) | {"trials": n_trials}
+        speakers = table.groupby("split")["speaker"].nunique()
+        counts = {
+            "utterances": len(table),
+            "speakers": table["speaker"].nunique(),
+            "hours": round(float(table["length"].sum()) / SAMPLE_RATE / 3600, 4),
+            **{f"{split}_speakers": int(speakers.get(split, 0)) for split in SPLITS},
+            "trials": n_trials,
+        }
         described = {
             "sample_rate": SAMPLE_RATE,
             "counts": counts,
@@ -116,32 +123,31 @@ def find_written(folder: Path, description: Mapping, overwrite: bool) -> Corpus 
     if not (folder / "corpus.json").is_file():
         raise StudyError(f"{folder} is there, and is not a corpus: choose another folder.")
     try:
-        corpus = open_corpus(folder, verify=True)
+        stored = open_corpus(folder).description
         wanted = json.loads(json.dumps(description))  # as the stored one has been through JSON
         for key, value in wanted.items():
-            if (found := corpus.description.get(key)) != value:
+            if stored.get(key) != value:
                 raise StudyError(
-                    f"{folder} holds another corpus: its {key} is {found}, wanted is {value}. "
-                    "Choose another folder, or ask to overwrite it."
+                    f"{folder} holds another corpus: its {key} is {stored.get(key)}, wanted is "
+                    f"{value}. Choose another folder, or ask to overwrite it."
                 )
+        return open_corpus(folder, verify=True)
     except StudyError:
         if overwrite:
             return None
         raise
-    return corpus
 
 
 def _write_samples(path: Path, utterances: Iterable[Utterance]) -> pd.DataFrame:
     rows, facts, position = [], [], 0
     with open(path, "wb", buffering=1 << 20) as audio:
         for each in utterances:
-            samples = np.ascontiguousarray(each.samples)
-            if samples.dtype != np.int16 or samples.ndim != 1:
-                raise ValueError(f"samples of {each.id} must be one row of int16")
-            audio.write(samples.astype("<i2", copy=False).data)
-            rows.append((each.id, each.speaker, each.session, each.split, position, len(samples)))
+            assert each.samples.dtype == np.int16
+            audio.write(np.ascontiguousarray(each.samples, dtype="<i2").data)
+            length = len(each.samples)
+            rows.append((each.id, each.speaker, each.session, each.split, position, length))
             facts.append(each.facts)
-            position += len(samples)
+            position += length
     table = pd.DataFrame.from_records(rows, columns=COLUMNS)
     return pd.concat([table, pd.DataFrame.from_records(facts)], axis=1)
 
@@ -153,8 +159,7 @@ def _check_utterances(table: pd.DataFrame) -> None:
         raise StudyError(f"The utterance id {repeated.iloc[0]!r} occurs twice; ids must be unique.")
     if (unknown := table["split"][~table["split"].isin(SPLITS)]).size:
         raise StudyError(f"Split {unknown.iloc[0]!r} is not one of {', '.join(SPLITS)}.")
-    if (table["length"] <= 0).any():
-        raise StudyError(f"The utterance {table['id'][table['length'] <= 0].iloc[0]!r} is empty.")
+    assert (table["length"] > 0).all()
     splits = table.groupby("speaker")["split"].nunique()
     if (splits > 1).any():
         raise StudyError(f"Speaker {splits.idxmax()!r} is in more than one split.")
@@ -176,12 +181,3 @@ def _write_trials(
         frame[["first", "second", "target"]].to_parquet(folder / f"{name}.parquet", index=False)
         counts[name] = len(frame)
     return counts
-
-
-def _counts(table: pd.DataFrame) -> dict:
-    speakers = table.groupby("split")["speaker"].nunique()
-    return {
-        "utterances": len(table),
-        "speakers": int(table["speaker"].nunique()),
-        "hours": round(float(table["length"].sum()) / SAMPLE_RATE / 3600, 4),
-    } | {f"{split}_speakers": int(speakers.get(split, 0)) for split in SPLITS}

@@ -1,7 +1,6 @@
 """A trained model and trial lists -> embeddings, scores, error rates with intervals."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,10 @@ from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_know
 from studylib.corpora.store import Corpus, sha256
 from studylib.errors import StudyError
 from studylib.evaluation.backends import BACKENDS
-from studylib.evaluation.calibration import Calibration, fit_calibration
+from studylib.evaluation.measures import measure_lists, read_metrics
 from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import atomic_file, atomic_folder, read_json, write_json
-from studylib.statistics.error_rates import (
-    PRIORS,
-    actual_detection_cost,
-    log_likelihood_ratio_cost,
-    minimum_log_likelihood_ratio_cost,
-    summary,
-)
-from studylib.statistics.intervals import eer_interval
+from studylib.files.atomic import atomic_file, atomic_folder, write_json
 
 HEADLINE = ("eer", "eer_interval", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 
@@ -57,7 +48,7 @@ def evaluate(
     Returns
     -------
     dict
-        See `read_metrics`.
+        See `measures.read_metrics`.
 
     Raises
     ------
@@ -132,75 +123,6 @@ def write_evaluation(
     }
     write_json(out / "manifest.json", {**manifest, "files": files})
     return read_metrics(out)
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """All measures of a folder that `evaluate` wrote.
-
-    Returns
-    -------
-    dict
-        The measures of the first trial list by the first back-end; `trials` and `backend`, their
-        names; `scoring`; `calibration` and `lists` of that back-end (see `measure_lists`);
-        `further_backends`, the same of each other one.
-    """
-    headline, details = read_json(folder / "metrics.json"), read_json(folder / "details.json")
-    return details["lists"][headline["trials"]] | headline | details
-
-
-def measure_lists(
-    lists: Mapping[str, pd.DataFrame], column: str, n_resamples: int
-) -> dict[str, Any]:
-    """All measures of one back-end, calibrated on the list "dev".
-
-    Parameters
-    ----------
-    lists : name -> DataFrame
-        Columns target, first_speaker, second_speaker, and the scores under the name `column`.
-
-    Returns
-    -------
-    dict
-        calibration: scale, offset, target_prior and threshold (of the raw score), or {"skipped":
-        why}. lists: for each list eer (a fraction), eer_interval (95 %, over speakers),
-        eer_threshold, auc, min_dcf_<prior>, and how many trials and speakers; on lists other than
-        "dev", where there is a calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
-    """
-    calibration, told = None, {"skipped": "evaluate.trials has no list 'dev'"}
-    if "dev" in lists:
-        try:
-            calibration = fit_calibration(lists["dev"][column], lists["dev"]["target"])
-            told = asdict(calibration)
-        except StudyError as error:  # such as scores that separate few trials without an error
-            told = {"skipped": str(error)}
-    measured = {}
-    for name, frame in lists.items():
-        scores, targets = frame[column].to_numpy(), frame["target"].to_numpy()
-        sides = [frame[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second")]
-        interval = eer_interval(scores, targets, *sides, n_resamples=n_resamples)
-        measured[name] = summary(scores, targets) | {
-            "eer_interval": [interval.low, interval.high],
-            "n_target": int(targets.sum()),
-            "n_nontarget": int((~targets).sum()),
-            "n_speakers": len(np.union1d(*sides)),
-        }
-        if calibration is not None and name != "dev":
-            measured[name] |= _evidence(scores, targets, calibration)
-    return {"calibration": told, "lists": measured}
-
-
-def _evidence(
-    scores: np.ndarray, targets: np.ndarray, calibration: Calibration
-) -> dict[str, float]:
-    """Costs of the calibrated scores: as log-likelihood ratios, and as decisions."""
-    ratios = calibration.log_likelihood_ratios(scores)
-    costs = {
-        f"act_dcf_{p:g}": actual_detection_cost(ratios, targets, target_prior=p) for p in PRIORS
-    }
-    return costs | {
-        "cllr": log_likelihood_ratio_cost(ratios, targets),
-        "min_cllr": minimum_log_likelihood_ratio_cost(scores, targets),
-    }
 
 
 def _with_speakers(trials: pd.DataFrame, corpus: Corpus) -> pd.DataFrame:

@@ -39,21 +39,12 @@ def explained_full_disk(folder: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.EFBIG:
-            raise StudyError(
-                f"A file has become too large: {doing} in {folder}, on a disk "
-                "(or with a ulimit -f) that takes no larger ones; what is done is kept."
-            ) from None
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        while not folder.exists():
+            folder = folder.parent
+        free = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
         raise StudyError(
-            f"The disk is full: {doing} in {folder}, {free_space(folder)} free; "
-            "make room and run again, what is done is kept."
+            f"The disk is full, or a file too large for its limits: {doing} in {folder}, {free} "
+            "free; make room and run again, what is done is kept."
         ) from None
-
-
-def free_space(folder: Path) -> str:
-    """Free space of the disk that the folder is (or will be) on."""
-    while not folder.exists():
-        folder = folder.parent
-    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studylib.errors import StudyError
 
+# What pydantic calls a key that a section, or a dataclass, does not have.
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+=-]*$")]  # becomes a file name
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -83,7 +85,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     # A location inside a union also names the member type tried; keys are what the user wrote.
     member_types = ("Schedule", "float", "int", "bool", "str")
     key = ".".join(str(part) for part in problem["loc"] if part not in member_types)
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in UNKNOWN_KEY:
         section: Any = model
         for part in problem["loc"][:-1]:
             field = getattr(section, "model_fields", {}).get(part)
@@ -102,11 +104,10 @@ def _rank(problem: Mapping[str, Any]) -> int:
 
     Where a number or a Schedule may stand, what was tried and is not what the user wrote is last.
     """
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in UNKNOWN_KEY:
         return 0
-    is_mapping = isinstance(problem["input"], Mapping)
-    tried = problem["type"] == "model_type" or (is_mapping and problem["type"].endswith("_type"))
-    return 2 if tried else 1
+    not_its_type = problem["type"].endswith("_type") and isinstance(problem["input"], Mapping)
+    return 2 if not_its_type or problem["type"] == "dataclass_type" else 1
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

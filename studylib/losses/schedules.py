@@ -5,12 +5,12 @@ its meaning does not depend on the batch size, on the number of GPUs or on the l
 """
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
 
-
-class Schedule(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
     """A value going from `initial` to `final` while progress goes from `begins` to `ends`.
 
     Before `begins` it is `initial`, after `ends` it is `final`. In between the shape decides:
@@ -21,7 +21,8 @@ class Schedule(BaseModel):
       by 0.95 every 10 of 500 epochs: 50 steps).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # In a parameter file, unknown keys and numbers that are not finite are errors.
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
 
     initial: float
     final: float
@@ -30,15 +31,13 @@ class Schedule(BaseModel):
     shape: Literal["step", "linear", "cosine", "exponential", "staircase"] = "linear"
     steps: int = 50
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Schedule":
+    def __post_init__(self) -> None:
         if not 0.0 <= self.begins <= self.ends <= 1.0:
             raise ValueError("expected 0 <= begins <= ends <= 1 (shares of the training crops)")
         if self.shape in ("exponential", "staircase") and self.initial * self.final <= 0:
             raise ValueError(f"a {self.shape} schedule needs initial and final of one sign, not 0")
         if self.steps < 1:
             raise ValueError("steps must be at least 1")
-        return self
 
     def at(self, progress: float) -> float:
         """The value at `progress`, a number in [0, 1]."""

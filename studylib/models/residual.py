@@ -76,7 +76,7 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.se = SqueezeExcitation(channels, bottleneck=channels // 8)
+        self.se = SqueezeExcitation(channels, bottleneck=max(1, channels // 8))
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Sequential(

@@ -55,22 +55,21 @@ def trunk_sizes(name: str, parameters: Mapping[str, Any] = {}) -> dict[str, floa
         frames, in seconds.
     """
     trunk = TRUNKS[name](**trunk_keywords(name, parameters)).eval()
-    features = features_of(trunk, TWO_SECONDS)
     return {
         "parameters": sum(parameter.numel() for parameter in trunk.parameters()),
         "multiply_adds": count_multiply_adds(trunk),
-        "frames": frames_before_pooling(trunk, features).shape[2],
+        "frames": frames_before_pooling(trunk, features_of(trunk, TWO_SECONDS)).shape[2],
         "receptive_field": receptive_field(trunk),
     }
 
 
 @torch.no_grad()
-def count_multiply_adds(trunk: nn.Module, n_samples: int = TWO_SECONDS) -> int:
-    """Multiply-adds of convolutions and matrix products, for one input of so many samples."""
+def count_multiply_adds(trunk: nn.Module) -> int:
+    """Multiply-adds of convolutions and matrix products, for paper B's 2-s crop."""
     # Its import takes seconds, which only those should wait who want the count.
     from torch.utils.flop_counter import FlopCounterMode
 
-    features = features_of(trunk, n_samples)
+    features = features_of(trunk, TWO_SECONDS)
     with FlopCounterMode(display=False) as counter:
         trunk.eval()(features)
     return counter.get_total_flops() // 2

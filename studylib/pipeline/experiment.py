@@ -15,7 +15,7 @@ from typing import Any
 
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
-from studylib.evaluation.run import evaluate, read_metrics
+from studylib.evaluation.measures import read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.documents import read_yaml, unknown, validated
@@ -165,16 +165,16 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     if experiment.fresh:
         return read_metrics(folder)
     from studylib.evaluation.baselines import evaluate_baseline
+    from studylib.evaluation.run import evaluate
 
     started = time.monotonic()
+    given = experiment.corpus, experiment.evaluate, folder
     manifest = experiment.manifest | {"machine": machine()}
-    corpus, how = experiment.corpus, experiment.evaluate
     if experiment.settings is None:
-        name = manifest["run"]
-        metrics = evaluate_baseline(name, corpus, how, folder, manifest=manifest)
+        metrics = evaluate_baseline(experiment.manifest["run"], *given, manifest=manifest)
     else:
-        model = folder / "model" / "model.safetensors"
-        metrics = evaluate(model, corpus, how, folder, manifest=manifest)
+        model_file = folder / "model" / "model.safetensors"
+        metrics = evaluate(model_file, *given, manifest=manifest)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 

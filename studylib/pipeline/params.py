@@ -163,12 +163,13 @@ def _resolved(settings: RunSettings, where: str) -> RunSettings:
             f"loss {settings.loss.name} compares utterances of one speaker: expected at least "
             f"{least}"
         )
-    numbers = {key: value_at(value, 0.0) for key, value in loss.items()}
     try:
         with torch.device("meta"):  # shapes without numbers
             TRUNKS[settings.trunk.name](**trunk)
-        LOSSES[settings.loss.name](trunk["embedding_dim"], 2, **numbers)
-    except (ValueError, RuntimeError) as error:
+        for progress in (0.0, 1.0):  # a schedule ends within the loss's bounds, too
+            numbers = {key: value_at(value, progress) for key, value in loss.items()}
+            LOSSES[settings.loss.name](1, 10_000, **numbers)
+    except (StudyError, ValueError, RuntimeError) as error:
         raise StudyError(f"{where}: {error}") from None
     return settings.model_copy(
         update={

@@ -41,9 +41,8 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
         Settings of a run, of the corpus or of a report that are not valid.
     """
     study = params.study
-    check_batch_size(
-        params.report.batch_size, {run: run_settings(params, run) for run in study.runs}
-    )
+    runs = {run: run_settings(params, run) for run in study.runs}
+    check_batch_size(params.report.batch_size, runs)
     documents = {"corpus.json": corpus_plan(root, params)}
     for run in study.runs:
         documents[f"experiment/{run}.json"] = run_plan(root, params, run)

@@ -91,14 +91,14 @@ def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
     if (clean := clean_samples(corpus, row)) is not None:
         sounds = {"without its session's effects": clean} | sounds
     same = table[(table["speaker"] == own["speaker"]) & (table.index != row)]
+    if len(same):
+        place = np.argmin(same["session"] == own["session"])
+        sounds["the same speaker"] = corpus.samples(same.index[place])
     others = table[(table["split"] == own["split"]) & (table["speaker"] != own["speaker"])]
     if "sex" in table and (others["sex"] == own["sex"]).any():
         others = others[others["sex"] == own["sex"]]
     distance = (others["f0"] - own["f0"]).abs() if "f0" in table else 0 * others.index
     sounds["another speaker"] = corpus.samples(others.index[np.argmin(distance)])
-    if len(same):
-        place = np.argmin(same["session"] == own["session"])
-        sounds["the same speaker"] = corpus.samples(same.index[place])
     return sounds
 
 

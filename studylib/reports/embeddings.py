@@ -34,8 +34,8 @@ class Embeddings:
     utterances : DataFrame
         U rows: id, speaker, and what the corpus knows of them.
     runs : DataFrame
-        Index run; columns loss (None for untrained networks and baselines) and eer (a fraction),
-        of the trial list named as the split, else of the first.
+        Index run; columns loss (None for untrained networks and baselines), folder, and eer (a
+        fraction), of the trial list named as the split, else of the first.
     vectors : dict
         Run -> (U, D) float64: the mean of each utterance's crops (each crop scaled to length 1),
         scaled to length 1.
@@ -86,7 +86,9 @@ def read_embeddings(
         crops = np.load(folder / "embeddings.npy", mmap_mode="r")
         mean = mean_unit_embeddings(crops[chosen])
         vectors[run] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    return Embeddings(first.iloc[chosen].reset_index(drop=True), table[["loss", "eer"]], vectors)
+    return Embeddings(
+        first.iloc[chosen].reset_index(drop=True), table[["loss", "eer", "folder"]], vectors
+    )
 
 
 @threadpool_limits.wrap(limits=1)  # matrices this small take 100 times longer on busy cores
@@ -159,7 +161,7 @@ def geometry_table(embeddings: Embeddings) -> pd.DataFrame:
     rows = [
         {"run": run} | geometry(vectors, speakers) for run, vectors in embeddings.vectors.items()
     ]
-    return embeddings.runs.reset_index().merge(pd.DataFrame(rows), on="run")
+    return embeddings.runs.drop(columns="folder").reset_index().merge(pd.DataFrame(rows), on="run")
 
 
 def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:

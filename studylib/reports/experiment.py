@@ -11,7 +11,7 @@ from torch import Tensor
 
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
-from studylib.losses.schedules import value_at
+from studylib.training.curve import scheduled
 from studylib.training.learner import build_learner
 from studylib.training.loading import read_batches, training_data
 from studylib.training.sampling import BatchSampler
@@ -72,8 +72,8 @@ def view_batch(settings: RunSettings, seed: int, batch: Batch, model: Path | Non
     if model is not None:
         learner.model.trunk.load_state_dict(load_file(model / "model.safetensors"))
         learner.criterion.load_state_dict(load_file(model / "loss.safetensors"))
-        for name, number in settings.loss.parameters.items():
-            setattr(learner.criterion, name, value_at(number, 1.0))
+        for name, number in scheduled(settings, 1.0).items():
+            setattr(learner.criterion, name, number)
     flat = learner.model(batch.samples.flatten(0, 1))
     embeddings = flat.unflatten(0, batch.samples.shape[:2])
     loss = learner.criterion(embeddings, batch.labels).item()

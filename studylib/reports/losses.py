@@ -7,12 +7,14 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from studylib.evaluation.measures import read_metrics
+from studylib.losses import LOSSES
 from studylib.models.trunk_table import trunk_sizes
-from studylib.reports.figures.style import TITLES, per_cent, run_title
-from studylib.reports.study import cells_by_run, collect_scores, read_manifest, read_metrics
-from studylib.statistics.bootstrap import Resamples
+from studylib.reports.figures.style import look, per_cent, run_title
+from studylib.reports.study import cells_by_run, collect_scores, read_manifest
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import cells_of
+from studylib.statistics.resampling import Resamples
 
 COSTS = ("min_dcf_0.01", "min_dcf_0.05", "cllr")
 
@@ -154,7 +156,7 @@ def sentences(conclusions: pd.DataFrame) -> str:
 
 
 def _named_in_print(text: str) -> str:
-    return re.sub(r"\w+", lambda word: TITLES.get(word[0], word[0]), text)
+    return re.sub(r"\w+", lambda word: look(word[0]).title if word[0] in LOSSES else word[0], text)
 
 
 def trunk_costs(trained: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

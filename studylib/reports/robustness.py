@@ -6,9 +6,8 @@ same resamples of the test speakers: what a level costs a run, and whether it co
 than the others, are paired comparisons, made on the logarithm of the error rate as everywhere.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -26,6 +25,7 @@ from studylib.statistics.resampling import bootstrap
 
 NOISE_SLOPE = -3.0  # dB an octave: pink, nearer to rooms and crowds than white noise
 DIRECT = 0.0  # dB; direct sound and echo are equally strong, so that T60 alone changes
+SEED = 0  # of rooms and noise
 CHUNK = 64  # utterances whose features are held at a time
 FEWEST_SPEAKERS = 5  # a kind of trial with fewer has no interval worth showing
 
@@ -50,6 +50,8 @@ class Condition:
 
 
 Factors = Mapping[str, Mapping[str, Condition]]
+Models = Mapping[str, tuple[Embedder, str]]
+Scores = Mapping[tuple[str, str, str], np.ndarray]
 
 
 def factors_of(
@@ -117,73 +119,85 @@ def degrade(samples: np.ndarray, condition: Condition, rng: np.random.Generator)
 
 @torch.inference_mode()
 def embed_degraded(
-    models: Mapping[str, Embedder],
-    corpus: Corpus,
-    rows: np.ndarray,
-    conditions: Iterable[Condition],
-    *,
-    seed: int,
-    device: torch.device,
-) -> dict[Condition, dict[str, np.ndarray]]:
-    """Embeddings of the same degraded crops by every model, features computed once a condition.
+    models: Models, corpus: Corpus, rows: np.ndarray, condition: Condition, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Embeddings of the same degraded crops by every model, features computed once.
 
-    An utterance's room and noise depend on the seed and its row alone.
+    An utterance's room and noise depend on its row alone.
+
+    Parameters
+    ----------
+    models : run -> model and how its trials are scored
+        From `load_model`.
+    rows : (U,) int
+        Rows of the corpus.
 
     Returns
     -------
     dict
-        Condition -> run -> (U, D) float32.
+        Run -> (U, D) float32.
     """
     # Features have no weights, so that trunks of one kind of features share them.
-    kinds = {model.trunk.features: model.features.to(device) for model in models.values()}
-    embeddings = {}
-    for condition in dict.fromkeys(conditions):
-        crops = [
-            degrade(corpus.samples(r), condition, np.random.default_rng([seed, r])) for r in rows
-        ]
-        parts = {run: [] for run in models}
-        for chunk in torch.from_numpy(np.stack(crops)).split(CHUNK):
-            waveforms = as_waveforms(chunk.to(device))
-            features = {kind: module(waveforms) for kind, module in kinds.items()}
-            for run, model in models.items():
-                trunk = model.eval().to(device).trunk
-                parts[run].append(trunk(features[trunk.features]).float().cpu())
-        embeddings[condition] = {run: torch.cat(part).numpy() for run, part in parts.items()}
-    return embeddings
+    kinds = {model.trunk.features: model.features.to(device) for model, _ in models.values()}
+    crops = [degrade(corpus.samples(r), condition, np.random.default_rng([SEED, r])) for r in rows]
+    parts = {run: [] for run in models}
+    for chunk in torch.from_numpy(np.stack(crops)).split(CHUNK):
+        waveforms = as_waveforms(chunk.to(device))
+        features = {kind: module(waveforms) for kind, module in kinds.items()}
+        for run, (model, _) in models.items():
+            trunk = model.eval().to(device).trunk
+            parts[run].append(trunk(features[trunk.features]).float().cpu())
+    return {run: torch.cat(part).numpy() for run, part in parts.items()}
 
 
-def condition_rates(
-    embeddings: Mapping[Condition, Mapping[str, np.ndarray]],
-    factors: Factors,
-    scorings: Mapping[str, str],
-    speakers: np.ndarray,
-    n_resamples: int,
+def degraded_scores(
+    models: Models, corpus: Corpus, rows: np.ndarray, factors: Factors, device: torch.device
+) -> tuple[Scores, np.ndarray, np.ndarray]:
+    """Scores of all pairs of the utterances, by every run at every level of every factor.
+
+    Parameters as in `embed_degraded`.
+
+    Returns
+    -------
+    dict
+        (run, factor, level) -> (T,) scores.
+    (T,) str, (T,) str
+        The speakers of each pair.
+    """
+    first, second = np.triu_indices(len(rows), k=1)
+    embeddings, scores = {}, {}
+    for factor, levels in factors.items():
+        for level, condition in levels.items():
+            if condition not in embeddings:
+                embeddings[condition] = embed_degraded(models, corpus, rows, condition, device)
+            for run, vectors in embeddings[condition].items():
+                scoring = models[run][1]
+                scores[run, factor, level] = trial_scores(
+                    vectors[:, None], first, second, scoring=scoring
+                )
+    speakers = corpus.utterances["speaker"].to_numpy(str)[rows]
+    return scores, speakers[first], speakers[second]
+
+
+def error_rates(
+    scores: Scores, first_speaker: np.ndarray, second_speaker: np.ndarray, n_resamples: int
 ) -> tuple[pd.DataFrame, Cells]:
-    """Error rates of every run at every level of every factor.
-
-    Parameters
-    ----------
-    embeddings : condition -> run -> (U, D)
-        From `embed_degraded`.
-    scorings : run -> how its trials are scored
-    speakers : (U,) str
-        All pairs of the U utterances are trials.
+    """Error rates with 95 % intervals over speakers.
 
     Returns
     -------
     DataFrame
-        run, factor, level, eer, low, high: fractions, with 95 % intervals over speakers.
+        run, factor, level, eer, low, high (fractions).
     Cells
-        Of the same error rates, for `growth_table`.
+        The same error rates on the same resamples, for `growth_table`.
     """
-    first, second = np.triu_indices(len(speakers), k=1)
-    scores = {}
-    for factor, levels in factors.items():
-        for (level, condition), run in product(levels.items(), scorings):
-            vectors = embeddings[condition][run][:, None]
-            values = trial_scores(vectors, first, second, scoring=scorings[run])
-            scores[run, factor, level] = values
-    return _rates(scores, speakers[first], speakers[second], n_resamples)
+    targets = first_speaker == second_speaker
+    sides = targets, first_speaker, second_speaker
+    resamples = bootstrap(scores, *sides, measures=("eer",), n_resamples=n_resamples)["eer"]
+    cells = cells_of(resamples, {cell: [cell] for cell in scores})
+    table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
+    table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
+    return table.reset_index(), cells
 
 
 def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.DataFrame:
@@ -197,22 +211,18 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
         relative is 0, corrected over the runs).
     """
     tables = []
-    for factor, levels in factors.items():
-        reference, *_, hardest = levels
-
-        def growth(weights, factor=factor, reference=reference, hardest=hardest):
-            harder = {(run, factor, hardest): weight for run, weight in weights.items()}
-            easier = {(run, factor, reference): -weight for run, weight in weights.items()}
-            return cells.contrast(harder | easier)
-
+    for factor, (reference, *_, hardest) in factors.items():
+        names = {"factor": factor, "reference": reference, "hardest": hardest}
+        mean = {(run, factor, hardest): -1 / len(runs) for run in runs}
+        mean |= {(run, factor, reference): 1 / len(runs) for run in runs}
         rows = []
         for run in runs:
-            own = growth({run: 1.0})
-            against = growth({other: (other == run) - 1 / len(runs) for other in runs})
-            ratio, low, high = np.exp([own.value, *own.interval()])
-            row = {"run": run, "factor": factor, "reference": reference, "hardest": hardest}
-            row |= {"ratio": ratio, "low": low, "high": high}
-            rows.append(row | {"relative": np.expm1(against.value), "p_holm": against.p_value()})
+            own = {(run, factor, hardest): 1.0, (run, factor, reference): -1.0}
+            growth = cells.contrast(own)
+            against = cells.contrast({cell: mean[cell] + own.get(cell, 0) for cell in mean})
+            numbers = np.exp([growth.value, *growth.interval(), against.value]) - [0, 0, 0, 1]
+            row = dict(zip(("ratio", "low", "high", "relative"), numbers, strict=True))
+            rows.append({"run": run} | names | row | {"p_holm": against.p_value()})
         table = pd.DataFrame(rows)
         tables.append(table.assign(p_holm=holm(table["p_holm"])))
     return pd.concat(tables, ignore_index=True)
@@ -243,12 +253,12 @@ def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> dict[str, np.
     kinds |= {f"same {name}": shared(name) for name in ("sex", "accent") if name in utterances}
     if (within := target & shared("session")).any():
         kinds |= {"within a session": within | ~target, "across sessions": ~within}
-
-    def is_enough(mask: np.ndarray) -> bool:
-        n_speakers = trials.loc[mask & target, "first_speaker"].nunique()
-        return n_speakers >= FEWEST_SPEAKERS and (mask & ~target).any()
-
-    return {kind: mask for kind, mask in kinds.items() if is_enough(mask)}
+    speakers = {kind: trials["first_speaker"][mask & target] for kind, mask in kinds.items()}
+    return {
+        kind: mask
+        for kind, mask in kinds.items()
+        if speakers[kind].nunique() >= FEWEST_SPEAKERS and (mask & ~target).any()
+    }
 
 
 def trial_rates(
@@ -268,7 +278,7 @@ def trial_rates(
     for kind, mask in trial_kinds(trials, utterances).items():
         part = {(run, "kind of trial", kind): values[mask] for run, values in scores.items()}
         sides = (trials.loc[mask, f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
-        tables.append(_rates(part, *sides, n_resamples)[0])
+        tables.append(error_rates(part, *sides, n_resamples)[0])
     return pd.concat(tables, ignore_index=True)
 
 
@@ -284,13 +294,3 @@ def order_table(rates: pd.DataFrame) -> pd.DataFrame:
         facts |= {"rank_correlation": eers.corrwith(eers.iloc[:, 0], method="spearman")}
         tables.append(pd.DataFrame(facts).rename_axis("level").reset_index().assign(factor=factor))
     return pd.concat(tables).set_index(["factor", "level"])
-
-
-def _rates(scores, first_speaker, second_speaker, n_resamples: int) -> tuple[pd.DataFrame, Cells]:
-    """Error rates with intervals from (run, factor, level) -> (T,) scores."""
-    sides = first_speaker == second_speaker, first_speaker, second_speaker
-    resamples = bootstrap(scores, *sides, n_resamples=n_resamples)["eer"]
-    cells = cells_of(resamples, {cell: [cell] for cell in scores})
-    table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
-    table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
-    return table.reset_index(), cells

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,9 +22,10 @@ SIZES = {"speakers_per_batch", "training_speakers"}
 
 
 class EmbeddingsSettings(Section):
-    """Which runs embeddings.ipynb shows; all where none is named."""
+    """What embeddings.ipynb shows in the pipeline: which runs (None: all), by which kind of map."""
 
     runs: list[str] | None = None
+    method: Literal["pca", "umap", "tsne"] = "umap"
 
 
 class RobustnessSettings(Section):

@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from studylib.errors import StudyError
+from studylib.evaluation.measures import read_metrics
 from studylib.files.atomic import read_json
 from studylib.files.tables import read_parquet
 from studylib.statistics.intervals import Cells, cells_of
@@ -147,11 +148,6 @@ def trial_lists(runs: pd.DataFrame) -> list[str]:
     return read_manifest(runs["folder"].iloc[0])["settings"]["evaluate"]["trials"]
 
 
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """All measures of an experiment: the headline, and each trial list and back-end."""
-    return read_json(folder / "metrics.json")
-
-
 def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict[str, Any]:
     if settings["loss"] is None:  # a baseline
         return {"loss": None}
@@ -187,7 +183,7 @@ def _trunk_label(trunk: Mapping[str, Any], trunks: list[Mapping | None]) -> str:
 
 
 def _measures(folder: Path) -> dict[str, Any]:
-    metrics = {"backend": "cosine"} | read_metrics(folder)
+    metrics = read_metrics(folder)
     low, high = metrics["eer_interval"]
     numbers = {key: value for key, value in metrics.items() if not isinstance(value, dict | list)}
     eers = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}

@@ -60,7 +60,17 @@ EVIDENCE = {
     "A3": partial(evidence.systems_compete, first=SINC_TDNN, second=X_VECTOR),
 }
 NUMBERS = ("effect", "low", "high", "claimed", "p")  # of the comparison that decides
-COLUMNS = ("id", "claim", "verdict", *NUMBERS, "p_holm", "speakers_needed", "evidence", "missing")
+COLUMNS = (
+    "id",
+    "claim",
+    "verdict",
+    *NUMBERS,
+    "side",
+    "p_holm",
+    "speakers_needed",
+    "evidence",
+    "missing",
+)
 
 
 def verdicts(
@@ -90,10 +100,10 @@ def verdicts(
     -------
     DataFrame
         One row a conclusion: id, claim, verdict; of the decisive comparison its relative effect
-        with low and high, claimed (the bound) and p against that bound (where it refutes, corrected
-        for the number of comparisons); p_holm, corrected over all conclusions tested;
-        speakers_needed to decide (undecided only; infinite: more seeds, not speakers); evidence and
-        missing in words.
+        with low and high, claimed (the bound), p against that bound (where it refutes, corrected
+        for the number of comparisons) and the claimed side of it, "above" or "below"; p_holm,
+        corrected over all conclusions tested; speakers_needed to decide (undecided only; infinite:
+        more seeds, not speakers); evidence and missing in words.
 
     Raises
     ------
@@ -138,7 +148,8 @@ def _decided(comparisons: list[Comparison], missing: list[str]) -> dict:
     elif (certainties > 0).all() and (p_values < ALPHA).all():
         verdict = "supported"
     numbers = [*comparisons[decisive].relative(), p_values[decisive]]
-    return {"verdict": verdict} | dict(zip(NUMBERS, numbers, strict=True))
+    side = "above" if comparisons[decisive].above else "below"
+    return {"verdict": verdict, "side": side} | dict(zip(NUMBERS, numbers, strict=True))
 
 
 def _needed(comparisons: list[Comparison], n_speakers: int, level: float) -> float:

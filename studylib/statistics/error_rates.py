@@ -19,7 +19,7 @@ from scipy.special import logit
 
 from studylib.errors import StudyError
 
-PRIORS = (0.01, 0.05)  # of a target, for detection costs
+PRIORS = {"min_dcf_0.01": 0.01, "min_dcf_0.05": 0.05}  # of a target, for detection costs
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,8 @@ def operating_points(scores, targets, weights=None) -> OperatingPoints:
 
     scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets, dtype=bool)
     if targets.all() or not targets.any():
-        raise StudyError(
-            f"Error rates need target and nontarget trials; got {int(targets.sum())} target and "
-            f"{int((~targets).sum())} nontarget trials."
-        )
+        counts = f"{targets.sum()} of {len(targets)} trials"
+        raise StudyError(f"Error rates need target and nontarget trials; {counts} are targets.")
     false_alarm, hit, thresholds = roc_curve(
         targets, scores, sample_weight=weights, drop_intermediate=False
     )
@@ -176,7 +174,7 @@ def summary(scores, targets) -> dict[str, float]:
     rate, threshold = equal_error_point(points)
     auc = float(np.trapezoid(1 - points.miss, points.false_alarm))
     costs = {
-        f"min_dcf_{prior:g}": float(detection_costs(points.false_alarm, points.miss, prior).min())
-        for prior in PRIORS
+        name: float(detection_costs(points.false_alarm, points.miss, prior).min())
+        for name, prior in PRIORS.items()
     }
     return {"eer": rate, "eer_threshold": threshold, "auc": auc} | costs

@@ -16,9 +16,6 @@ from studylib.errors import StudyError
 from studylib.statistics.error_rates import PRIORS, bits, crossings, detection_costs
 from studylib.statistics.trial_weights import TrialSpeakers
 
-COSTS = {f"min_dcf_{prior:g}": prior for prior in PRIORS}
-MEASURES = ("eer", *COSTS, "cllr")
-
 
 @dataclass(frozen=True)
 class SortedTrials:
@@ -52,14 +49,11 @@ def sort_trials(scores, trials: TrialSpeakers) -> SortedTrials:
     Raises
     ------
     StudyError
-        Another number of scores than trials, or scores that are not finite.
+        Scores that are not finite, or not one for each trial.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.shape != trials.targets.shape or not np.isfinite(scores).all():
-        raise StudyError(
-            f"Each of the {len(trials.targets)} trials needs a finite score of every run, not "
-            f"{int(np.isfinite(scores).sum())} of {len(scores)}."
-        )
+        raise StudyError(f"Each of {len(trials.targets)} trials needs a finite score of every run.")
     order = np.argsort(-scores, kind="stable")
     scores, targets, unit = scores[order], trials.targets[order], trials.unit[order]
     last = np.append(np.diff(scores) < 0, True)
@@ -83,16 +77,16 @@ def read_measures(run: SortedTrials, weights: np.ndarray, measures: Sequence[str
     found, inside = {}, np.zeros(len(run.ends) - 1, dtype=bool)
     if "eer" in measures:
         inside[crossings(false_alarm, miss)[1]] = True
-    costs = [name for name in measures if name in COSTS]
+    costs = [name for name in measures if name in PRIORS]
     for name in costs:
-        found[name] = detection_costs(false_alarm, miss, COSTS[name]).min(axis=0)
+        found[name] = detection_costs(false_alarm, miss, PRIORS[name]).min(axis=0)
         # No cost inside a chunk is below that of its first false alarms and its last misses.
-        least = detection_costs(false_alarm[:-1], miss[1:], COSTS[name])
+        least = detection_costs(false_alarm[:-1], miss[1:], PRIORS[name])
         inside |= (least < found[name]).any(axis=1)
     if inside.any():
         false_alarm, miss = _rates(_inside(run, np.flatnonzero(inside), weights, accepted), totals)
     for name in costs:
-        least = detection_costs(false_alarm, miss, COSTS[name]).min(axis=0)
+        least = detection_costs(false_alarm, miss, PRIORS[name]).min(axis=0)
         found[name] = np.minimum(found[name], least)
     if "eer" in measures:
         found["eer"] = crossings(false_alarm, miss)[0]

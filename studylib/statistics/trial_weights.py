@@ -61,14 +61,12 @@ def trial_speakers(targets, first_speaker, second_speaker) -> TrialSpeakers:
     low, high = np.sort(numbers.reshape(sides.shape), axis=0)
     wrong = np.flatnonzero((low == high) != targets)
     if len(wrong):
-        kind, (one, other) = "target" if targets[wrong[0]] else "nontarget", sides[:, wrong[0]]
-        raise StudyError(
-            f"Trial {wrong[0]} is marked {kind}, but its speakers are {one} and {other}."
-        )
+        (one, other), kind = sides[:, wrong[0]], "target" if targets[wrong[0]] else "nontarget"
+        raise StudyError(f"Trial {wrong[0]} of the speakers {one} and {other} is marked {kind}.")
     if len(names) < 3 or targets.all() or not targets.any():
         raise StudyError(
-            f"A bootstrap over speakers needs target and nontarget trials of at least 3 speakers; "
-            f"got {int(targets.sum())} target trials among {len(targets)} of {len(names)} speakers."
+            f"A bootstrap needs target and nontarget trials of at least 3 speakers, not "
+            f"{targets.sum()} target trials among {len(targets)} of {len(names)} speakers."
         )
     codes, rows = np.unique((low * len(names) + high)[~targets], return_inverse=True)
     unit = low.astype(np.int32)

@@ -148,13 +148,13 @@ class Augmentation:
         rooms = torch.nn.functional.pad(rooms, (0, fast - samples + 1 - LONGEST_ROOM))
         return fftconvolve(waveforms, rooms)[:, :samples]
 
-    def _noise(self, samples: int, which: Tensor, where: Tensor) -> Tensor:
-        """A crop of a noise for each row, (B, samples) int16."""
+    def _noise(self, samples: int, which: Tensor, position: Tensor) -> Tensor:
+        """A crop of a noise for each row, (B, samples) int16; the draws are (B, 1), 0 to 1."""
         if samples > LONGEST_CROP:
             raise StudyError(f"train.augmentation: crops are at most 10 s, not {samples} samples.")
         noises = (which[:, 0] * len(self._lengths)).long()
         first = self._ends[noises] - self._lengths[noises]
-        first += (where[:, 0] * (self._lengths[noises] - samples + 1)).long()
+        first += (position[:, 0] * (self._lengths[noises] - samples + 1)).long()
         return self._noises.unfold(0, samples, 1)[first]
 
 

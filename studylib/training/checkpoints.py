@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +24,7 @@ from studylib.training.settings import RunSettings
 
 KEPT = 2  # checkpoints: should the last one be damaged, the one before is there
 CURVE_COLUMNS = ["crops", "step", "epoch", "loss", "learning_rate"]
-DIGEST_BYTES = 32
+NAMES, DIGEST_BYTES = "step-*.pt", 32
 
 
 def checkpoint_folder(checkpoints: Path, name: str, identity: dict[str, Any]) -> Path:
@@ -68,7 +67,7 @@ def save_checkpoint(learner: Learner, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / f"step-{learner.step:010d}.pt") as partial:
         partial.write_bytes(hashlib.sha256(content).digest() + content)
-    for old in _checkpoints(folder)[:-KEPT]:
+    for old in sorted(folder.glob(NAMES))[:-KEPT]:
         old.unlink()
 
 
@@ -86,7 +85,7 @@ def restore(
 
 def _newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
     """The last checkpoint that is whole; damaged ones are set aside, renamed to `.damaged`."""
-    for path in reversed(_checkpoints(folder)):
+    for path in sorted(folder.glob(NAMES), reverse=True):
         try:
             whole = path.read_bytes()
         except OSError:
@@ -97,16 +96,6 @@ def _newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
         path.replace(path.with_name(f"{path.name}.damaged"))
         report(f"{path} is damaged and set aside, as {path.name}.damaged")
     return None
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """In the order of their steps."""
-    return sorted(folder.glob("step-*.pt"))
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Remove what a run that is whole needs no more."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_whole(out: Path, identity: dict[str, Any]) -> bool:

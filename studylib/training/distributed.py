@@ -79,13 +79,13 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     else:
         device = torch.device("cpu")  # other accelerators do not talk to each other
         if not threads:
-            torch.set_num_threads(_threads_each(processes, cores))
+            torch.set_num_threads(threads_each(processes, cores))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
         yield device
     except RuntimeError as error:
-        if not _tells_of_a_lost_process(error):
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise StudyError(
             f"process {rank()} stops because another of the {world_size()} processes has ended: "
@@ -94,14 +94,11 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     dist.destroy_process_group()
 
 
-def _threads_each(processes: int, cores: int) -> int:
+def threads_each(processes: int, cores: int) -> int:
+    """CPU threads of one of several processes: OMP_NUM_THREADS, or a share of the cores."""
     threads = omp_num_threads()
     # torchrun sets it to 1 where nobody has set it
     return threads if threads > 1 else max(1, cores // processes)
-
-
-def _tells_of_a_lost_process(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def from_first_process(value: Any) -> Any:
@@ -192,18 +189,16 @@ class SynchronisedBatchNorm(nn.BatchNorm1d):
         if not self.training:
             running = self.running_mean, self.running_var
             return F.batch_norm(x, *running, self.weight, self.bias, eps=self.eps)
-        wide = _wide(x)
-        dims = [d for d in range(x.dim()) if d != 1]
+        wide, dims = _wide(x), [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        count = wide.new_full((1,), x.numel() // x.shape[1])
-        sums = _AddUp.apply(torch.cat([wide.sum(dims), count]))
-        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+        count = wide.new_tensor(x.numel() // x.shape[1])
+        dist.all_reduce(count)
+        mean = _AddUp.apply(wide.sum(dims)) / count
         centred = wide - mean.view(shape)
         variance = _AddUp.apply(centred.square().sum(dims)) / count
         with torch.no_grad():
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            unbiased = variance * count / (count - 1)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked += 1
         factor = self.weight * (variance + self.eps).rsqrt()
         return (centred * factor.view(shape) + self.bias.view(shape)).to(x.dtype)

@@ -5,6 +5,7 @@ same at every batch size. Every random choice is a pure function of the run's se
 that a run that was killed goes on from its checkpoint and ends with the bits it would have had.
 """
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -101,7 +102,7 @@ def train(
     with together as device, disk.locked(folder, report), enough_memory(device):
         is_first = rank() == 0  # of the processes; it alone measures, reports and writes
         if from_first_process(is_first and disk.is_whole(out, identity)):
-            disk.remove_checkpoints(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             return {}
         set_arithmetic(keys, device)
         data = training_data(corpus, keys.training_speakers)
@@ -153,7 +154,7 @@ def train(
         }
         known = disk.known_to_learner(learner, settings, corpus, data.names)
         disk.write_result(out, learner, known, record)
-        disk.remove_checkpoints(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         return {
             "started": started,
             "seconds": round(learner.seconds, 2),
@@ -187,9 +188,7 @@ class TrainingStep:
         If the batch cannot be shared out among chunks and processes.
     """
 
-    def __init__(
-        self, settings: RunSettings, learner: Learner, seed: int, device: torch.device
-    ) -> None:
+    def __init__(self, settings: RunSettings, learner: Learner, seed: int, device: torch.device):
         self.settings, self.learner, self.seed, self.device = settings, learner, seed, device
         self.share = share_out(settings.train, device)
         self.augmentation = None

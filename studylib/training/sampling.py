@@ -43,11 +43,6 @@ class BatchSampler:
         order = np.argsort(speakers, kind="stable")
         boundaries = np.flatnonzero(np.diff(speakers[order])) + 1
         self._rows_of_speaker = np.split(order, boundaries)
-        if self.most < self.m:
-            raise StudyError(
-                f"train.max_utterances_per_speaker is {self.most}: expected at least "
-                f"train.utterances_per_speaker, {self.m}"
-            )
         usable = sum(len(rows) >= self.m for rows in self._rows_of_speaker)
         if usable < self.n:
             raise StudyError(

@@ -62,6 +62,8 @@ class TrainSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainSettings":
+        if self.max_utterances_per_speaker < self.utterances_per_speaker:
+            raise ValueError("max_utterances_per_speaker: expected utterances_per_speaker or more")
         if self.deterministic and self.compile:
             raise ValueError("deterministic: true needs compile: false, whose kernels vary")
         if self.keep == "best" and not self.measurements:

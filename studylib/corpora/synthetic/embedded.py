@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from studylib.corpora.parallel import cores
 from studylib.corpora.store import SPLITS, Corpus
-from studylib.corpora.synthetic.helpers import in_parallel
+from studylib.corpora.synthetic.helpers import make_speakers
 from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import engine_version
 from studylib.corpora.trials import all_pairs, same_sex
@@ -96,6 +96,6 @@ def utterances(
         total=total, unit="utterances", desc="Speaking", mininterval=every, disable=not progress
     )
     with bar:
-        for made in in_parallel(settings, jobs, min(workers or cores(), len(jobs))):
+        for made in make_speakers(settings, jobs, min(workers or cores(), len(jobs))):
             yield from made
             bar.update(len(made))

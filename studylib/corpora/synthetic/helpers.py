@@ -26,7 +26,7 @@ PACKAGE_PARENT = str(Path(__file__).parents[3])
 AHEAD = 16  # speakers for each helper, which may wait in memory until they are written
 
 
-def in_parallel(
+def make_speakers(
     settings: EmbeddedSettings, jobs: Sequence[tuple[str, int]], workers: int
 ) -> Iterator[list[Utterance]]:
     """The utterances of each speaker, in order, made by several processes.

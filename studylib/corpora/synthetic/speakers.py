@@ -22,7 +22,7 @@ VOICE, TEXT, SESSION, NOISE = range(4)
 # A voice is drawn again if it is fainter than this, or clipped more often than this.
 FAINTEST_RMS = 0.005
 MOST_CLIPPED = 0.001
-AUDITION = "The quick brown fox jumps over the lazy dog, and then it sleeps."
+AUDITION = "The quick brown fox jumps over the lazy dog."
 # Of one utterance: rate times 1 +- this; mean and standard deviation of the engine's pitch, range.
 RATE_SPREAD, PITCH, PITCH_RANGE = 0.06, (50, 4), (50, 12)
 
@@ -58,11 +58,11 @@ def synthesize(
         key = (SPLITS.index(split), number, purpose, position)
         return np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=key))
 
-    drawing = generator(VOICE)
+    rng = generator(VOICE)
     spoken: list[tuple[str, np.ndarray]] = []
     while not spoken:
-        voice = draw_voice("fm"[number % 2], drawing)
-        with speaking(voice, seed=int(drawing.integers(2**31))) as speaker:
+        voice = draw_voice("fm"[number % 2], rng)
+        with speaking(voice, seed=int(rng.integers(2**31))) as speaker:
             if _is_audible(speaker.speak(AUDITION)):
                 for position in range(n_utterances):
                     spoken.append(_utterance(speaker, settings.seconds, generator(TEXT, position)))
@@ -70,8 +70,8 @@ def synthesize(
     for position, (text, clean) in enumerate(spoken):
         session = Session()
         if settings.preset != "clean":
-            own = generator(SESSION, position // settings.utterances_per_session)
-            session = draw_session(PRESETS[settings.preset], own)
+            rng = generator(SESSION, position // settings.utterances_per_session)
+            session = draw_session(PRESETS[settings.preset], rng)
         samples = apply_session(to_int16(clean), session, generator(NOISE, position))
         recordings.append(Recording(voice, text, clean, session, samples))
     return recordings

@@ -9,9 +9,11 @@ import seaborn
 from matplotlib.figure import Figure
 from scipy.signal import spectrogram
 
+from studylib.reports.figures.style import COLOURS
+
 SAMPLE_RATE = 16_000
-SEXES = {"f": "#CC6677", "m": "#332288", "unknown": "#777777"}
-SPLITS = {"train": ("black", "-"), "dev": ("#0072B2", "--"), "test": ("#D55E00", ":")}
+SEXES = {"f": COLOURS[1], "m": COLOURS[5], "unknown": "#777777"}
+SPLITS = {"train": ("black", "-"), "dev": (COLOURS[0], "--"), "test": (COLOURS[1], ":")}
 VOICES = {
     "f0": "median F0 (Hz)",
     "words_per_minute": "speaking rate (words a minute)",
@@ -38,18 +40,15 @@ def spectrograms(sounds: Mapping[str, np.ndarray], seconds: float = 4.0) -> Figu
         Title -> (S,) samples at 16 kHz. 25-ms Hamming windows every 10 ms, as the features have.
     """
     size = (9, 1.9 * len(sounds) + 0.3)
-    figure, panels = plt.subplots(
-        len(sounds), 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
-    )
-    for axes, (title, samples) in zip(panels[:, 0], sounds.items(), strict=True):
+    figure, panels = plt.subplots(len(sounds), figsize=size, sharex=True)
+    for axes, (title, samples) in zip(panels, sounds.items(), strict=True):
         signal = samples[: round(seconds * SAMPLE_RATE)].astype(np.float64)
         hertz, time, power = spectrogram(signal, SAMPLE_RATE, "hamming", 400, 240)
         decibels = 10 * np.log10(power / max(power.max(), 1e-30) + 1e-7)
-        image = axes.pcolormesh(
-            time, hertz / 1000, decibels, vmin=-70, vmax=0, cmap="magma", rasterized=True
-        )
+        looks = {"vmin": -70, "vmax": 0, "cmap": "magma", "rasterized": True}
+        image = axes.pcolormesh(time, hertz / 1000, decibels, **looks)
         axes.set(title=title, ylabel="frequency (kHz)")
-    panels[-1, 0].set_xlabel("time (s)")
+    panels[-1].set_xlabel("time (s)")
     figure.colorbar(image, ax=panels, label="power (dB below the loudest)", pad=0.01)
     return figure
 
@@ -60,12 +59,13 @@ def voices(utterances: pd.DataFrame) -> Figure:
     speakers["sex"] = speakers["sex"].fillna("unknown") if "sex" in speakers else "unknown"
     figure, panels = _panels(speakers, VOICES)
     for name, axes in panels.items():
-        numeric = pd.api.types.is_numeric_dtype(speakers[name])
-        common = speakers[name].value_counts().index[:MOST_VALUES]
-        shown = speakers if numeric else speakers[speakers[name].isin(common)]
-        looks = {"hue": "sex", "palette": SEXES, "multiple": "stack", "ax": axes}
-        seaborn.histplot(shown, **{"x" if numeric else "y": name}, **looks)
-        axes.set(**{"xlabel" if numeric else "ylabel": VOICES[name]})
+        side, other = ("x", "y") if pd.api.types.is_numeric_dtype(speakers[name]) else ("y", "x")
+        if side == "y":
+            common = speakers[name].value_counts().index[:MOST_VALUES]
+            speakers[name] = pd.Categorical(speakers[name], common)
+        looks = {"hue": "sex", "palette": SEXES, "multiple": "stack", "legend": name == "sex"}
+        seaborn.histplot(speakers, **{side: name}, **looks, ax=axes)
+        axes.set(**{f"{side}label": VOICES[name], f"{other}label": "speakers"})
     return figure
 
 
@@ -91,6 +91,5 @@ def sessions(utterances: pd.DataFrame) -> Figure:
 def _panels(table: pd.DataFrame, labels: Mapping[str, str]) -> tuple[Figure, dict]:
     """A row of panels, one for each labelled column of which the table knows anything."""
     known = [name for name in labels if name in table and table[name].notna().any()]
-    size = (3.2 * len(known), 2.9)
-    figure, panels = plt.subplots(1, len(known), figsize=size, squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(1, len(known), figsize=(3.2 * len(known), 2.9), squeeze=False)
     return figure, dict(zip(known, panels[0], strict=True))

@@ -8,10 +8,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from studylib.reports.figures.style import NONTARGET, TARGET, look, run_title
-
-MOST_COLOURS = 8
-OTHERS = "others"
+from studylib.reports.figures.style import MARKS, NONTARGET, TARGET, look, run_title
 
 
 def speaker_maps(
@@ -28,41 +25,38 @@ def speaker_maps(
     named : sequence of str
         Which eight; unless given, the commonest.
     """
-    titles = {
-        row.run: f"{run_title(row.run, row.loss)} (EER {100 * row.eer:.1f} %)"
-        for row in maps.drop_duplicates("run").itertuples()
-    }
-    shown = maps.assign(title=maps["run"].map(titles))
-    looks = {"palette": "viridis"}
+    runs = list(dict.fromkeys(maps["run"]))
+    looks = {"hue": colour_by, "palette": "viridis", "s": 45}
     if not pd.api.types.is_numeric_dtype(maps[colour_by]):
-        common = maps[colour_by].value_counts().index
-        names = list(named or common)[:MOST_COLOURS]
-        values = maps[colour_by].where(maps[colour_by].isin(names), OTHERS)
-        names += [OTHERS] if (values == OTHERS).any() else []
-        shown = shown.assign(**{colour_by: values})
-        shown = pd.concat([shown[values == OTHERS], shown[values != OTHERS]])  # drawn on top
-        fills = dict(zip(names, seaborn.color_palette("colorblind", len(names)), strict=True))
-        looks = {"palette": fills | {OTHERS: "#cccccc"}, "hue_order": names}
-        looks |= {"style": colour_by, "style_order": names}
-    rows = -(-len(titles) // 4)
-    with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays out the panels
-        grid = seaborn.relplot(
-            shown,
-            x="x",
-            y="y",
-            hue=colour_by,
-            col="title",
-            col_wrap=-(-len(titles) // rows),
-            col_order=list(titles.values()),
-            height=2.9,
-            s=30,
-            facet_kws={"sharex": False, "sharey": False},
-            **looks,
-        )
-    grid.set(xticks=[], yticks=[], xlabel="", ylabel="").set_titles("{col_name}")
-    for axes in grid.axes:
+        names = list(named or maps[colour_by].value_counts().index)[: len(MARKS)]
+        values = maps[colour_by].where(maps[colour_by].isin(names), "others")
+        fills = [*seaborn.color_palette("colorblind", len(names)), "#cccccc"]
+        marks = [*MARKS[: len(names)], "."]
+        names += ["others"] if "others" in set(values) else []
+        maps = maps.assign(**{colour_by: pd.Categorical(values, names)})
+        maps = maps.sort_values(colour_by, ascending=False)  # others below
+        looks |= {
+            "palette": fills[: len(names)],
+            "markers": marks[: len(names)],
+            "style": colour_by,
+        }
+    rows = -(-len(runs) // 4)
+    columns = -(-len(runs) // rows)
+    size = (2.8 * columns + 1.5, 2.9 * rows)
+    figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axes in panels.flat[len(runs) :]:
+        axes.remove()
+    for axes, run in zip(panels.flat, runs, strict=False):
+        points = maps[maps["run"] == run]
+        seaborn.scatterplot(points, x="x", y="y", ax=axes, **looks)
+        title = run_title(run, points["loss"].iloc[0])
+        axes.set(title=f"{title} (EER {100 * points['eer'].iloc[0]:.1f} %)", xlabel="", ylabel="")
+        axes.set(xticks=[], yticks=[])
         axes.set_aspect("equal", adjustable="datalim")
-    return grid.figure
+        entries = axes.get_legend_handles_labels()
+        axes.get_legend().remove()
+    figure.legend(*entries, title=colour_by, loc="outside right center")
+    return figure
 
 
 def geometry(table: pd.DataFrame) -> Figure:
@@ -81,10 +75,11 @@ def geometry(table: pd.DataFrame) -> Figure:
         ("within", TARGET, "one speaker"),
     ):
         mean, sd = table[f"{kind}_mean"], table[f"{kind}_sd"]
-        left.errorbar(mean, rows, xerr=sd, fmt="o", color=fill, linewidth=3, label=label)
+        places = rows + (0.1 if kind == "within" else -0.1)
+        left.errorbar(mean, places, xerr=sd, fmt="o", color=fill, linewidth=3, label=label)
     left.set_yticks(rows, map(run_title, table["run"], table["loss"]))
     left.set_xlabel("cosine of two utterances: mean and standard deviation of all pairs")
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     for row in table.itertuples():
         looks = look(row.loss)
         style = {"color": looks.colour, "marker": looks.mark, "ls": "", "ms": 8}

@@ -10,18 +10,9 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from studylib.reports.figures import style
 from studylib.reports.figures.runs import det_axes, det_curve
-from studylib.reports.figures.style import (
-    COLOURS,
-    INTERVAL,
-    LEGEND,
-    NO_LOSS,
-    look,
-    per_cent,
-    percent_axis,
-    run_title,
-    whiskers,
-)
+from studylib.reports.figures.style import look, per_cent, run_title
 
 MOST_CURVES = 8  # of a DET figure that have a name; the rest is grey
 MOST_NUMBERS = 16  # runs of a matrix whose cells hold numbers
@@ -44,7 +35,7 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
     figure, axes = plt.subplots(figsize=(7, 1.1 + 0.26 * len(table)))
     for run, row in table.iterrows():
         at = 100 * row["rate"], place[run]
-        axes.errorbar(*at, xerr=whiskers(table.loc[[run]]), **look(row["loss"]).errorbar)
+        axes.errorbar(*at, xerr=style.whiskers(table.loc[[run]]), **look(row["loss"]).errorbar)
         beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
         axes.annotate(per_cent(row["rate"]), (1.01, place[run]), **beside)
     several = seeds[seeds["run"].duplicated(keep=False)]
@@ -53,11 +44,11 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
         x=100 * several["eer"], y=heights, color="black", s=8, legend=False, ax=axes
     )
     titles = [run_title(run, loss) for run, loss in table["loss"].items()]
-    percent_axis(axes.xaxis)
+    style.percent_axis(axes.xaxis)
     axes.set_yticks(range(len(titles)), titles)
     axes.set(ylim=(len(titles) - 0.4, -0.6), ylabel="", title="Equal error rate (%)")
     dots = "; dots: single seeds" if len(several) else ""
-    axes.set_xlabel(f"EER (%) on the trials {list_name!r}, logarithmic\n{INTERVAL}{dots}")
+    axes.set_xlabel(f"EER (%) on the trials {list_name!r}, logarithmic\n{style.INTERVAL}{dots}")
     return figure
 
 
@@ -115,25 +106,23 @@ def _heatmap(axes: plt.Axes, values, texts, label: str | None, scale: Normalize)
 def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.ndarray) -> Figure:
     """DET curves of several runs, in the order of `systems` (run -> loss, scores), best first.
 
-    At most eight have a name; the others are grey. The second run of a loss takes a colour that no
-    loss of the figure has. A circle marks the least detection
+    At most eight trained runs have a name; the others are grey. Where a loss occurs twice, runs are
+    told apart by colours in place of losses. A circle marks the least detection
     cost where 1 of 100 trials is a target, a square where 5 are.
     """
     figure, axes = plt.subplots(figsize=(7, 4.6))
     det_axes(axes)
-    named = dict(list(systems.items())[:MOST_CURVES])
-    taken = {look(loss).colour for loss, _ in named.values()}
-    free, seen = [colour for colour in COLOURS if colour not in taken], set()
+    named = [run for run, (loss, _) in systems.items() if loss is not None][:MOST_CURVES]
+    distinct = len({systems[run][0] for run in named}) == len(named)
     for run, (loss, scores) in systems.items():
-        if run not in named:
-            det_curve(axes, scores, targets, None, "lightgrey")
-            continue
-        own = look(loss)
-        colour = free.pop() if loss in seen and free else own.colour
-        det_curve(axes, scores, targets, run_title(run, loss), colour, own.line)
-        seen.add(loss)
-    others = "\n(others grey)" if len(systems) > MOST_CURVES else ""
-    axes.legend(**LEGEND, title=f"by EER, the lowest first{others}")
+        if run in named:
+            title = run_title(run, loss)
+            own = look(loss) if distinct else style.nth_look(named.index(run), title)
+            det_curve(axes, scores, targets, title, own.colour, own.line)
+        else:
+            det_curve(axes, scores, targets, None, "darkgrey")
+    others = "\n(others grey)" if len(systems) > len(named) else ""
+    axes.legend(**style.LEGEND, title=f"by EER, the lowest first{others}")
     axes.set_title("Detection error trade-off\nleast cost at 1 % (circle), 5 % (square) targets")
     return figure
 
@@ -184,13 +173,13 @@ def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     shown = conclusions.reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(11, 1.3 + 0.32 * len(shown)))
     for place, row in shown.iterrows():
-        line = VERDICT_COLOURS.get(row["verdict"].split(",")[0], NO_LOSS)
+        line = VERDICT_COLOURS.get(row["verdict"].split(",")[0], style.NO_LOSS)
         beside = {"xycoords": ("axes fraction", "data"), "va": "center", "color": line}
         axes.annotate(row["verdict"], (1.01, place), **beside)
         if np.isnan(row["effect"]):
             continue
         effect, low, high, bound = 100 * row[["effect", "low", "high", "claimed"]].astype(float)
-        end = FOREST_LIMITS[row.get("side") == "above"]
+        end = FOREST_LIMITS[row["side"] == "above"]
         axes.barh(place, end - bound, left=bound, color="#117733", alpha=0.2, linewidth=0)
         ends = np.clip([low, high], *FOREST_LIMITS)
         axes.plot(ends, [place, place], color=line, linewidth=2)

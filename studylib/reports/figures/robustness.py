@@ -52,7 +52,7 @@ def from_easy_to_hard(
     percent_axis(left.yaxis)
     left.set(xlabel=f"{LEVELS[factor]}, from easy to hard", ylabel="EER (%), logarithmic")
     left.set_title(f"EER by {factor}, with 95 % intervals over speakers")
-    left.legend(fontsize=8, framealpha=0.7)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     star = growth["p_holm"].lt(0.05).map({True: " *", False: ""})
     _interval_rows(right, growth, "ratio", losses, star=star)
     right.axvline(1, color="black", lw=0.8, zorder=0)

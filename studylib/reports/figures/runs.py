@@ -12,34 +12,28 @@ from studylib.statistics.error_rates import operating_points
 
 DET_TICKS = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
 PRIORS = {0.01: "o", 0.05: "s"}  # of a target, for the marks of the least detection costs
-KNOWN = ("crops", "step", "epoch", "loss", "learning_rate", "dev_eer")
+LABELS = {"loss": "training loss", "learning_rate": "learning rate"}
+LABELS |= {"dev_eer": "development EER (%), one 4-s crop"}
 
 
 def training_curve(curve: pd.DataFrame, *, run: str, loss: str) -> Figure:
-    """Loss, schedules and, where it was measured, development EER against the crops seen.
+    """Loss, learning rate, scheduled numbers and development EER, against the crops seen.
 
-    `curve` (curve.csv) has the columns crops, loss, learning_rate, perhaps dev_eer (a fraction),
-    and one for each scheduled number of the loss.
+    `curve` (curve.csv) has the columns crops, step and epoch, and one for each panel; dev_eer is a
+    fraction, and blank where it was not measured.
     """
-    own, thousands = look(loss), curve["crops"] / 1000
-    scheduled = ["learning_rate", *(name for name in curve.columns if name not in KNOWN)]
-    measured = "dev_eer" in curve
-    figure, panels = plt.subplots(1, 2 + measured, figsize=(3.6 * (2 + measured), 2.8))
-    seaborn.lineplot(x=thousands, y=curve["loss"], color=own.colour, ax=panels[0])
-    panels[0].set(title=run, ylabel="training loss")
-    for name, line in zip(scheduled, ("-", "--", ":", "-."), strict=False):
-        largest = curve[name].abs().max() or 1.0
-        label = f"{name.replace('_', ' ')} (1 = {largest:.3g})"
-        panels[1].plot(thousands, curve[name] / largest, line, color="black", label=label)
-    panels[1].set(title="Schedules", ylabel="share of the largest value", ylim=(-0.05, 1.3))
-    panels[1].legend(loc="upper right")
-    if measured:
-        rows = curve.dropna(subset="dev_eer")
-        values = 100 * rows["dev_eer"]
-        panels[2].plot(thousands[rows.index], values, own.mark + "-", color=own.colour)
-        panels[2].set(title="Development speakers", ylabel="EER (%), one 4-s crop", ylim=(0, None))
-    for panel in panels:
-        panel.set_xlabel("training crops seen (thousands)")
+    own, curve = look(loss), curve.assign(dev_eer=100 * curve.get("dev_eer", np.nan))
+    shown = [name for name in curve if name not in ("crops", "step", "epoch")]
+    shown = [name for name in shown if curve[name].notna().any()]
+    figure = plt.figure(figsize=(3 * max(len(shown), 1) + 1, 2.8 if shown else 0.5))
+    for place, name in enumerate(shown):
+        axes = figure.add_subplot(1, len(shown), place + 1)
+        rows = curve.dropna(subset=name)
+        marker = own.mark if len(rows) < len(curve) else None
+        x, y = rows["crops"] / 1000, rows[name]
+        seaborn.lineplot(x=x, y=y, color=own.colour, marker=marker, ax=axes)
+        axes.set(xlabel="training crops seen (thousands)", ylabel=LABELS.get(name, name))
+    figure.suptitle(run if shown else f"{run}: not trained, no curve")
     return figure
 
 

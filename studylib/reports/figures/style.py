@@ -6,7 +6,6 @@ losses they repeat with another line; marks repeat after eight.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +15,15 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from studylib.losses import LOSSES
+
 COLOURS = ("#0072B2", "#D55E00", "#117733", "#56B4E9", "#E69F00", "#332288", "#E08FB8")
 LINES = ("-", "--", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
 NO_LOSS = "#777777"  # untrained networks and baselines
 INTERVAL = "95 % interval over test speakers and seeds"
 TARGET, NONTARGET = COLOURS[0], COLOURS[4]
-PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
-
-TITLES = {
-    "softmax": "Softmax",
-    "am_softmax": "AM-softmax",
-    "aam_softmax": "AAM-softmax",
-    "subcenter_aam_softmax": "Sub-center AAM-softmax",
-    "sphereface2": "SphereFace2",
-    "coco": "CoCo",
-    "center": "Center",
-    "contrastive": "Contrastive",
-    "triplet": "Triplet",
-    "ge2e": "GE2E",
-    "prototypical": "Prototypical",
-    "angular_prototypical": "Angular prototypical",
-    "supcon": "SupCon",
-    "circle": "Circle",
-    "softmax_prototypical": "Softmax + angular prototypical",
-}
+PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50)
 
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "frameon": False}  # beside the axes
 
@@ -63,18 +46,17 @@ class Look:
         return colours | {"marker": self.mark, "linestyle": self.line}
 
 
-@cache
 def look(loss: str | None) -> Look:
     """The look of a loss; grey for what has none (None)."""
     if loss is None:
         return Look("No loss", NO_LOSS, "h", "-.")
-    place = list(TITLES).index(loss)
-    return Look(
-        title=TITLES[loss],
-        colour=COLOURS[place % len(COLOURS)],
-        mark=MARKS[place % len(MARKS)],
-        line=LINES[place // len(COLOURS) % len(LINES)],
-    )
+    return nth_look(list(LOSSES).index(loss), LOSSES[loss].title)
+
+
+def nth_look(place: int, title: str) -> Look:
+    """A look for what is no loss, or for several runs of one, by its place in a figure."""
+    line = LINES[place // len(COLOURS) % len(LINES)]
+    return Look(title, COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)], line)
 
 
 def run_title(run: str, loss: str | None) -> str:

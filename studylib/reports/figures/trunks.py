@@ -5,16 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from studylib.reports.figures.style import (
-    COLOURS,
-    INTERVAL,
-    LEGEND,
-    MARKS,
-    Look,
-    percent_axis,
-    run_title,
-    whiskers,
-)
+from studylib.reports.figures import style
 
 AREA = 12.0  # points squared for a million parameters, on top of a mark that can be seen
 
@@ -33,17 +24,17 @@ def eer_by_multiply_adds(table: pd.DataFrame, *, list_name: str) -> Figure:
     table = table.sort_values("multiply_adds", ignore_index=True)
     figure, axes = plt.subplots(figsize=(8, 4.2))
     for place, row in table.iterrows():
-        millions, title = row["parameters"] / 1e6, run_title(row["run"], row["loss"])
+        millions, title = row["parameters"] / 1e6, style.run_title(row["run"], row["loss"])
         label = f"{title}: {millions:.1f} M, {row['receptive_field']:.2f} s"
-        own = Look(label, COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)], "")
-        at = row["multiply_adds"] / 1e6, 100 * row["rate"], whiskers(table.loc[[place]])
-        axes.errorbar(*at, **own.errorbar, markersize=(20 + AREA * millions) ** 0.5)
+        own = style.nth_look(place, label).errorbar | {"linestyle": ""}
+        at = row["multiply_adds"] / 1e6, 100 * row["rate"], style.whiskers(table.loc[[place]])
+        axes.errorbar(*at, **own, markersize=(20 + AREA * millions) ** 0.5)
     axes.set(xscale="log", title="Error rate and cost of the trunks")
     axes.set_xlabel("multiply-adds of a 2-s input (millions), logarithmic")
-    axes.set_ylabel(f"EER (%) on {list_name!r}, logarithmic\n{INTERVAL}")
+    axes.set_ylabel(f"EER (%) on {list_name!r}, logarithmic\n{style.INTERVAL}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    percent_axis(axes.yaxis)
-    axes.legend(**LEGEND, title="by cost: parameters (area),\nreceptive field")
+    style.percent_axis(axes.yaxis)
+    axes.legend(**style.LEGEND, title="by cost: parameters (area),\nreceptive field")
     return figure

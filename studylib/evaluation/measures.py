@@ -1,0 +1,91 @@
+"""Scores of one back-end -> error rates with intervals, and what the scores are worth as evidence.
+
+Scores are calibrated on the list "dev" (calibration.py); the other lists then show how good the
+log-likelihood ratios are, and what one threshold, fixed beforehand, costs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from studylib.errors import StudyError
+from studylib.evaluation.calibration import Calibration, fit_calibration
+from studylib.files.atomic import read_json
+from studylib.statistics.error_rates import (
+    PRIORS,
+    actual_detection_cost,
+    log_likelihood_ratio_cost,
+    minimum_log_likelihood_ratio_cost,
+    summary,
+)
+from studylib.statistics.intervals import eer_interval
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """All measures of a folder that `evaluate` wrote.
+
+    Returns
+    -------
+    dict
+        The measures of the first trial list by the first back-end; `trials` and `backend`, their
+        names; `scoring`; `calibration` and `lists` of that back-end (see `measure_lists`);
+        `further_backends`, the same of each other one.
+    """
+    headline, details = read_json(folder / "metrics.json"), read_json(folder / "details.json")
+    return details["lists"][headline["trials"]] | headline | details
+
+
+def measure_lists(
+    lists: Mapping[str, pd.DataFrame], column: str, n_resamples: int
+) -> dict[str, Any]:
+    """All measures of one back-end, calibrated on the list "dev".
+
+    Parameters
+    ----------
+    lists : name -> DataFrame
+        Columns target, first_speaker, second_speaker, and the scores under the name `column`.
+
+    Returns
+    -------
+    dict
+        calibration: scale, offset, target_prior and threshold (of the raw score), or {"skipped":
+        why}. lists: for each list eer (a fraction), eer_interval (95 %, over speakers),
+        eer_threshold, auc, min_dcf_<prior>, and how many trials and speakers; on lists other than
+        "dev", where there is a calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
+    """
+    calibration, told = None, {"skipped": "evaluate.trials has no list 'dev'"}
+    if "dev" in lists:
+        try:
+            calibration = fit_calibration(lists["dev"][column], lists["dev"]["target"])
+            told = asdict(calibration)
+        except StudyError as error:  # such as scores that separate few trials without an error
+            told = {"skipped": str(error)}
+    measured = {}
+    for name, frame in lists.items():
+        scores, targets = frame[column].to_numpy(), frame["target"].to_numpy()
+        sides = [frame[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second")]
+        interval = eer_interval(scores, targets, *sides, n_resamples=n_resamples)
+        measured[name] = summary(scores, targets) | {
+            "eer_interval": [interval.low, interval.high],
+            "n_target": int(targets.sum()),
+            "n_nontarget": int((~targets).sum()),
+            "n_speakers": len(np.union1d(*sides)),
+        }
+        if calibration is not None and name != "dev":
+            measured[name] |= _evidence(scores, targets, calibration)
+    return {"calibration": told, "lists": measured}
+
+
+def _evidence(scores: np.ndarray, targets: np.ndarray, calibration: Calibration) -> dict:
+    """Costs of the calibrated scores: as log-likelihood ratios, and as decisions."""
+    ratios = calibration.log_likelihood_ratios(scores)
+    costs = {
+        f"act_dcf_{prior:g}": actual_detection_cost(ratios, targets, target_prior=prior)
+        for prior in PRIORS.values()
+    }
+    costs["cllr"] = log_likelihood_ratio_cost(ratios, targets)
+    return costs | {"min_cllr": minimum_log_likelihood_ratio_cost(scores, targets)}
