@@ -2,9 +2,7 @@
 
 import copy
 import json
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -97,7 +95,7 @@ def test_a_killed_pipeline_leaves_no_training_behind_and_its_run_survives_anothe
     study["runs"]["softmax"]["train"] = {"crops": 6000}
     write_params(project, study)
     words = ["dvc", "repro", "--quiet", "experiment@softmax-0"]
-    pipeline = start(project, *words, start_new_session=True)
+    pipeline = start(project, *words)
     until = time.monotonic() + 300
     while not list(project.glob(".checkpoints/softmax-0-*/step-*.pt")):
         assert time.monotonic() < until
@@ -105,7 +103,8 @@ def test_a_killed_pipeline_leaves_no_training_behind_and_its_run_survives_anothe
         time.sleep(0.02)
     started = psutil.Process(pipeline.pid).children(recursive=True)
     assert len(started) >= 2  # the command and its kernel
-    os.kill(pipeline.pid, signal.SIGKILL)
+    pipeline.kill()
+    pipeline.communicate()
     assert not psutil.wait_procs(started, timeout=120)[1]
     append(project / "studylib" / "losses" / "triplet.py", "\n# once more\n")
     done = finish(start(project, "dvc", "repro", "experiment@softmax-0"))
