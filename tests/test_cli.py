@@ -105,6 +105,21 @@ def test_a_source_that_does_not_exist_or_a_key_it_lacks_is_one_sentence(studylib
     assert_one_sentence(studylib("corpus", "folder", "in", "--set", "spilts.test=2"), "spilts")
 
 
+def test_slurm_s_options_keep_their_times_and_a_failed_experiment_is_told(studylib, monkeypatch):
+    given = {}
+
+    def run_grid(root, **options):
+        given.update(options)
+        return ["experiment@triplet-0: it failed"]
+
+    monkeypatch.setattr("studylib.pipeline.grid.run_grid", run_grid)
+    words = ["--slurm", "walltime=24:00:00", "--slurm", "cores=2", "--workers", "3"]
+    done = studylib("grid", *words)
+    assert (done.status, done.err) == (1, "error: experiment@triplet-0: it failed\n")
+    assert given["slurm"] == {"walltime": "24:00:00", "cores": 2}
+    assert_one_sentence(studylib("grid", "--slurm", "queue"), "--slurm queue: expected key=value")
+
+
 def test_trunks_are_listed_as_json_with_the_papers_sizes(studylib):
     done = studylib("trunks", "--json")
     assert done.status == 0, done.err
