@@ -68,9 +68,8 @@ def test_a_cohort_smaller_than_asked_for_is_taken_whole():
 def test_plda_is_fitted_to_the_mean_vector_of_each_training_utterance(wanted, kept):
     plda = fit_plda(TRAINING.embeddings.mean(axis=1), TRAINING.speakers, kept)
     tested = plda.project(TESTED.mean(axis=1))
-    np.testing.assert_allclose(
-        scores_by("plda", plda_dimension=wanted), plda.log_likelihood_ratios(tested, FIRST, SECOND)
-    )
+    expected = plda.model.log_likelihood_ratios(tested, FIRST, SECOND)
+    np.testing.assert_allclose(scores_by("plda", plda_dimension=wanted), expected)
 
 
 def test_too_few_training_utterances_for_plda_are_an_error():
