@@ -76,11 +76,12 @@ def printed_table(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     shown["95 % interval"] = intervals_in_print(table)
     for column in table.filter(regex="^eer_"):
         shown[f"EER (%), {column.removeprefix('eer_')}"] = table[column].map(per_cent)
-    shown = shown.join(values[[name for name in names.values() if name in values]].round(3))
+    for name in filter(values.__contains__, names.values()):
+        shown[name] = values[name].map("{:.3f}".format)
     shown["seeds"] = table["seeds"]
-    shown["spread over seeds (%)"] = (100 * table["seed_sd"]).round(1)
-    shown["over speakers (%)"] = (100 * table["speaker_sd"]).round(1)
-    return shown
+    shown["spread over seeds (%)"] = (100 * table["seed_sd"]).map("{:.1f}".format)
+    shown["over speakers (%)"] = (100 * table["speaker_sd"]).map("{:.1f}".format)
+    return shown.replace("nan", "")
 
 
 def intervals_in_print(table: pd.DataFrame) -> list[str]:
@@ -119,7 +120,7 @@ def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resampl
             test = paired_tests(cells, [(name, variant["run"])]).iloc[0]
             row["difference (%)"] = f"{100 * test['difference']:+.1f}"
             row["its interval"] = f"{100 * test['low']:+.1f} to {100 * test['high']:+.1f}"
-            row["p"] = round(test["p"], 4)
+            row["p"] = f"{test['p']:.2g}"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -143,9 +143,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def trial_lists(runs: pd.DataFrame) -> list[str]:
+def trial_lists(study: Study) -> list[str]:
     """The trial lists that the experiments were scored on; the first gives the headline."""
-    return read_manifest(runs["folder"].iloc[0])["settings"]["evaluate"]["trials"]
+    first = study.experiment(study.runs[0], study.seeds[0])
+    return read_manifest(first)["settings"]["evaluate"]["trials"]
 
 
 def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict[str, Any]:
