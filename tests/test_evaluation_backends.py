@@ -64,12 +64,12 @@ def test_a_cohort_smaller_than_asked_for_is_taken_whole():
     )
 
 
-@pytest.mark.parametrize(("asked", "kept"), [(3, 3), (150, 6)])
-def test_plda_is_fitted_to_the_mean_vector_of_each_training_utterance(asked, kept):
+@pytest.mark.parametrize(("wanted", "kept"), [(3, 3), (150, 6)])
+def test_plda_is_fitted_to_the_mean_vector_of_each_training_utterance(wanted, kept):
     plda = fit_plda(TRAINING.embeddings.mean(axis=1), TRAINING.speakers, kept)
     tested = plda.project(TESTED.mean(axis=1))
     np.testing.assert_allclose(
-        scores_by("plda", plda_dimension=asked), plda.log_likelihood_ratios(tested, FIRST, SECOND)
+        scores_by("plda", plda_dimension=wanted), plda.log_likelihood_ratios(tested, FIRST, SECOND)
     )
 
 
@@ -219,5 +219,5 @@ def test_calibration_without_an_answer_is_refused():
     for separated in ([0.0, 1.0, 2.0, 3.0], [0.0, 2.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]):
         with pytest.raises(StudyError, match="separate the trials perfectly"):
             fit_calibration(separated, [False, False, True, True])
-    with pytest.raises(StudyError, match="do not tell targets"):
+    with pytest.raises(StudyError, match="do not part targets"):
         fit_calibration([3.0, 2.0, 2.5, 1.0], [False, False, True, True])

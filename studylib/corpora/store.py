@@ -14,7 +14,6 @@ has a `path` column, and corpus.json a `root`; only the part of a file that a cr
 `writing` writes this format.
 """
 
-import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.errors import StudyError
+from studylib.files.checksums import sha256
 from studylib.files.tables import read_parquet
 
 SAMPLE_RATE = 16_000
@@ -226,12 +226,6 @@ def rows_of(ids: pd.Series, rows: pd.Index, where: Path | str) -> np.ndarray:
         unknown = ids[(result < 0) | (names.codes.to_numpy() < 0)].iloc[0]
         raise StudyError(f"{where} names the utterance {unknown!r}, which the corpus lacks.")
     return result.astype(np.int64)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_description(folder: Path) -> dict:
