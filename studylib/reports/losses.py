@@ -21,8 +21,7 @@ COSTS = ("min_dcf_0.01", "min_dcf_0.05", "cllr")
 
 def measured(runs: pd.DataFrame) -> list[str]:
     """The measures of a study; Cllr where any of its runs is calibrated."""
-    calibrated = "cllr" in runs and runs["cllr"].notna().any()
-    return ["eer", *(COSTS if calibrated else COSTS[:-1])]
+    return ["eer", *(COSTS if runs["cllr"].notna().any() else COSTS[:-1])]
 
 
 def eer_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
@@ -50,14 +49,14 @@ def cost_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.Dat
 
     Columns measure, run, value (mean over seeds), low, high.
     """
-    parts = []
-    for measure in COSTS:
-        if measure in resamples:
-            rows = runs[runs["cllr"].notna()] if measure == "cllr" else runs
-            table = error_table(cells_by_run(rows, resamples[measure])).sort_values("rate")
-            table = table.rename(columns={"rate": "value"}).rename_axis("run").reset_index()
-            parts.append(table[["run", "value", "low", "high"]].assign(measure=measure))
-    return pd.concat(parts, ignore_index=True)[["measure", "run", "value", "low", "high"]]
+    rows = dict.fromkeys(COSTS, runs) | {"cllr": runs[runs["cllr"].notna()]}
+    tables = {
+        measure: error_table(cells_by_run(rows[measure], resamples[measure])).sort_values("rate")
+        for measure in COSTS
+        if measure in resamples
+    }
+    table = pd.concat(tables, names=["measure", "run"]).rename(columns={"rate": "value"})
+    return table[["value", "low", "high"]].reset_index()
 
 
 def printed_table(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
