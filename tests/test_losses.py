@@ -72,12 +72,10 @@ def degenerate_embeddings(loss: nn.Module, labels: Tensor, m: int) -> dict[str, 
         "a speaker's own opposite": one * (-1.0) ** torch.arange(m)[:, None],
         "one zero": one.clone().index_fill_(0, torch.tensor([0]), 0.0),
         "hardly any length": one * 1e-30,
-        "short": one * 1e-5,
-        "great length": one * 1e4,
     }
     if hasattr(loss, "weight"):
         own = loss.weight.detach().view(C, -1, D)[labels, :1].expand(n, m, D)
-        cases |= {"own weights": own, "own weights, opposite": -own, "at 1000": 1000 * own}
+        cases |= {"own weights": own, "own weights, opposite": -own}
     return cases
 
 
@@ -112,22 +110,23 @@ def test_studied_numbers_are_plain_attributes_read_at_each_forward(name):
         assert before != loss(embeddings, labels) == expected(embeddings, labels)
 
 
-def watched(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> list:
-    """The operations of a forward and backward, each with its name and the shapes it took."""
-    with profile(record_shapes=True, use_kineto=False) as operations:
-        loss(embeddings.requires_grad_(), labels).backward()
-    return operations.function_events
-
-
 @pytest.mark.parametrize("name", LOSSES)
-def test_neither_forward_nor_backward_asks_the_host_for_a_value(name, monkeypatch):
+def test_a_step_asks_the_host_for_no_value_and_makes_no_tensor_of_batch_squared_by_dimension(
+    name, monkeypatch
+):
     # The check of a batch looks at labels on the CPU only, which is where this test runs.
     monkeypatch.setattr(common, "check_batch", lambda *_: None)
-    names = {operation.name for operation in watched(build(name), *batch())}
+    n, m, d, c = 32, 2, 128, 40
+    loss, (embeddings, labels) = build(name, d=d, c=c), batch(n, m, d, c)
+    with profile(record_shapes=True, use_kineto=False) as operations:
+        loss(embeddings.requires_grad_(), labels).backward()
+    names = {operation.name for operation in operations.function_events}
     asking = {"item", "_local_scalar_dense", "is_nonzero", "equal"}
     sized_by_values = {"nonzero", "masked_select", "_unique2", "unique_dim", "bincount"}
-    assert names & {"aten::mul", "aten::mm", "aten::addmm"}
     assert not names & {f"aten::{name}" for name in asking | sized_by_values}
+    shapes = [shape for operation in operations.function_events for shape in operation.input_shapes]
+    s = n * m
+    assert s * d <= max(map(math.prod, shapes)) <= max(s * s, s * d, 2 * c * max(s, d))
 
 
 @pytest.mark.gpu
@@ -146,15 +145,6 @@ def test_the_gpu_gives_what_the_cpu_gives_and_nothing_waits_for_it(name):
         other(y, labels_there).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_no_tensor_grows_with_the_square_of_the_batch_times_the_dimension(name):
-    n, m, d, c = 32, 2, 128, 40
-    operations = watched(build(name, d=d, c=c), *batch(n, m, d, c))
-    largest = max(math.prod(shape) for operation in operations for shape in operation.input_shapes)
-    s = n * m
-    assert s * d <= largest <= max(s * s, s * d, 2 * c * max(s, d))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

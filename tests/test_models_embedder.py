@@ -22,25 +22,16 @@ def model_file(tmp_path):
     return tmp_path / "model.safetensors"
 
 
-def test_a_model_comes_back_from_its_file_bit_by_bit(model_file):
+def test_a_model_comes_back_from_its_file_bit_by_bit_for_int16_and_float_samples(model_file):
     torch.manual_seed(0)
     written = Embedder(*TRUNK).eval()
     read, scoring = load_model(model_file)
     samples = torch.randint(-3000, 3000, (2, 16_000), dtype=torch.int16)
     assert torch.equal(written(samples), read(samples))
+    assert torch.equal(written(samples), read(samples / 32_768))
     assert (scoring, read.name) == ("cosine", "compact_tdnn")
     # Defaults are written too: the file means the same when a default has changed.
     assert read.keywords == {"embedding_dim": 16, "channels": 8, "normalise": "mean"}
-
-
-def test_samples_as_int16_and_as_floats_are_the_same_and_double_precision_stays(model_file):
-    model, _ = load_model(model_file)
-    samples = torch.randint(-3000, 3000, (2, 16_000), dtype=torch.int16)
-    single = model(samples)
-    assert torch.equal(single, model(samples / 32_768))
-    double = model.double()(samples)
-    assert double.dtype == torch.float64
-    torch.testing.assert_close(single.double(), double, atol=1e-4, rtol=1e-4)
 
 
 def rewritten(path, description=None, **weights):

@@ -11,7 +11,7 @@ from studylib.models import trunk_table
 from studylib.models.ecapa_tdnn import ChannelAttentiveStatistics, Res2
 from studylib.models.embedder import Embedder
 from studylib.models.features import FEATURES
-from studylib.models.pooling import POOLINGS, SMALLEST_VARIANCE, make_pooling
+from studylib.models.pooling import POOLINGS, make_pooling
 from studylib.models.sinc_xvector import SincConv
 from studylib.models.trunk_table import (
     TWO_SECONDS,
@@ -30,10 +30,8 @@ COMPACT_WEIGHTS += 2 * (8 + 8 + 16) + 2 * 32 + 32 * 16 + 16 + 2 * 16  # normalis
 COMPACT_PRODUCTS = 40 * 5 * 8 * 101 + (8 * 3 * 8 + 8 * 16) * 51 + 32 * 16
 SIZES = [  # trunk, its arguments, parameters, million multiply-adds (paper B as measured), frames
     ("fast_resnet34", {}, 1_437_078, pytest.approx(451, rel=0.01), (128, 51)),
-    ("fast_resnet34", {"pooling": "asp"}, 1_502_614, pytest.approx(451, rel=0.01), (128, 51)),
     ("thin_resnet34", {}, 1_437_078, pytest.approx(982, rel=0.01), (128, 25)),
     ("vgg_m40", {}, 3_769_280, pytest.approx(533, rel=0.01), (512, 5)),
-    ("vgg_m40", {"pooling": "sap"}, 4_032_448, pytest.approx(533, rel=0.01), (512, 5)),
     ("xvector", {}, pytest.approx(4.2e6, rel=0.01), XVECTOR_PRODUCTS / 1e6, (1500, T - 14)),
     ("compact_tdnn", COMPACT, COMPACT_WEIGHTS, COMPACT_PRODUCTS / 1e6, (16, 51)),
 ]
@@ -83,14 +81,6 @@ def test_ecapa_tdnn_has_the_sizes_of_its_paper():
         assert round((n_parameters(trunk) + of_40_more_inputs) / 1e6, 1) == millions
 
 
-def test_vgg_repeats_inputs_that_are_too_short_for_its_poolings():
-    trunk = built("vgg_m40").eval()
-    trunk.normalise = nn.Identity()
-    short = noise(1, 40, 51)
-    with torch.no_grad():
-        torch.testing.assert_close(trunk(short), trunk(torch.cat([short, short[..., :12]], 2)))
-
-
 # ----------------------------------------------------------------------- receptive fields
 
 
@@ -126,8 +116,6 @@ def test_the_table_of_trunks_has_our_size_and_the_paper_s(monkeypatch):
     few = {name: TRUNKS[name] for name in ("compact_tdnn", "thin_resnet34")}
     monkeypatch.setattr(trunk_table, "TRUNKS", few)
     rows = trunk_table.trunk_table()
-    assert list(rows) == list(few)
-    assert rows["thin_resnet34"]["features"] == "spectrogram"
     assert rows["thin_resnet34"]["parameters"] / 1e6 == pytest.approx(1.4, rel=0.03)
     assert rows["thin_resnet34"]["paper_parameters"] == 1.4
     assert rows["compact_tdnn"]["paper_multiply_adds"] is None
@@ -201,56 +189,46 @@ class TestEveryTrunk:
 # ------------------------------------------------------------------------------- poolings
 
 
-def attention_by_loop(pooling: nn.Module, frames: np.ndarray) -> np.ndarray:
-    """Softmax over time of a . tanh(W x + b), one frame at a time: (C, T) -> (T,)."""
-    weight = pooling.attention.linear.weight.detach().double().numpy()
-    bias = pooling.attention.linear.bias.detach().double().numpy()
-    context = pooling.attention.context.detach().double().numpy()[:, 0]
-    scores = [np.exp(context @ np.tanh(weight @ frame + bias)) for frame in frames.T]
-    return np.array(scores) / sum(scores)
-
-
-def pooled_by_loop(name: str, pooling: nn.Module, frames: np.ndarray) -> np.ndarray:
-    n_frames = frames.shape[1]
-    weights = np.full(n_frames, 1 / n_frames)
+def pooled_by_definition(name: str, pooling: nn.Module, frames: np.ndarray) -> np.ndarray:
+    """(C, T) -> (C,) or (2 C,), where a frame weighs exp(a . tanh(W x + b)) if it is attended."""
+    weights = np.ones(frames.shape[1])
     if name in ("sap", "asp"):
-        weights = attention_by_loop(pooling, frames)
-    mean = sum(w * frame for w, frame in zip(weights, frames.T, strict=True))
+        state = {key: w.double().numpy() for key, w in pooling.attention.state_dict().items()}
+        hidden = np.tanh(frames.T @ state["linear.weight"].T + state["linear.bias"])
+        weights = np.exp(hidden @ state["context"][:, 0])
+    mean = np.average(frames, axis=1, weights=weights)
     if name in ("tap", "sap"):
         return mean
-    variance = sum(w * (frame - mean) ** 2 for w, frame in zip(weights, frames.T, strict=True))
+    variance = np.average((frames - mean[:, None]) ** 2, axis=1, weights=weights)
     return np.concatenate([mean, np.sqrt(variance)])
 
 
 @pytest.mark.parametrize("name", POOLINGS)
 class TestEveryPooling:
-    def test_it_equals_a_loop_over_frames_in_float64(self, name):
+    def test_it_equals_its_definition_in_float64(self, name):
         pooling, frames = make_pooling(name, 6), 2 * noise(3, 6, 17)
-        expected = [pooled_by_loop(name, pooling, item.double().numpy()) for item in frames]
+        expected = [pooled_by_definition(name, pooling, x) for x in frames.double().numpy()]
         np.testing.assert_allclose(pooling(frames).detach(), np.stack(expected), atol=1e-5)
 
     def test_frames_that_never_change_have_a_finite_gradient(self, name):
         frames = torch.ones(2, 5, 9, requires_grad=True)
-        pooled = make_pooling(name, 5)(frames)
-        pooled.sum().backward()
+        make_pooling(name, 5)(frames).sum().backward()
         assert frames.grad.isfinite().all()
-        if pooled.shape[1] == 10:
-            assert torch.allclose(pooled[:, 5:], torch.tensor(SMALLEST_VARIANCE**0.5))
 
 
-def test_ecapa_pooling_equals_a_loop_over_frames_and_channels():
+def test_ecapa_pooling_equals_a_loop_over_frames():
     torch.manual_seed(0)
     pooling, frames = ChannelAttentiveStatistics(4, bottleneck=3).double(), noise(1, 4, 7).double()
+    state = {key: w.numpy() for key, w in pooling.state_dict().items()}
     x = frames[0].numpy()
-    down, up = (
-        (layer.weight.detach()[:, :, 0].numpy(), layer.bias.detach().numpy())
-        for layer in (pooling.down, pooling.up)
-    )
-    context = [np.concatenate([frame, x.mean(1), x.std(1)]) for frame in x.T]
-    scores = np.array([up[0] @ np.tanh(down[0] @ c + down[1]) + up[1] for c in context])
-    weights = np.exp(scores) / np.exp(scores).sum(0)  # (T, C)
-    mean = (weights * x.T).sum(0)
-    deviation = np.sqrt((weights * (x.T - mean) ** 2).sum(0))
+    scores = []
+    for frame in x.T:
+        context = np.concatenate([frame, x.mean(1), x.std(1)])
+        hidden = np.tanh(state["down.weight"][:, :, 0] @ context + state["down.bias"])
+        scores.append(np.exp(state["up.weight"][:, :, 0] @ hidden + state["up.bias"]))
+    weights = np.transpose(scores)  # (C, T)
+    mean = np.average(x, axis=1, weights=weights)
+    deviation = np.sqrt(np.average((x - mean[:, None]) ** 2, axis=1, weights=weights))
     expected = np.concatenate([mean, deviation])
     np.testing.assert_allclose(pooling(frames)[0].detach(), expected, atol=1e-9)
 
@@ -264,7 +242,6 @@ def test_ecapa_pooling_equals_a_loop_over_frames_and_channels():
         ("xvectr", {}, "no trunk is named 'xvectr': expected one of .*xvector"),
         ("ecapa_tdnn", {"channels": 20}, "channels is a multiple of 8, got 20"),
         ("compact_tdnn", {"channels": "32"}, "channels is a whole number from 1, got '32'"),
-        ("compact_tdnn", {"embedding_dim": 0}, "embedding_dim is a whole number from 1, got 0"),
         ("compact_tdnn", {"embedding_dim": True}, "embedding_dim is a whole .*, got True"),
     ],
 )
@@ -287,32 +264,17 @@ def test_res2_passes_its_first_group_and_chains_the_others():
 # -------------------------------------------------------------------------------- SincConv
 
 
-def filters_by_definition(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Windowed difference of two ideal low-pass filters, 1 at its centre: (80, 251), float64."""
-    filters = np.zeros((len(low), 251))
-    for i, (f1, f2) in enumerate(zip(low / 16_000, high / 16_000, strict=True)):
-        for n in range(-125, 126):
-            ideal = (
-                2 * (f2 - f1)
-                if n == 0
-                else (np.sin(2 * np.pi * f2 * n) - np.sin(2 * np.pi * f1 * n)) / (np.pi * n)
-            )
-            window = 0.54 + 0.46 * np.cos(2 * np.pi * n / 250)
-            filters[i, n + 125] = window * ideal / (2 * (f2 - f1))
-    return filters
-
-
-def mel_spaced_cut_offs() -> tuple[np.ndarray, np.ndarray]:
+def test_sinc_filters_equal_their_closed_form_at_initialisation():
+    """Windowed differences of two ideal low-pass filters, 1 at the centre, evenly spaced in mel."""
     mels = np.linspace(2595 * np.log10(1 + 30 / 700), 2595 * np.log10(1 + 7900 / 700), 81)
     hertz = 700 * (10 ** (mels / 2595) - 1)
     low = 50 + hertz[:-1]
-    return low, np.minimum(low + 50 + np.diff(hertz), 8000)
-
-
-def test_sinc_filters_equal_their_closed_form_at_initialisation():
-    sinc = SincConv(80, width=251, stride=5)
-    expected = filters_by_definition(*mel_spaced_cut_offs())
-    np.testing.assert_allclose(sinc.filters().detach(), expected, atol=2e-5)
+    high = np.minimum(low + 50 + np.diff(hertz), 8000)
+    f1, f2, n = low[:, None] / 16_000, high[:, None] / 16_000, np.arange(-125, 126)
+    ideal = 2 * f2 * np.sinc(2 * f2 * n) - 2 * f1 * np.sinc(2 * f1 * n)
+    expected = ideal / (2 * (f2 - f1)) * (0.54 + 0.46 * np.cos(2 * np.pi * n / 250))
+    filters = SincConv(80, width=251, stride=5).filters()
+    np.testing.assert_allclose(filters.detach(), expected, atol=2e-5)
 
 
 def test_sinc_cut_offs_stay_in_order_and_below_8_khz_whatever_is_learned():

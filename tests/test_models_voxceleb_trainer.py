@@ -1,6 +1,5 @@
 """Checkpoints under the authors' names: what lands where, and that it computes the same."""
 
-import numpy as np
 import pytest
 import torch
 import torchaudio
@@ -10,8 +9,7 @@ from typer.testing import CliRunner
 
 from studylib.cli import app
 from studylib.errors import StudyError
-from studylib.models.embedder import embed, load_model
-from studylib.models.features import LogMel
+from studylib.models.embedder import load_model
 from studylib.models.trunks import TRUNKS
 from studylib.models.voxceleb_trainer import load_voxceleb_trainer
 
@@ -78,10 +76,6 @@ def their_vgg() -> Tensors:
     return state | self_attention(512) | linear("fc", 512, 512)
 
 
-def prefixed(state: Tensors, prefix: str) -> Tensors:
-    return {prefix + key: value for key, value in state.items()}
-
-
 # ------------------------------------------- their networks, computed from their names alone
 
 
@@ -144,31 +138,31 @@ def standardised(features: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "prefix", "wrapper"),
+    ("name", "theirs", "run", "prefix", "wrapper"),
     [
-        ("fast_resnet34", "__S__.", "model_state_dict"),
-        ("fast_resnet34", "module.__S__.", "model"),
-        ("vgg_m40", "", None),
+        ("fast_resnet34", their_resnet, run_their_resnet, "__S__.", "model_state_dict"),
+        ("fast_resnet34", their_resnet, run_their_resnet, "module.__S__.", "model"),
+        ("vgg_m40", their_vgg, run_their_vgg, "", None),
     ],
 )
-def test_a_loaded_trunk_computes_what_their_network_computes(name, prefix, wrapper, tmp_path):
+def test_an_imported_model_computes_what_their_network_computes(
+    name, theirs, run, prefix, wrapper, tmp_path
+):
     torch.manual_seed(0)
-    trunk = TRUNKS[name](pooling="sap").eval()
-    theirs, run = {
-        "fast_resnet34": (their_resnet, run_their_resnet),
-        "vgg_m40": (their_vgg, run_their_vgg),
-    }[name]
     state = theirs()
-    content = prefixed(state, prefix) | {"__L__.w": torch.tensor(10.0)}
+    content = {prefix + key: value for key, value in state.items()} | {"__L__.w": torch.ones(1)}
     saved = {wrapper: content, "optimizer_state_dict": {"state": {}}} if wrapper else content
     torch.save(saved, tmp_path / "their.model")
-    report = load_voxceleb_trainer(tmp_path / "their.model", trunk)
+    files = [str(tmp_path / name) for name in ("their.model", "ours.safetensors")]
+    report = CliRunner().invoke(app, ["import", *files, "--trunk", name]).output.splitlines()
     left = {line.split()[1].removeprefix(prefix) for line in report if line.startswith("left")}
     assert left == {"__L__.w", *(key for key in state if key.startswith("torchfb"))}
+    model, scoring = load_model(tmp_path / "ours.safetensors")
+    assert scoring == "cosine"
     features = torch.randn(2, 40, 90).double()
     with torch.no_grad():
         expected = run(standardised(features), {key: w.double() for key, w in state.items()})
-        torch.testing.assert_close(trunk.double()(features), expected, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(model.trunk.double()(features), expected, atol=1e-9, rtol=1e-9)
 
 
 def test_the_report_names_what_may_differ_in_their_features(tmp_path):
@@ -220,20 +214,3 @@ def test_files_that_are_no_checkpoint_are_refused_and_nothing_is_unpickled(tmp_p
         with pytest.raises(StudyError, match=words) as refusal:
             load_voxceleb_trainer(tmp_path / f"{name}.model", trunk)
         assert "weights_only" not in str(refusal.value)
-
-
-def test_their_imported_model_embeds_a_corpus_as_their_network_does(tmp_path, tiny_corpus):
-    torch.manual_seed(0)
-    state = their_resnet(embedding_dim=32)
-    torch.save({"model_state_dict": prefixed(state, "__S__.")}, tmp_path / "baseline.model")
-    files = [str(tmp_path / name) for name in ("baseline.model", "chung.safetensors")]
-    done = CliRunner().invoke(app, ["import", *files, "--embedding-dim", "32"])
-    assert "used     __S__.conv1.weight -> conv1.weight" in done.output
-    model, scoring = load_model(tmp_path / "chung.safetensors")
-    assert scoring == "cosine"
-    keys = {"crops": 1, "crop_seconds": None, "device": torch.device("cpu")}
-    ours = embed(model, tiny_corpus, np.array([50]), **keys)[:, 0]
-    samples = torch.from_numpy(tiny_corpus.samples(50))[None].float() / 32_768
-    with torch.no_grad():
-        theirs = run_their_resnet(standardised(LogMel()(samples)), state)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
