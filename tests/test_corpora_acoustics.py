@@ -41,10 +41,6 @@ def speech(noise):
     return (noise[: 5 * RATE] * swell * 32768).astype(np.int16)
 
 
-def test_with_everything_off_a_session_is_the_identity(speech):
-    np.testing.assert_array_equal(apply_session(speech, Session(), rng()), speech)
-
-
 @pytest.mark.parametrize(("snr", "seed"), [(-2.0, 0), (10.0, 1), (35.0, 2)])
 def test_the_snr_is_the_one_asked_for_whatever_else_the_session_does(speech, snr, seed):
     session = replace(draw_session(PRESETS["hard"], rng(seed)), snr=snr, level=None)

@@ -153,7 +153,6 @@ def triplet(loss, x, labels):
             others = [x[k, o] for k in range(n) if k != j for o in seconds]
             others.sort(key=lambda other: distance(x[j, i], other).item())
             kept = max(1, round(loss.hard_fraction * len(others)))
-            assert loss.triplets == "all" or kept == 1
             for o in range(m):
                 if o != i:
                     values += [value(x[j, i], x[j, o], other) for other in others[:kept]]
@@ -266,35 +265,21 @@ def test_value_and_gradients_agree_with_the_equation_in_loops(name, numbers, sha
 # --- edges ---------------------------------------------------------------------------------------
 
 
-def of_two_far_clusters() -> tuple[Tensor, Tensor]:
-    """Speakers close together in each of two clusters, at length 1,000 on opposite sides."""
-    embeddings, labels = batch(n=16, d=64, c=16)
-    centre = torch.full((64,), 125.0)
-    sides = torch.where(torch.arange(16) % 2 == 0, 1.0, -1.0)
-    return 0.2 * embeddings + sides[:, None, None] * centre, labels
-
-
-def of_one_long_utterance() -> tuple[Tensor, Tensor]:
+@pytest.mark.parametrize("name", ["prototypical", "ge2e"])
+def test_float32_embeddings_of_very_unequal_size_lose_no_digits(name):
     embeddings, labels = batch(n=6, m=3)
-    embeddings[2, 1] *= 1e7
-    return embeddings, labels
-
-
-@pytest.mark.parametrize(
-    ("name", "case"), [("prototypical", of_two_far_clusters), ("ge2e", of_one_long_utterance)]
-)
-def test_float32_embeddings_of_very_unequal_size_lose_no_digits(name, case):
-    embeddings, labels = case()
-    d, c = embeddings.shape[2], len(labels) + 3
+    if name == "prototypical":  # speakers close together, in two clusters far from each other
+        embeddings = 0.2 * embeddings + torch.tensor([300.0, -300.0] * 3)[:, None, None]
+    else:  # one long utterance
+        embeddings[2, 1] *= 1e7
     gradients = []
     for x in (embeddings.clone(), embeddings.double()):
-        loss = build(name, d=d, c=c).to(x.dtype)
-        loss(x.requires_grad_(), labels).backward()
+        build(name).to(x.dtype)(x.requires_grad_(), labels).backward()
         gradients.append(F.normalize(x.grad.double(), dim=-1))  # long ones have small gradients
     same_value(*gradients, 2e-5)
 
 
-def test_the_angular_margin_falls_with_the_angle_never_helps_and_has_finite_slopes():
+def test_the_angular_margin_is_its_definition_falls_with_the_angle_and_never_helps():
     cosines = torch.linspace(-1, 1, 2001, dtype=torch.float64)
     for margin in (0.0, 0.2, 1.5):
         turned = add_angle(cosines, margin)
@@ -302,9 +287,6 @@ def test_the_angular_margin_falls_with_the_angle_never_helps_and_has_finite_slop
         same_value(turned, expected, 1e-11)
         assert (turned.diff() > 0).all()
         assert (turned <= cosines + 1e-12).all()
-    ends = torch.tensor([1.0, 1.0 + 1e-7, -1.0, -1.0 - 1e-7], requires_grad=True)
-    add_angle(ends, 0.2).sum().backward()
-    assert ends.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("numbers", [{"margin": 0.4, "scale": 40.0}, {"positive_weight": 0.99}])

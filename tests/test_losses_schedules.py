@@ -32,7 +32,6 @@ def test_a_schedule_has_the_values_of_its_closed_form(keys, values):
     [
         {"begins": 0.8, "ends": 0.2},
         {"initial": 0.0, "shape": "exponential"},
-        {"shape": "parabola"},
         {"inital": 1.0},
         {"final": math.nan},
     ],

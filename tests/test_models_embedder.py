@@ -67,12 +67,9 @@ def test_a_file_that_is_missing_or_no_safetensors_is_refused(tmp_path):
         load_model(tmp_path / "text.safetensors")
 
 
-CPU = {"device": torch.device("cpu")}
-
-
 def test_an_embedding_does_not_depend_on_the_batch_it_came_in(tiny_corpus, model_file):
     model, _ = load_model(model_file)
-    keys = CPU | {"crops": 2, "crop_seconds": 1.0}
+    keys = {"crops": 2, "crop_seconds": 1.0, "device": torch.device("cpu")}
     together = embed(model, tiny_corpus, np.arange(60, 70), **keys)
     for seconds in (2.0, 1.0):  # one utterance, one crop in a batch
         alone = embed(model, tiny_corpus, np.arange(60, 70), batch_seconds=seconds, **keys)
@@ -86,7 +83,7 @@ def test_crops_lie_evenly_from_the_start_to_the_end_or_are_whole_utterances(
     tiny_corpus, model_file, seconds, shares
 ):
     model, _ = load_model(model_file)
-    keys = CPU | {"crops": len(shares), "crop_seconds": seconds}
+    keys = {"crops": len(shares), "crop_seconds": seconds, "device": torch.device("cpu")}
     ours = embed(model, tiny_corpus, np.array([3, 50]), **keys)[1]
     samples = torch.from_numpy(tiny_corpus.samples(50))
     length = 16_000 if seconds else len(samples)

@@ -63,16 +63,6 @@ def test_mfcc_is_the_orthonormal_cosine_transform_of_log_mel(noise):
     np.testing.assert_allclose(Mfcc()(noise), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [("log_mel", (40, 202)), ("spectrogram", (257, 199)), ("mfcc", (30, 202))],
-)
-def test_paper_b_s_crop_has_its_shape(noise, name, shape):
-    feature = FEATURES[name]()
-    assert feature(noise).shape == (11, *shape)
-    assert feature.n_features == shape[0]
-
-
 @pytest.mark.parametrize("name", FEATURES)
 class TestEveryFeature:
     def test_an_item_does_not_depend_on_its_batch_and_is_left_as_it_was(self, name, noise):
