@@ -1,5 +1,6 @@
 """The command line: the stages of the pipeline, and the same jobs without a notebook."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -233,7 +234,9 @@ def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
     for key, equals, _ in pairs:
         if not equals:
             raise StudyError(f"{option} {key}: expected key=value")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    # YAML would read a time such as 24:00:00 as a number of seconds.
+    times = re.compile(r"[\d:-]*:[\d:]*")
+    return {k: v if times.fullmatch(v) else yaml.safe_load(v) for k, _, v in pairs}
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from made_up_study import RUNS, write_study
 
 from studylib.errors import StudyError
 from studylib.files.paths import project_root
+from studylib.models.embedder import Embedder, save_model
 
 matplotlib.use("Agg")
 NOTEBOOKS = project_root() / "notebooks"
@@ -18,6 +19,8 @@ SIZES = {
     }
     for speakers in (10, 20)
 }
+ROBUSTNESS = "runs = ['softmax', 'untrained']; lengths = [0.5, 1]; snrs = [0]"
+ROBUSTNESS += "; reverberations = [0.3]; n_speakers = 4; n_utterances = 2; n_resamples = 10"
 SETTINGS = {"batch_size": {"equal_crops": list(SIZES)}}
 
 
@@ -32,9 +35,18 @@ def run_all(name: str, names: dict, parameters: str) -> None:
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(tmp_path, monkeypatch, tiny_corpus):
+    """A made-up study, with a corpus and untrained models."""
     monkeypatch.chdir(tmp_path)
-    return write_study(tmp_path, RUNS | SIZES, settings=SETTINGS)
+    folder = write_study(tmp_path, RUNS | SIZES, settings=SETTINGS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "c").symlink_to(tiny_corpus.folder)
+    model = Embedder("compact_tdnn", {"embedding_dim": 16, "channels": 8})
+    for run in RUNS:
+        path = folder / "experiment" / f"{run}-0" / "model" / "model.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_model(model, path, scoring="cosine")
+    return folder
 
 
 def content(folder):
@@ -42,22 +54,40 @@ def content(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "written"),
+    ("name", "own", "written"),
     [
-        ("losses", {"eer.csv", "verdicts.csv", "table.md", "det.png", "differences.pdf"}),
-        ("batch_size", {"eer.csv", "ends.csv", "eer_by_batch.png"}),
+        (
+            "losses",
+            "n_resamples = 20",
+            {"eer.csv", "verdicts.csv", "table.md", "det.png", "differences.pdf"},
+        ),
+        ("batch_size", "n_resamples = 20", {"eer.csv", "ends.csv", "eer_by_batch.png"}),
+        ("corpus", "seconds = 1.0", {"splits.csv", "voices.png", "sessions.pdf"}),
+        ("embeddings", "method = 'pca'", {"geometry.csv", "maps.parquet", "cosines.png"}),
+        ("robustness", ROBUSTNESS, {"rates.csv", "growth.md", "added_noise.png", "order.csv"}),
     ],
 )
 def test_all_cells_run_twice_with_a_user_s_variables_and_write_only_where_out_says(
-    study, name, written
+    study, name, own, written
 ):
     names = {"In": [], "x": 3, "facts": {}, "margin": 1}
-    out = f"out = 'results/made_up/{name}'\nn_resamples = 20"
-    run_all(name, names, out)
+    run_all(name, names, f"out = 'results/made_up/{name}'\n{own}")
     report = study / name
     assert written <= {path.name for path in report.iterdir()}
     before = content(study)
-    run_all(name, names, "n_resamples = 10")  # by hand: nothing is written
+    run_all(name, names, own)  # by hand: nothing is written
     assert content(study) == before
     with pytest.raises(StudyError, match="unknown parameter 'resamples'"):
         run_all(name, names, "resamples = 10")
+    matplotlib.pyplot.close("all")
+
+
+def test_a_study_of_one_run_has_empty_comparisons(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    study = write_study(tmp_path, {"softmax": RUNS["softmax"]}, seeds=(0,), baselines=())
+    run_all("losses", {"In": []}, "out = 'results/made_up/losses'\nn_resamples = 10")
+    assert (study / "losses" / "eer.png").exists()
+    assert not (study / "losses" / "differences.png").exists()
+    run_all("batch_size", {"In": []}, "out = 'results/made_up/batch_size'")
+    assert "names no runs in report.batch_size" in capsys.readouterr().out
+    assert {path.name for path in (study / "batch_size").glob("*.csv")} == {"eer.csv", "ends.csv"}

@@ -10,14 +10,12 @@ from studylib.corpora.acoustics import Session, apply_session
 from studylib.models.embedder import Embedder, embed
 from studylib.reports.figures import robustness as figures
 from studylib.reports.robustness import (
-    Condition,
     degrade,
     degraded_scores,
     embed_degraded,
     error_rates,
     factors_of,
     growth_table,
-    order_table,
     trial_kinds,
     trial_rates,
 )
@@ -62,7 +60,7 @@ def tables(scored):
 @pytest.mark.parametrize("snr", [20, 10, 0])
 def test_added_noise_has_the_power_asked_for(snr):
     speech = (2000 * np.random.default_rng(0).standard_normal(32_000)).astype(np.int16)
-    noisy = degrade(speech, Condition(2, snr=snr), np.random.default_rng(1))
+    noisy = degrade(speech, (2, Session(snr=snr, noise_slope=-3.0)), np.random.default_rng(1))
     noise = noisy.astype(np.int32) - speech
     assert 10 * np.log10(power(speech) / power(noise)) == pytest.approx(snr, abs=0.05)
 
@@ -70,7 +68,10 @@ def test_added_noise_has_the_power_asked_for(snr):
 def test_every_level_of_noise_is_the_same_noise():
     speech = (500 * np.random.default_rng(0).standard_normal(32_000)).astype(np.int16)
     loud, soft = (
-        degrade(speech, Condition(2, snr=snr), np.random.default_rng(1)).astype(float) - speech
+        degrade(speech, (2, Session(snr=snr, noise_slope=-3.0)), np.random.default_rng(1)).astype(
+            float
+        )
+        - speech
         for snr in (0, 10)
     )
     assert np.corrcoef(loud, soft)[0, 1] > 0.999
@@ -79,7 +80,7 @@ def test_every_level_of_noise_is_the_same_noise():
 def test_a_room_acts_on_the_whole_utterance_before_the_crop():
     speech = np.zeros(64_000, dtype=np.int16)
     speech[23_000] = 20_000  # a click just before the crop begins
-    crop = degrade(speech, Condition(1, reverberation=0.9), np.random.default_rng(3))
+    crop = degrade(speech, (1, Session(reverberation=0.9, direct=0.0)), np.random.default_rng(3))
     seed = int(np.random.default_rng(3).integers(2**32))
     room = Session(reverberation=0.9, direct=0.0, room_seed=seed)
     whole = apply_session(speech, room, np.random.default_rng(0))
@@ -89,22 +90,22 @@ def test_a_room_acts_on_the_whole_utterance_before_the_crop():
 
 def test_a_short_utterance_is_repeated_and_a_clean_one_untouched():
     speech = np.arange(10_000, dtype=np.int16)
-    crop = degrade(speech, Condition(1), np.random.default_rng(0))
+    crop = degrade(speech, (1, Session()), np.random.default_rng(0))
     np.testing.assert_array_equal(crop, np.concatenate([speech, speech[:6000]]))
-    crop = degrade(speech, Condition(0.5), np.random.default_rng(0))
+    crop = degrade(speech, (0.5, Session()), np.random.default_rng(0))
     np.testing.assert_array_equal(crop, speech[1000:9000])
 
 
 def test_the_clean_condition_is_the_plain_evaluation_of_the_same_crops(tiny_corpus, rows, models):
     for seconds in (0.5, 2):
-        ours = embed_degraded(models, tiny_corpus, rows, Condition(seconds), CPU)
+        ours = embed_degraded(models, tiny_corpus, rows, (seconds, Session()), CPU)
         for run, (model, _) in models.items():
             plain = embed(model, tiny_corpus, rows, crops=1, crop_seconds=seconds, device=CPU)
             np.testing.assert_allclose(ours[run], plain[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_an_utterance_is_degraded_alike_whichever_others_are_asked_for(tiny_corpus, rows, models):
-    condition = Condition(2, snr=0, reverberation=0.6)
+    condition = (2, Session(snr=0, reverberation=0.6))
     whole = embed_degraded(models, tiny_corpus, rows, condition, CPU)
     few = embed_degraded(models, tiny_corpus, rows[3:5], condition, CPU)
     for run, vectors in few.items():
@@ -140,7 +141,7 @@ def test_a_rate_is_that_of_all_pairs_scored_one_by_one(tables, tiny_corpus, rows
     speakers = tiny_corpus.utterances["speaker"].to_numpy(str)[rows]
     pairs = [(i, j) for i in range(len(speakers)) for j in range(i + 1, len(speakers))]
     targets = [speakers[i] == speakers[j] for i, j in pairs]
-    embeddings = embed_degraded(models, tiny_corpus, rows, Condition(2, snr=0), CPU)
+    embeddings = embed_degraded(models, tiny_corpus, rows, FACTORS["added noise"]["0 dB"], CPU)
     for run, vectors in embeddings.items():
         if SCORINGS[run] == "cosine":
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -155,8 +156,6 @@ def test_growth_is_the_ratio_of_the_hardest_level_to_the_reference(tables):
         hardest = eers[row.run, row.factor, row.hardest]
         assert row.ratio == pytest.approx(hardest / eers[row.run, row.factor, row.reference])
         assert row.low <= row.ratio <= row.high
-    relative = np.log1p(growth["relative"]).groupby(growth["factor"]).sum()
-    np.testing.assert_allclose(relative, 0, atol=1e-9)  # relative to the mean of all
 
 
 def test_a_run_that_alone_fails_in_noise_is_found():
@@ -164,7 +163,7 @@ def test_a_run_that_alone_fails_in_noise_is_found():
     speakers = np.repeat([f"s{n:02d}" for n in range(20)], 4)
     first, second = np.triu_indices(len(speakers), 1)
     target = speakers[first] == speakers[second]
-    factors = {"added noise": {"clean": Condition(1), "0 dB": Condition(1, snr=0)}}
+    factors = {"added noise": {"clean": (1, Session()), "0 dB": (1, Session(snr=0))}}
     cells = [
         (run, "added noise", level)
         for run in ("a", "b", "c", "fails")
@@ -175,7 +174,7 @@ def test_a_run_that_alone_fails_in_noise_is_found():
     _, cells = error_rates(scores, speakers[first], speakers[second], 200)
     growth = growth_table(cells, factors, ["a", "b", "c", "fails"]).set_index("run")
     assert growth.loc["fails", "p_holm"] < 0.05
-    assert growth.loc["fails", "relative"] > 0.5
+    assert growth["p_holm"].idxmin() == "fails"
     assert (growth.drop("fails")["ratio"] < growth.loc["fails", "low"]).all()
 
 
@@ -232,19 +231,6 @@ def test_two_speakers_of_unknown_sex_or_accent_are_not_the_same(tiny_corpus):
         known.loc[known["speaker"] == speaker, "sex"] = value
     n = len(test) - 3 * 4
     assert trial_kinds(made_trials(known), known)["same sex"].sum() == n * (n - 1) / 2
-
-
-def test_the_order_table_names_the_best_run_and_how_far_the_order_is_kept():
-    eers = {"4 s": (0.1, 0.2, 0.3), "1 s": (0.4, 0.3, 0.2)}
-    rates = [
-        {"run": run, "factor": "crop length", "level": level, "eer": eer}
-        for level, of_level in eers.items()
-        for run, eer in zip("abc", of_level, strict=True)
-    ]
-    table = order_table(pd.DataFrame(rates)).loc["crop length"].loc[list(eers)]
-    assert list(table["best_run"]) == ["a", "c"]
-    assert list(table["best_eer"]) == [0.1, 0.2]
-    assert list(table["rank_correlation"]) == pytest.approx([1, -1])
 
 
 def test_figures_name_eight_runs_and_show_the_intervals_of_all(tables):

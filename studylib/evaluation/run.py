@@ -64,7 +64,7 @@ def evaluate(
     model, scoring = load_model(model_file)
     known = known_to_model(model_file)
     if known is None:
-        report(f"{model_file} does not tell its training speakers: the trials are not checked")
+        report(f"{model_file} has no list of its training speakers: the trials are not checked")
     for speakers in known or []:
         for name in settings.trials:
             refuse_known_speakers(speakers, corpus, name)

@@ -20,13 +20,7 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.documents import read_yaml, unknown, validated
 from studylib.files.paths import corpus_folder, project_root
-from studylib.pipeline.params import (
-    Changes,
-    Params,
-    evaluate_settings,
-    read_params,
-    run_settings,
-)
+from studylib.pipeline.params import Changes, Params, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings

@@ -39,15 +39,14 @@ def split_table(corpus: Corpus) -> pd.DataFrame:
 def trial_table(corpus: Corpus) -> pd.DataFrame:
     """One row a trial list: trials, targets, nontargets, and how many speakers they are of."""
     speaker = corpus.utterances["speaker"].to_numpy()
-    rows = []
+    rows = {}
     for name in corpus.trial_lists:
         trials = corpus.trials(name)
-        used = np.unique(trials[["first", "second"]])
         targets = int(trials["target"].sum())
-        counts = {"list": name, "trials": len(trials), "targets": targets}
-        counts |= {"nontargets": len(trials) - targets, "utterances": len(used)}
-        rows.append(counts | {"speakers": len(np.unique(speaker[used]))})
-    return pd.DataFrame(rows).set_index("list")
+        counts = {"trials": len(trials), "targets": targets, "nontargets": len(trials) - targets}
+        used = pd.unique(speaker[trials[["first", "second"]].to_numpy().ravel()])
+        rows[name] = counts | {"speakers": len(used)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("list")
 
 
 def left_out(corpus: Corpus) -> pd.DataFrame:

@@ -78,17 +78,13 @@ def read_embeddings(
         utterances = read_parquet(folder / "utterances.parquet").reset_index(drop=True)
         first = utterances if first is None else first
         if not utterances["id"].equals(first["id"]):
-            raise StudyError(
-                f"{folder} holds other utterances than {table['folder'].iloc[0]}: "
-                f"expected results on one corpus and one list of trials"
-            )
+            raise StudyError(f"{folder} holds other utterances than the results of {runs[0]}")
         chosen = some_utterances(first, split, n_speakers, n_utterances)
         crops = np.load(folder / "embeddings.npy", mmap_mode="r")
         mean = mean_unit_embeddings(crops[chosen])
         vectors[run] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    return Embeddings(
-        first.iloc[chosen].reset_index(drop=True), table[["loss", "eer", "folder"]], vectors
-    )
+    shown = first.iloc[chosen].reset_index(drop=True)
+    return Embeddings(shown, table[["loss", "eer", "folder"]], vectors)
 
 
 @threadpool_limits.wrap(limits=1)  # matrices this small take 100 times longer on busy cores
@@ -126,16 +122,13 @@ def _points(vectors: np.ndarray, method: str) -> np.ndarray:
     if method == "pca":
         return PCA(2, random_state=0).fit_transform(vectors)
     if method == "tsne":
-        perplexity = min(30, (len(vectors) - 1) / 3)
-        tsne = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0)
+        tsne = TSNE(perplexity=min(30, len(vectors) / 4), metric="cosine", random_state=0)
         return tsne.fit_transform(vectors)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets wanted
         from umap import UMAP  # late: it compiles itself, which takes many seconds
-    neighbours = min(15, len(vectors) - 1)
-    return UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1).fit_transform(
-        vectors
-    )
+    umap = UMAP(min(15, len(vectors) - 1), metric="cosine", random_state=0, n_jobs=1)
+    return umap.fit_transform(vectors)
 
 
 def confused_speakers(embeddings: Embeddings, most: int = 8) -> list[str]:

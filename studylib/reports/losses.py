@@ -21,8 +21,7 @@ COSTS = ("min_dcf_0.01", "min_dcf_0.05", "cllr")
 
 def measured(runs: pd.DataFrame) -> list[str]:
     """The measures of a study; Cllr where any of its runs is calibrated."""
-    calibrated = "cllr" in runs and runs["cllr"].notna().any()
-    return ["eer", *(COSTS if calibrated else COSTS[:-1])]
+    return ["eer", *(COSTS if runs["cllr"].notna().any() else COSTS[:-1])]
 
 
 def eer_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
@@ -50,14 +49,14 @@ def cost_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.Dat
 
     Columns measure, run, value (mean over seeds), low, high.
     """
-    parts = []
-    for measure in COSTS:
-        if measure in resamples:
-            rows = runs[runs["cllr"].notna()] if measure == "cllr" else runs
-            table = error_table(cells_by_run(rows, resamples[measure])).sort_values("rate")
-            table = table.rename(columns={"rate": "value"}).rename_axis("run").reset_index()
-            parts.append(table[["run", "value", "low", "high"]].assign(measure=measure))
-    return pd.concat(parts, ignore_index=True)[["measure", "run", "value", "low", "high"]]
+    rows = dict.fromkeys(COSTS, runs) | {"cllr": runs[runs["cllr"].notna()]}
+    tables = {
+        measure: error_table(cells_by_run(rows[measure], resamples[measure])).sort_values("rate")
+        for measure in COSTS
+        if measure in resamples
+    }
+    table = pd.concat(tables, names=["measure", "run"]).rename(columns={"rate": "value"})
+    return table[["value", "low", "high"]].reset_index()
 
 
 def printed_table(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
@@ -76,11 +75,12 @@ def printed_table(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     shown["95 % interval"] = intervals_in_print(table)
     for column in table.filter(regex="^eer_"):
         shown[f"EER (%), {column.removeprefix('eer_')}"] = table[column].map(per_cent)
-    shown = shown.join(values[[name for name in names.values() if name in values]].round(3))
+    for name in filter(values.__contains__, names.values()):
+        shown[name] = values[name].map("{:.3f}".format)
     shown["seeds"] = table["seeds"]
-    shown["spread over seeds (%)"] = (100 * table["seed_sd"]).round(1)
-    shown["over speakers (%)"] = (100 * table["speaker_sd"]).round(1)
-    return shown
+    shown["spread over seeds (%)"] = (100 * table["seed_sd"]).map("{:.1f}".format)
+    shown["over speakers (%)"] = (100 * table["speaker_sd"]).map("{:.1f}".format)
+    return shown.replace("nan", "")
 
 
 def intervals_in_print(table: pd.DataFrame) -> list[str]:
@@ -119,7 +119,7 @@ def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resampl
             test = paired_tests(cells, [(name, variant["run"])]).iloc[0]
             row["difference (%)"] = f"{100 * test['difference']:+.1f}"
             row["its interval"] = f"{100 * test['low']:+.1f} to {100 * test['high']:+.1f}"
-            row["p"] = round(test["p"], 4)
+            row["p"] = f"{test['p']:.2g}"
         rows.append(row)
     return pd.DataFrame(rows)
 

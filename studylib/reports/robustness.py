@@ -7,7 +7,7 @@ than the others, are paired comparisons, made on the logarithm of the error rate
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,45 +19,29 @@ from studylib.corpora.trials import is_known
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.reports.settings import RobustnessSettings
-from studylib.statistics.comparisons import error_table, holm
+from studylib.statistics.comparisons import error_table, holm, paired_tests
 from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import bootstrap
 
-NOISE_SLOPE = -3.0  # dB an octave: pink, nearer to rooms and crowds than white noise
-DIRECT = 0.0  # dB; direct sound and echo are equally strong, so that T60 alone changes
+PINK = -3.0  # dB an octave
 SEED = 0  # of rooms and noise
 CHUNK = 64  # utterances whose features are held at a time
 FEWEST_SPEAKERS = 5  # a kind of trial with fewer has no interval worth showing
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What a test crop has gone through.
-
-    Attributes
-    ----------
-    seconds : float
-        Length of the one crop, taken from the middle of the utterance.
-    snr : float or None
-        Power of the recording, its own noise included, relative to that of the added noise, dB.
-    reverberation : float or None
-        Time in which the added room's echo falls by 60 dB (T60), s.
-    """
-
-    seconds: float
-    snr: float | None = None
-    reverberation: float | None = None
-
-
+# Seconds of the one crop, and what is added to the recording: noise and a room.
+Condition = tuple[float, Session]
 Factors = Mapping[str, Mapping[str, Condition]]
 Models = Mapping[str, tuple[Embedder, str]]
 Scores = Mapping[tuple[str, str, str], np.ndarray]
 
 
-def factors_of(
-    settings: RobustnessSettings, seconds: float, longest: float
-) -> dict[str, dict[str, Condition]]:
+def factors_of(settings: RobustnessSettings, seconds: float, longest: float) -> Factors:
     """Factor -> level -> condition, the reference first, then from easy to hard.
+
+    Noise is pink, nearer to rooms and crowds than white noise, and so many dB below the power of
+    the recording, its own noise included. In the added rooms direct sound and echo are equally
+    strong, so that T60 alone changes.
 
     Parameters
     ----------
@@ -72,15 +56,16 @@ def factors_of(
     dict
         Only factors of at least two levels.
     """
-    untouched = Condition(seconds)
     lengths = [length for length in sorted(settings.lengths, reverse=True) if length <= longest]
-    snrs, rooms = sorted(settings.snrs, reverse=True), sorted(settings.reverberations)
-    noisy = {f"{snr:g} dB": Condition(seconds, snr=snr) for snr in snrs}
-    echoing = {f"{t60:g} s": Condition(seconds, reverberation=t60) for t60 in rooms}
+    noisy, echoing = {"as recorded": (seconds, Session())}, {"as recorded": (seconds, Session())}
+    for snr in sorted(settings.snrs, reverse=True):
+        noisy[f"{snr:g} dB"] = (seconds, Session(snr=snr, noise_slope=PINK))
+    for t60 in sorted(settings.reverberations):
+        echoing[f"{t60:g} s"] = (seconds, Session(reverberation=t60, direct=0.0))
     factors = {
-        "crop length": {f"{length:g} s": Condition(length) for length in lengths},
-        "added noise": {"as recorded": untouched} | noisy,
-        "added reverberation": {"as recorded": untouched} | echoing,
+        "crop length": {f"{length:g} s": (length, Session()) for length in lengths},
+        "added noise": noisy,
+        "added reverberation": echoing,
     }
     return {factor: levels for factor, levels in factors.items() if len(levels) > 1}
 
@@ -104,15 +89,10 @@ def degrade(samples: np.ndarray, condition: Condition, rng: np.random.Generator)
     (round(16,000 x seconds),) int16
         From the middle; an utterance that is shorter is repeated from its start.
     """
-    session = Session(
-        reverberation=condition.reverberation,
-        direct=DIRECT,
-        snr=condition.snr,
-        noise_slope=NOISE_SLOPE,
-        room_seed=int(rng.integers(2**32)),
-    )
+    seconds, session = condition
+    session = replace(session, room_seed=int(rng.integers(2**32)))
     samples = apply_session(samples, session, rng)
-    length = round(condition.seconds * SAMPLE_RATE)
+    length = round(seconds * SAMPLE_RATE)
     start = (len(samples) - length) // 2
     return samples[start : start + length] if start >= 0 else np.resize(samples, length)
 
@@ -191,9 +171,8 @@ def error_rates(
     Cells
         The same error rates on the same resamples, for `growth_table`.
     """
-    targets = first_speaker == second_speaker
-    sides = targets, first_speaker, second_speaker
-    resamples = bootstrap(scores, *sides, measures=("eer",), n_resamples=n_resamples)["eer"]
+    sides = first_speaker, second_speaker
+    resamples = bootstrap(scores, np.equal(*sides), *sides, n_resamples=n_resamples)["eer"]
     cells = cells_of(resamples, {cell: [cell] for cell in scores})
     table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
     table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
@@ -206,25 +185,22 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
     Returns
     -------
     DataFrame
-        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers), relative
-        (the ratio over the runs' geometric mean, minus 1) and p_holm (of the hypothesis that
-        relative is 0, corrected over the runs).
+        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers) and p_holm
+        (of the hypothesis that the ratio is the runs' geometric mean, corrected over the runs).
     """
     tables = []
     for factor, (reference, *_, hardest) in factors.items():
-        names = {"factor": factor, "reference": reference, "hardest": hardest}
-        mean = {(run, factor, hardest): -1 / len(runs) for run in runs}
-        mean |= {(run, factor, reference): 1 / len(runs) for run in runs}
-        rows = []
-        for run in runs:
-            own = {(run, factor, hardest): 1.0, (run, factor, reference): -1.0}
-            growth = cells.contrast(own)
-            against = cells.contrast({cell: mean[cell] + own.get(cell, 0) for cell in mean})
-            numbers = np.exp([growth.value, *growth.interval(), against.value]) - [0, 0, 0, 1]
-            row = dict(zip(("ratio", "low", "high", "relative"), numbers, strict=True))
-            rows.append({"run": run} | names | row | {"p_holm": against.p_value()})
-        table = pd.DataFrame(rows)
-        tables.append(table.assign(p_holm=holm(table["p_holm"])))
+        pairs = [((run, factor, hardest), (run, factor, reference)) for run in runs]
+        mean = {hard: -1 / len(runs) for hard, _ in pairs} | {
+            easy: 1 / len(runs) for _, easy in pairs
+        }
+        p_values = [
+            cells.contrast(mean | {hard: 1 + mean[hard], easy: mean[easy] - 1}).p_value()
+            for hard, easy in pairs
+        ]
+        growth = 1 + paired_tests(cells, pairs)[["difference", "low", "high"]]
+        growth = growth.rename(columns={"difference": "ratio"}).assign(p_holm=holm(p_values))
+        tables.append(growth.assign(run=runs, factor=factor, reference=reference, hardest=hardest))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -280,17 +256,3 @@ def trial_rates(
         sides = (trials.loc[mask, f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
         tables.append(error_rates(part, *sides, n_resamples)[0])
     return pd.concat(tables, ignore_index=True)
-
-
-def order_table(rates: pd.DataFrame) -> pd.DataFrame:
-    """One row a factor and level: the best run, and whether the order of runs is kept.
-
-    `rank_correlation` is Spearman's, of the runs' EERs with those at the factor's first level.
-    """
-    tables = []
-    for factor, part in rates.groupby("factor", sort=False):
-        eers = part.pivot_table("eer", "run", "level", sort=False)
-        facts = {"best_run": eers.idxmin(), "best_eer": eers.min(), "median_eer": eers.median()}
-        facts |= {"rank_correlation": eers.corrwith(eers.iloc[:, 0], method="spearman")}
-        tables.append(pd.DataFrame(facts).rename_axis("level").reset_index().assign(factor=factor))
-    return pd.concat(tables).set_index(["factor", "level"])

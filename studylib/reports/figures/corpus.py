@@ -19,7 +19,6 @@ VOICES = {
     "words_per_minute": "speaking rate (words a minute)",
     "accent": "accent",
     "nationality": "nationality",
-    "language": "language",
     "sex": "sex",
 }
 SESSIONS = {

@@ -1,4 +1,4 @@
-"""Figures of embeddings: maps of the same utterances under several losses, and their geometry."""
+"""Figures of embeddings: maps of the same utterances under several losses, cosines of pairs."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from studylib.reports.figures.style import MARKS, NONTARGET, TARGET, look, run_title
+from studylib.reports.figures.style import MARKS, NONTARGET, TARGET, run_title
 
 
 def speaker_maps(
@@ -59,33 +59,21 @@ def speaker_maps(
     return figure
 
 
-def geometry(table: pd.DataFrame) -> Figure:
-    """Left: cosines of pairs of utterances. Right: alignment against uniformity.
+def cosines(table: pd.DataFrame) -> Figure:
+    """Mean and standard deviation of the cosines of all pairs, within and between speakers.
 
     Parameters
     ----------
     table : DataFrame
         From `geometry_table`.
     """
-    height = max(3.4, 1.2 + 0.3 * len(table))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, height), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, max(2.5, 1.2 + 0.3 * len(table))))
     rows = np.arange(len(table))[::-1]
-    for kind, fill, label in (
-        ("between", NONTARGET, "two speakers"),
-        ("within", TARGET, "one speaker"),
-    ):
+    looks = {"within": (0.1, TARGET, "one speaker"), "between": (-0.1, NONTARGET, "two speakers")}
+    for kind, (shift, fill, label) in looks.items():
         mean, sd = table[f"{kind}_mean"], table[f"{kind}_sd"]
-        places = rows + (0.1 if kind == "within" else -0.1)
-        left.errorbar(mean, places, xerr=sd, fmt="o", color=fill, linewidth=3, label=label)
-    left.set_yticks(rows, map(run_title, table["run"], table["loss"]))
-    left.set_xlabel("cosine of two utterances: mean and standard deviation of all pairs")
-    left.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    for row in table.itertuples():
-        looks = look(row.loss)
-        style = {"color": looks.colour, "marker": looks.mark, "ls": "", "ms": 8}
-        label = run_title(row.run, row.loss)
-        right.plot(row.uniformity, row.alignment, label=label, mec="black", **style)
-    right.set(xlabel="uniformity (lower: more evenly spread)")
-    right.set(ylabel="alignment (lower: tighter speakers)")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", frameon=False)
+        axes.errorbar(mean, rows + shift, xerr=sd, fmt="o", color=fill, lw=3, label=label)
+    axes.set_yticks(rows, map(run_title, table["run"], table["loss"]))
+    axes.set_xlabel("cosine of two utterances: mean and standard deviation of all pairs")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure

@@ -14,6 +14,7 @@ LEVELS = {
     "added noise": "signal-to-noise ratio",
     "added reverberation": "reverberation time (T60) of the added room",
 }
+RATE = ["eer", "low", "high"]
 MOST_LINES = 8
 Losses = Mapping[str, str | None]
 
@@ -28,39 +29,36 @@ def from_easy_to_hard(
     Parameters
     ----------
     rates : DataFrame
-        From `condition_rates`.
+        From `error_rates`.
     growth : DataFrame
         From `growth_table`. A star stands where p_holm is below 0.05.
     losses : run -> loss, None without one
     """
-    rates = rates[rates["factor"] == factor]
-    growth = growth[growth["factor"] == factor].sort_values("ratio", ascending=False)
+    rates, growth = (table[table["factor"] == factor] for table in (rates, growth))
+    growth = growth.sort_values("ratio", ascending=False)
     size = (12, max(3.8, 1.2 + 0.27 * len(growth)))
     figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(5, 4))
     levels = list(rates["level"].unique())
-    by_run = rates.set_index("run")
-    for place, run in enumerate(by_run[by_run["level"] == levels[-1]].sort_values("eer").index):
-        line, looks = 100 * by_run.loc[run, ["eer", "low", "high"]], look(losses[run])
-        if place < MOST_LINES:
-            style = {"color": looks.colour, "ls": looks.line, "marker": looks.mark, "ms": 5}
-            reach = (line["eer"] - line["low"], line["high"] - line["eer"])
-            x = np.arange(len(levels)) + 0.04 * (place - MOST_LINES / 2)  # beside each other
-            left.errorbar(x, line["eer"], reach, label=run_title(run, losses[run]), lw=1.2, **style)
-        else:
+    hardest = rates[rates["level"] == levels[-1]].sort_values("eer")
+    for place, run in enumerate(hardest["run"]):
+        line, looks = 100 * rates.set_index("run").loc[run, RATE], look(losses[run])
+        if place >= MOST_LINES:
             left.plot(range(len(levels)), line["eer"], color="lightgrey", zorder=0)
-    left.set_xticks(range(len(levels)), levels)
+            continue
+        style = {"color": looks.colour, "ls": looks.line, "marker": looks.mark, "ms": 5}
+        reach = (line["eer"] - line["low"], line["high"] - line["eer"])
+        x = np.arange(len(levels)) + 0.04 * (place - MOST_LINES / 2)  # beside each other
+        left.errorbar(x, line["eer"], reach, label=run_title(run, losses[run]), lw=1.2, **style)
     percent_axis(left.yaxis)
+    left.set_xticks(range(len(levels)), levels)
     left.set(xlabel=f"{LEVELS[factor]}, from easy to hard", ylabel="EER (%), logarithmic")
     left.set_title(f"EER by {factor}, with 95 % intervals over speakers")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    star = growth["p_holm"].lt(0.05).map({True: " *", False: ""})
-    _interval_rows(right, growth, "ratio", losses, star=star)
+    _interval_rows(right, growth, "ratio", losses)
     right.axvline(1, color="black", lw=0.8, zorder=0)
-    reference, hardest = growth[["reference", "hardest"]].iloc[0]
-    right.set(title=f"EER at {hardest} over EER at {reference}")
-    right.set(
-        xlabel="times, with 95 % interval over speakers\n* unlike the mean of the trained runs"
-    )
+    right.set(title="EER: {hardest} over {reference}".format(**growth.iloc[0]))
+    note = "\n* unlike the mean of these runs" if growth["p_holm"].lt(0.05).any() else ""
+    right.set(xlabel=f"times, with 95 % interval over speakers{note}")
     return figure
 
 
@@ -75,28 +73,22 @@ def trial_kinds(rates: pd.DataFrame, losses: Losses) -> Figure:
     kinds = rates["level"].unique()
     order = rates[rates["level"] == kinds[0]].sort_values("eer", ascending=False)["run"]
     size = (2.2 + 2.3 * len(kinds), 1.2 + 0.3 * len(order))
-    figure, panels = plt.subplots(
-        1, len(kinds), figsize=size, sharex=True, sharey=True, squeeze=False
-    )
-    for axes, kind in zip(panels[0], kinds, strict=True):
-        table = rates[rates["level"] == kind].set_index("run").loc[order].reset_index()
-        table[["eer", "low", "high"]] *= 100
-        _interval_rows(axes, table, "eer", losses)
+    figure, panels = plt.subplots(1, len(kinds), figsize=size, sharex=True, sharey=True)
+    for axes, kind in zip(np.atleast_1d(panels), kinds, strict=True):
+        table = rates[rates["level"] == kind].set_index("run").loc[order, RATE]
+        _interval_rows(axes, (100 * table).reset_index(), "eer", losses)
         percent_axis(axes.xaxis)
         axes.set_title(kind)
     figure.supxlabel("EER (%), logarithmic; 95 % interval over speakers", fontsize=10)
     return figure
 
 
-def _interval_rows(
-    axes: plt.Axes, table: pd.DataFrame, value: str, losses: Losses, star=""
-) -> None:
-    """One row a run: its value and its interval (columns low, high)."""
-    for row, (run, middle, low, high) in enumerate(
-        table[["run", value, "low", "high"]].itertuples(index=False)
-    ):
-        looks = look(losses[run])
-        axes.plot([low, high], [row, row], color=looks.colour, lw=3, alpha=0.45)
-        axes.plot(middle, row, looks.mark, color=looks.colour)
-    titles = pd.Series([run_title(run, losses[run]) for run in table["run"]], table.index)
-    axes.set_yticks(range(len(table)), titles + star)
+def _interval_rows(axes: plt.Axes, table: pd.DataFrame, value: str, losses: Losses) -> None:
+    """One row a run: its value and its interval (columns low, high); a star by column p_holm."""
+    titles = []
+    for place, row in enumerate(table.to_dict("records")):
+        run, looks = row["run"], look(losses[row["run"]])
+        axes.plot([row["low"], row["high"]], [place, place], color=looks.colour, lw=3, alpha=0.45)
+        axes.plot(row[value], place, looks.mark, color=looks.colour)
+        titles.append(run_title(run, losses[run]) + " *" * (row.get("p_holm", 1) < 0.05))
+    axes.set_yticks(range(len(table)), titles)
