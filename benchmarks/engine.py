@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=precisions, default=["float32"])
     parser.add_argument("--compile", action="store_true", help="measure compiled trunks as well")
     parser.add_argument("--only", nargs="+", choices=[name.lower() for name in SECTIONS])
+    parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     on_cpu = options.device.type == "cpu"
     options.trunks = options.trunks or MEASURED_TRUNKS
@@ -251,7 +252,7 @@ def main() -> None:
                 new[title] = "\n".join([measured_on(options.device), "", *lines])
                 print(new[title], end="\n\n", flush=True)
     if on_cpu:
-        write_sections(OUT, HEAD, SECTIONS, new)
+        write_sections(options.out, HEAD, SECTIONS, new)
 
 
 def measured_on(device: torch.device) -> str:

@@ -79,30 +79,12 @@ def test_crops_equal_slices_of_the_repeated_utterance(corpus, length):
         np.testing.assert_array_equal(crop, repeated[start : start + length])
 
 
-@pytest.mark.parametrize("absent", ["preadv", "RWF_NOWAIT"])
+@pytest.mark.parametrize("absent", ["preadv", "posix_fadvise"])
 def test_crops_are_the_same_where_the_system_lacks_a_call(corpus, monkeypatch, absent):
     rows, starts = np.arange(len(LENGTHS)), np.zeros(len(LENGTHS), dtype=int)
     expected = corpus.crops(rows, starts, 500)
     monkeypatch.delattr(f"os.{absent}", raising=False)
     np.testing.assert_array_equal(corpus.crops(rows, starts, 500), expected)
-
-
-@pytest.mark.parametrize("held", ["all", "in part", "none"])
-def test_crops_are_the_same_whatever_the_system_holds_in_memory(corpus, monkeypatch, held):
-    """`none` and `in part`: the call that must not wait fails, or reads less than it was asked."""
-    plain = os.preadv
-
-    def preadv(file, buffers, offset, flags=0):
-        if flags and held == "none":
-            raise BlockingIOError
-        if flags and held == "in part":
-            buffers = [memoryview(buffers[0])[: len(buffers[0]) // 2]]
-        return plain(file, buffers, offset, flags)
-
-    rows, starts = np.arange(len(LENGTHS)), np.array(LENGTHS) // 3
-    expected = corpus.crops(rows, starts, 300)
-    monkeypatch.setattr(os, "preadv", preadv, raising=False)
-    np.testing.assert_array_equal(corpus.crops(rows, starts, 300), expected)
 
 
 def test_audio_that_is_cut_while_it_is_open_is_no_endless_silence(corpus):

@@ -10,7 +10,10 @@ import psutil
 import pytest
 from tiny_project import PARAMS, append, copy_project, finish, run, start, write_params
 
-STUDY = PARAMS
+from studylib.errors import StudyError
+from studylib.pipeline.experiment import open_experiment
+from studylib.pipeline.params import read_params
+from studylib.pipeline.plan import write_plan
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def project(tmp_path_factory, tiny_corpus):
 
 
 def stale(project: Path) -> set[str]:
-    run(project, "studylib", "plan")
+    write_plan(project, read_params(project / "params.yaml"))
     return set(json.loads(run(project, "dvc", "status", "--json", "experiment", "baseline")))
 
 
@@ -51,16 +54,23 @@ def test_an_experiment_by_hand_is_a_variant_and_makes_nothing_stale(project):
 
 def test_an_experiment_that_is_there_is_shown_by_hand_and_nothing_is_written(project):
     before = times(project / "results")
-    done = by_hand(project, "-p", "run", "softmax")
-    assert "softmax-0: EER " in done.stderr
+    done = by_hand(project, "-p", "loss", "triplet", "-p", "margin", "0.3")  # as the run has it
+    assert "\ntriplet-0: EER " in done.stderr
     assert times(project / "results") == before
 
 
-def test_a_wrong_value_by_hand_is_one_sentence(project):
-    done = by_hand(project, "-p", "loss", "triplet", "-p", "margin", "abc")
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("StudyError: run triplet: loss: margin: ")
-    assert "given: 'abc'" in last
+def test_a_wrong_value_or_name_is_one_sentence(project, monkeypatch):
+    monkeypatch.chdir(project)
+    for changes, sentence in [
+        ({"loss": "triplet", "changes": {"margin": "abc"}}, "loss: margin: .*given: 'abc'"),
+        ({"loss": "triplte"}, "no run has the loss 'triplte'; did you mean 'triplet'"),
+        ({"overrides": {"trian": {}}}, "overrides: unknown key 'trian'; did you mean 'train'"),
+        ({"overrides": {"train": {"crosp": 1}}}, "unknown key 'train.crosp'; did you mean 'crops'"),
+        ({"changes": {"trunk": "xvektor"}}, "trunk is named 'xvektor'; did you mean 'xvector'"),
+        ({"study": "laptpo"}, "no parameter file is of the study 'laptpo'"),
+    ]:
+        with pytest.raises(StudyError, match=sentence):
+            open_experiment("softmax", 0, **changes)
 
 
 def test_an_edit_of_evaluation_measures_again_and_retrains_nothing(project):
@@ -70,28 +80,29 @@ def test_an_edit_of_evaluation_measures_again_and_retrains_nothing(project):
     append(project / "studylib" / "evaluation" / "run.py")
     everything = {"experiment@softmax-0", "experiment@triplet-0", "baseline@logmel_mean_std"}
     assert stale(project) == everything
-    run(project, "dvc", "repro", "--quiet", "experiment", "baseline")
+    run(project, "dvc", "repro", "--quiet", "experiment@triplet-0")
     assert {name: times(results / name / "model") for name in models} == models
     after = json.loads((results / "triplet-0" / "manifest.json").read_text())
     assert before["digests"]["training"] == after["digests"]["training"]
     assert before["digests"]["evaluation"] != after["digests"]["evaluation"]
     assert before["files"] == after["files"]
-    assert stale(project) == set()
+    assert stale(project) == everything - {"experiment@triplet-0"}
 
 
 def test_only_an_added_run_and_the_runs_of_an_edited_loss_are_stale(project):
-    study = copy.deepcopy(STUDY)
+    before = stale(project)
+    study = copy.deepcopy(PARAMS)
     study["runs"]["wide"] = {"loss": {"name": "contrastive", "margin": 0.5}}
     study["study"]["runs"] = list(study["runs"])
     write_params(project, study)
     append(project / "studylib" / "losses" / "triplet.py")
-    assert stale(project) == {"experiment@wide-0", "experiment@triplet-0"}
+    assert stale(project) - before == {"experiment@wide-0", "experiment@triplet-0"}
 
 
 def test_a_killed_pipeline_leaves_no_training_behind_and_its_run_survives_another_loss_s_edit(
     project,
 ):
-    study = copy.deepcopy(STUDY)
+    study = copy.deepcopy(PARAMS)
     study["runs"]["softmax"]["train"] = {"crops": 6000}
     write_params(project, study)
     words = ["dvc", "repro", "--quiet", "experiment@softmax-0"]

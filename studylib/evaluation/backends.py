@@ -73,9 +73,9 @@ def plda(
     """LDA and PLDA fitted to one mean vector a training utterance."""
     vectors = training.embeddings.mean(axis=1)
     most = min(vectors.shape[1], len(np.unique(training.speakers)) - 1)
-    model = fit_plda(vectors, training.speakers, min(settings.plda_dimension, most))
-    tested = model.project(embeddings.mean(axis=1))
-    return lambda first, second: model.log_likelihood_ratios(tested, first, second)
+    fitted = fit_plda(vectors, training.speakers, min(settings.plda_dimension, most))
+    tested = fitted.project(embeddings.mean(axis=1))
+    return lambda first, second: fitted.model.log_likelihood_ratios(tested, first, second)
 
 
 BACKENDS = {"cosine": cosine, "snorm": snorm, "plda": plda}

@@ -62,9 +62,6 @@ class Plda:
         """Embeddings (U, D) -> the vectors (U, d) that the model sees."""
         return _on_sphere(self.lda.transform(vectors))
 
-    def log_likelihood_ratios(self, projected, first, second) -> np.ndarray:
-        return self.model.log_likelihood_ratios(projected, first, second)
-
 
 def fit_plda(vectors, speakers, dimension: int) -> Plda:
     """Fit LDA and PLDA to training embeddings.
