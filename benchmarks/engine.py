@@ -31,7 +31,6 @@ from benchmarks.plain_loop import plain_loop
 from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
 from studylib.models.embedder import as_waveforms
-from studylib.models.trunk_table import count_multiply_adds
 from studylib.models.trunks import TRUNKS
 from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner
@@ -157,43 +156,24 @@ def as_torch_is(device: torch.device) -> None:
     torch.backends.cudnn.conv.fp32_precision = "tf32"
 
 
-def product_speed(device: torch.device) -> float:
-    """Multiply-adds a second of one large matrix product, in the format of the engine's trunk."""
-    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    watch = Stopwatch(device, by_part=False)
-    times = []
-    for _ in range(8):
-        begin = watch.now()
-        a @ a
-        times.append(watch.now() - begin)
-    return size**3 / statistics.median(times[1:])
-
-
 def speed(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:
-    batch, limit = SPEAKERS * UTTERANCES, product_speed(options.device)
     lines = [
         f"Batches of {SPEAKERS} x {UTTERANCES} crops of 2 s, angular prototypical, Adam; medians "
-        f"of {options.repeats} repetitions by turns. The share of the limit sets three times the "
-        f"trunk's multiply-adds against those of one large matrix product here, "
-        f"{limit / 1e9:,.0f} G/s. The plain loop computes in float32.",
+        f"of {options.repeats} repetitions by turns. The plain loop computes in float32.",
         "",
     ]
-    table = [("trunk", "loop", "crops/s", *PARTS, "of the limit", "engine / plain")]
-    ways = itertools.product(
-        options.trunks, options.precision, [False, True][: options.compile + 1]
-    )
-    for name, precision, compiled in ways:
-        found = compare(name, corpus, waves, options, precision=precision, compile=compiled)
-        cost = count_multiply_adds(TRUNKS[name]())
+    table = [("trunk", "loop", "crops/s", *PARTS, "engine / plain")]
+    compiled = [False, True] if options.compile else [False]
+    for name, precision, compile in itertools.product(options.trunks, options.precision, compiled):
+        found = compare(name, corpus, waves, options, precision=precision, compile=compile)
         for loop in ("engine", "plain"):
-            seconds, parts = found[loop]["seconds"], found[loop]["parts"]
-            whole = sum(parts.values())
-            shares = (f"{100 * parts[part] / whole:.1f} %" for part in PARTS)
-            reached = 3 * cost * batch / seconds / limit
-            way = f"{loop}, {precision}" + ", compiled" * compiled if loop == "engine" else loop
-            ratio = f"{found['ratio']:.2f}" if loop == "engine" else ""
-            table.append((name, way, f"{batch / seconds:,.1f}", *shares, f"{reached:.0%}", ratio))
+            parts, rate = found[loop]["parts"], SPEAKERS * UTTERANCES / found[loop]["seconds"]
+            shares = (f"{100 * parts[part] / sum(parts.values()):.1f} %" for part in PARTS)
+            way, ratio = "plain", ""
+            if loop == "engine":
+                way = f"engine, {precision}" + ", compiled" * compile
+                ratio = f"{found['ratio']:.2f}"
+            table.append((name, way, f"{rate:,.1f}", *shares, ratio))
             print(*table[-1], file=sys.stderr, flush=True)
     return [*lines, markdown(table)]
 
@@ -254,6 +234,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=precisions, default=["float32"])
     parser.add_argument("--compile", action="store_true", help="measure compiled trunks as well")
     parser.add_argument("--only", nargs="+", choices=[name.lower() for name in SECTIONS])
+    parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     on_cpu = options.device.type == "cpu"
     options.trunks = options.trunks or MEASURED_TRUNKS
@@ -271,7 +252,7 @@ def main() -> None:
                 new[title] = "\n".join([measured_on(options.device), "", *lines])
                 print(new[title], end="\n\n", flush=True)
     if on_cpu:
-        write_sections(OUT, HEAD, SECTIONS, new)
+        write_sections(options.out, HEAD, SECTIONS, new)
 
 
 def measured_on(device: torch.device) -> str:

@@ -21,8 +21,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine_memory import BATCH_SIZES, CHUNK, step_memory
-from benchmarks.engine_runs import one_step, settings_of
+from benchmarks.engine_runs import SPEAKERS, UTTERANCES, settings_of
 from benchmarks.measuring import in_own_process, markdown, write_sections
+from studylib.models.features import SAMPLE_RATE
+from studylib.training.acceleration import set_arithmetic
+from studylib.training.learner import build_learner
+from studylib.training.loop import TrainingStep
 
 OUT = Path(__file__).with_suffix(".md")
 ROOT = Path(__file__).parent.parent
@@ -41,17 +45,12 @@ def tests() -> str:
 
 def speed() -> str:
     """Crops a second of the engine and of the plain loop, by trunk, number format and compiler."""
-    texts = []
-    for compiled in ((), ("--compile",)):
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "engine.md"
         arguments = ["--device", "cuda", "--only", "speed", "--repeats", "3", "--steps", "20"]
-        precisions = ["--precision", "float32", "bfloat16"]
-        engine = ["-m", "benchmarks.engine", *arguments, "--trunks", *TRUNKS, *precisions]
-        with tempfile.TemporaryDirectory() as folder:
-            table = Path(folder) / "engine.md"
-            printed = _run([*engine, *compiled, "--out", str(table)])
-            text = table.read_text("utf-8") if table.exists() else _shown(printed)
-        texts.append(f"{'Compiled' if compiled else 'Not compiled'}\n\n{text}")
-    return "\n\n".join(texts)
+        arguments += ["--precision", "float32", "bfloat16", "--compile", "--out", str(table)]
+        done = _run(["-m", "benchmarks.engine", *arguments, "--trunks", *TRUNKS])
+        return table.read_text("utf-8") if table.exists() else _shown(done)
 
 
 def nccl() -> str:
@@ -121,12 +120,17 @@ def kernels() -> str:
     """Where the time of one fast_resnet34 step goes, and how many kernels it launches."""
     texts = []
     for precision in ("float32", "bfloat16"):
-        step = one_step(settings_of("fast_resnet34", DEVICE, precision=precision), DEVICE)
+        settings = settings_of("fast_resnet34", DEVICE, precision=precision)
+        set_arithmetic(settings.train, DEVICE)
+        step = TrainingStep(settings, build_learner(settings, SPEAKERS, 0, DEVICE), 0, DEVICE)
+        shape = SPEAKERS * UTTERANCES, 2 * SAMPLE_RATE
+        crops = torch.randint(-3000, 3000, shape, dtype=torch.int16, device=DEVICE)
+        batch = crops, torch.arange(SPEAKERS, device=DEVICE), 0, 0.0
         for _ in range(5):
-            step()
+            step(*batch)
         torch.cuda.synchronize()
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
-            step()
+            step(*batch)
             torch.cuda.synchronize()
         events = profiled.key_averages()
         launches = sum(e.count for e in events if "LaunchKernel" in e.key)

@@ -1,6 +1,7 @@
 """How long do scoring, metrics and the bootstrap take for a list the size of VoxCeleb1-O?
 
-Run `python -m benchmarks.scoring` in the project's folder; it writes benchmarks/scoring.md.
+Run `OMP_NUM_THREADS=1 python -m benchmarks.scoring` in the project's folder; it writes
+benchmarks/scoring.md.
 """
 
 import os
@@ -20,7 +21,7 @@ from studylib.statistics.intervals import cells_of
 
 N_SPEAKERS, N_UTTERANCES, N_CROPS, DIMENSION = 40, 4708, 10, 512
 N_TRIALS, N_RESAMPLES, N_SYSTEMS = 37_720, 1000, 10
-REPEATS = 7
+REPEATS = 5
 
 
 def simulated(generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -74,12 +75,12 @@ def cosine(a, b) -> float:
 
 
 def seconds(job: Callable[[], object]) -> float:
-    """The fastest of a few runs: what the machine does when nothing else interferes."""
+    """Processor time of the fastest of a few runs, the first of which loads what is loaded late."""
     times = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = time.process_time()
         job()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
@@ -132,7 +133,8 @@ def main() -> str:
     return f"""# Time of scoring, metrics and bootstrap
 
 Made by `python -m benchmarks.scoring` on {processor()}, {len(os.sched_getaffinity(0))} cores
-shared with other work, numpy {np.__version__}; the fastest of {REPEATS} runs.
+shared with other work, one thread, numpy {np.__version__}; seconds of processor time, the fastest
+of {REPEATS} runs.
 
 {N_TRIALS:,} trials over {N_UTTERANCES:,} utterances x {N_CROPS} crops x {DIMENSION} dimensions,
 {N_SPEAKERS} speakers. The loops are timed on their first trials and scaled.

@@ -1,5 +1,6 @@
 """The command line: the stages of the pipeline, and the same jobs without a notebook."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,7 +59,7 @@ def corpus(
     overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
 ) -> None:
     """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
-    from studylib.corpora.sources import prepare_corpus, settings_at
+    from studylib.corpora.sources import prepare_corpus
     from studylib.corpora.store import skipped_file
     from studylib.pipeline.params import read_params
 
@@ -70,7 +71,7 @@ def corpus(
         source, settings, overwrite = wanted.source, wanted.settings, True
         out = corpus_folder(root, wanted.name)
     else:
-        settings = settings_at(source, path, _nested(_pairs("--set", changes)))
+        settings = _settings_at(source, path, _nested(_pairs("--set", changes)))
         out = out or corpus_folder(project_root(), source)
     print(prepare_corpus(source, settings, out, keep_going=keep_going, overwrite=overwrite))
     if skipped_file(out).exists():
@@ -207,6 +208,24 @@ def grid(
         raise typer.Exit(1)
 
 
+def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """A source's settings, with the place of its recordings given by one path.
+
+    The path is the folder of speakers or the manifest (folder), the folder that holds LibriSpeech/
+    (librispeech), or the folder that holds voxceleb1/, voxceleb2/ and meta/ (voxceleb). `settings`
+    take precedence.
+    """
+    if path is None:
+        return dict(settings)
+    if source == "embedded":
+        raise StudyError(f"the embedded corpus is made, not read: {path} has no use")
+    if source == "voxceleb":
+        sets = [name for name in ("voxceleb1", "voxceleb2") if (path / name).is_dir()]
+        return {name: path / name for name in (*sets, "meta")} | settings
+    key = "manifest" if source == "folder" and path.is_file() else "root"
+    return {key: path} | settings
+
+
 def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
     """key=value texts -> values as YAML reads them."""
     import yaml
@@ -215,7 +234,9 @@ def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
     for key, equals, _ in pairs:
         if not equals:
             raise StudyError(f"{option} {key}: expected key=value")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    # YAML would read a time such as 24:00:00 as a number of seconds.
+    times = re.compile(r"[\d:-]*:[\d:]*")
+    return {k: v if times.fullmatch(v) else yaml.safe_load(v) for k, _, v in pairs}
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
     evaluate = EvaluateSettings(trials=["test", "test_hard", "dev"]).model_dump(mode="json")
     settings = {key: trained[key] for key in ("loss", "trunk", "train")} | {"evaluate": evaluate}
     document = {"study": "made_up", "run": run, "seed": seed, "settings": settings}
-    write_json(folder / "manifest.json", document | {"corpus": {}, "machine": {}} | manifest)
+    write_json(folder / "manifest.json", document | {"digests": {}, "machine": {}} | manifest)
 
     speakers = np.repeat(np.arange(N_SPEAKERS), UTTERANCES)
     embeddings = made_up_embeddings(entry["noise"], np.random.default_rng(rng))

@@ -1,6 +1,5 @@
 """The on-disk corpus against plain slicing, soundfile, and deliberate damage."""
 
-import json
 import os
 import pickle
 import signal
@@ -80,30 +79,12 @@ def test_crops_equal_slices_of_the_repeated_utterance(corpus, length):
         np.testing.assert_array_equal(crop, repeated[start : start + length])
 
 
-@pytest.mark.parametrize("absent", ["preadv", "RWF_NOWAIT"])
+@pytest.mark.parametrize("absent", ["preadv", "posix_fadvise"])
 def test_crops_are_the_same_where_the_system_lacks_a_call(corpus, monkeypatch, absent):
     rows, starts = np.arange(len(LENGTHS)), np.zeros(len(LENGTHS), dtype=int)
     expected = corpus.crops(rows, starts, 500)
     monkeypatch.delattr(f"os.{absent}", raising=False)
     np.testing.assert_array_equal(corpus.crops(rows, starts, 500), expected)
-
-
-@pytest.mark.parametrize("held", ["all", "in part", "none"])
-def test_crops_are_the_same_whatever_the_system_holds_in_memory(corpus, monkeypatch, held):
-    """`none` and `in part`: the call that must not wait fails, or reads less than it was asked."""
-    plain = os.preadv
-
-    def preadv(file, buffers, offset, flags=0):
-        if flags and held == "none":
-            raise BlockingIOError
-        if flags and held == "in part":
-            buffers = [memoryview(buffers[0])[: len(buffers[0]) // 2]]
-        return plain(file, buffers, offset, flags)
-
-    rows, starts = np.arange(len(LENGTHS)), np.array(LENGTHS) // 3
-    expected = corpus.crops(rows, starts, 300)
-    monkeypatch.setattr(os, "preadv", preadv, raising=False)
-    np.testing.assert_array_equal(corpus.crops(rows, starts, 300), expected)
 
 
 def test_audio_that_is_cut_while_it_is_open_is_no_endless_silence(corpus):
@@ -116,6 +97,15 @@ def test_audio_that_is_cut_while_it_is_open_is_no_endless_silence(corpus):
 def test_a_crop_outside_the_corpus_is_refused(corpus, row, start):
     with pytest.raises(IndexError):
         corpus.crops(np.array([0, row]), np.array([0, start]), 4)
+
+
+def test_corpus_json_says_what_is_there(corpus):
+    counts, sizes = corpus.description["counts"], corpus.description["sizes"]
+    assert (counts["utterances"], counts["speakers"]) == (len(LENGTHS), 4)
+    assert counts["trials"] == {"some": 2}
+    assert set(sizes) == {"audio.i16", "utterances.parquet", "trials/some.parquet"}
+    assert set(sizes) == set(corpus.description["checksums"])
+    assert sizes["audio.i16"] == 2 * sum(LENGTHS)
 
 
 def test_trials_become_rows_of_the_table(corpus):
@@ -155,14 +145,6 @@ def test_a_corpus_sent_to_another_process_is_only_its_path(corpus):
     sent = pickle.dumps(corpus)
     assert len(sent) < 1000
     np.testing.assert_array_equal(pickle.loads(sent).samples(2), corpus.samples(2))
-
-
-def test_two_writes_give_the_same_bytes(corpus, tmp_path):
-    again = write(tmp_path / "again")
-    for path in corpus.folder.rglob("*"):
-        if path.is_file():
-            twin = again.folder / path.relative_to(corpus.folder)
-            assert path.read_bytes() == twin.read_bytes(), path.name
 
 
 def cut_audio(folder):
@@ -270,9 +252,8 @@ def one(**changes):
         ([], "no utterances"),
         ([one(), one()], "'a' occurs twice"),
         ([one(), one(id="b", split="test")], "Speaker 's' is in more than one split"),
-        ([one(split="valid")], "Split 'valid' is not one of train, dev, test"),
     ],
-    ids=["none", "repeated id", "speaker in two splits", "unknown split"],
+    ids=["none", "repeated id", "speaker in two splits"],
 )
 def test_what_is_no_corpus_is_not_written(tmp_path, utterances, message):
     with pytest.raises(StudyError, match=message):
@@ -296,13 +277,3 @@ def test_a_trial_list_is_never_written_outside_its_folder(corpus):
         )
     open_corpus(corpus.folder, verify=True)
     assert not list(corpus.folder.parent.glob("*.parquet"))
-
-
-def test_corpus_json_counts_what_is_there(corpus):
-    description = json.loads((corpus.folder / "corpus.json").read_text())
-    assert description["counts"]["utterances"] == len(LENGTHS)
-    assert description["counts"]["speakers"] == 4
-    assert description["counts"]["trials"] == {"some": 2}
-    names = {"audio.i16", "utterances.parquet", "trials/some.parquet"}
-    assert set(description["checksums"]) == set(description["sizes"]) == names
-    assert description["sizes"]["audio.i16"] == 2 * sum(LENGTHS)

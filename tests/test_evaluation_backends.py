@@ -12,9 +12,7 @@ from studylib.evaluation.backends import BACKENDS
 from studylib.evaluation.calibration import fit_calibration
 from studylib.evaluation.plda import TwoCovariance, fit_plda, fit_two_covariance
 from studylib.evaluation.protocols import TrainingEmbeddings
-from studylib.evaluation.scores import trial_scores
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.statistics import error_rates
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = np.array([0, 1, 2, 5]), np.array([3, 4, 0, 5])
@@ -64,13 +62,12 @@ def test_a_cohort_smaller_than_asked_for_is_taken_whole():
     )
 
 
-@pytest.mark.parametrize(("asked", "kept"), [(3, 3), (150, 6)])
-def test_plda_is_fitted_to_the_mean_vector_of_each_training_utterance(asked, kept):
+@pytest.mark.parametrize(("wanted", "kept"), [(3, 3), (150, 6)])
+def test_plda_is_fitted_to_the_mean_vector_of_each_training_utterance(wanted, kept):
     plda = fit_plda(TRAINING.embeddings.mean(axis=1), TRAINING.speakers, kept)
     tested = plda.project(TESTED.mean(axis=1))
-    np.testing.assert_allclose(
-        scores_by("plda", plda_dimension=asked), plda.log_likelihood_ratios(tested, FIRST, SECOND)
-    )
+    expected = plda.model.log_likelihood_ratios(tested, FIRST, SECOND)
+    np.testing.assert_allclose(scores_by("plda", plda_dimension=wanted), expected)
 
 
 def test_too_few_training_utterances_for_plda_are_an_error():
@@ -138,21 +135,6 @@ def test_plda_ratios_equal_the_ratio_of_gaussian_densities():
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-def test_plda_ratios_on_its_own_data_are_calibrated_and_beat_the_cosine():
-    vectors, speakers, *_ = drawn_from_the_model(2000, [10], 5)
-    held_out, their_speakers, *_ = drawn_from_the_model(200, [5], 6)
-    first, second = np.triu_indices(len(held_out), 1)
-    targets = their_speakers[first] == their_speakers[second]
-    model = fit_two_covariance(vectors, speakers)
-    ratios = model.log_likelihood_ratios(held_out, first, second)
-    best = error_rates.minimum_log_likelihood_ratio_cost(ratios, targets)
-    assert error_rates.log_likelihood_ratio_cost(ratios, targets) < best + 0.02
-    centred = (held_out - vectors.mean(axis=0))[:, None]
-    cosines = trial_scores(centred, first, second, scoring="cosine")
-    eer = error_rates.equal_error_rate(ratios, targets)
-    assert eer < error_rates.equal_error_rate(cosines, targets) - 0.01
-
-
 def test_lda_spans_the_subspace_of_fisher_s_criterion_and_scales_to_one_sphere():
     generator = np.random.default_rng(8)
     speakers = np.repeat(np.arange(12), generator.integers(4, 20, 12))
@@ -176,19 +158,6 @@ def score_lists():
         targets = generator.random(size) < 0.3
         lists.append((0.35 + 0.12 * (generator.normal(size=size) + 2.5 * targets), targets))
     return lists
-
-
-def test_calibration_lowers_cllr_on_held_out_trials_and_keeps_the_eer(score_lists):
-    (dev_scores, dev_targets), (scores, targets) = score_lists
-    calibration = fit_calibration(dev_scores, dev_targets)
-    ratios = calibration.log_likelihood_ratios(scores)
-    assert error_rates.log_likelihood_ratio_cost(ratios, targets) < 0.6 * (
-        error_rates.log_likelihood_ratio_cost(scores, targets)
-    )
-    best = error_rates.minimum_log_likelihood_ratio_cost(scores, targets)
-    assert error_rates.log_likelihood_ratio_cost(ratios, targets) < best + 0.02
-    eer = error_rates.equal_error_rate(scores, targets)
-    assert error_rates.equal_error_rate(ratios, targets) == pytest.approx(eer, abs=1e-12)
 
 
 def test_calibration_finds_the_true_ratio_and_minimises_the_weighted_cross_entropy(score_lists):
@@ -219,5 +188,5 @@ def test_calibration_without_an_answer_is_refused():
     for separated in ([0.0, 1.0, 2.0, 3.0], [0.0, 2.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]):
         with pytest.raises(StudyError, match="separate the trials perfectly"):
             fit_calibration(separated, [False, False, True, True])
-    with pytest.raises(StudyError, match="do not tell targets"):
+    with pytest.raises(StudyError, match="do not part targets"):
         fit_calibration([3.0, 2.0, 2.5, 1.0], [False, False, True, True])

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from studylib.corpora.hygiene import known_speakers
-from studylib.corpora.store import sha256
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
 from studylib.evaluation.measures import measure_lists, read_metrics
 from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
+from studylib.files.checksums import sha256
 from studylib.models.embedder import Embedder, load_model, save_model
 from studylib.models.features import LogMel
 from studylib.statistics.error_rates import equal_error_rate

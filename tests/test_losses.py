@@ -149,7 +149,7 @@ def test_neither_forward_nor_backward_asks_the_host_for_a_value(name, monkeypatc
     assert not names & {f"aten::{name}" for name in asking | sized_by_values}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", LOSSES)
 def test_forward_and_backward_do_not_wait_for_the_gpu(name):
     loss = build(name).cuda()
@@ -162,7 +162,7 @@ def test_forward_and_backward_do_not_wait_for_the_gpu(name):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gpu_gives_what_the_cpu_gives(name):
     embeddings, labels = batch()

@@ -80,3 +80,14 @@ def test_all_cells_run_twice_with_a_user_s_variables_and_write_only_where_out_sa
     with pytest.raises(StudyError, match="unknown parameter 'resamples'"):
         run_all(name, names, "resamples = 10")
     matplotlib.pyplot.close("all")
+
+
+def test_a_study_of_one_run_has_empty_comparisons(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    study = write_study(tmp_path, {"softmax": RUNS["softmax"]}, seeds=(0,), baselines=())
+    run_all("losses", {"In": []}, "out = 'results/made_up/losses'\nn_resamples = 10")
+    assert (study / "losses" / "eer.png").exists()
+    assert not (study / "losses" / "differences.png").exists()
+    run_all("batch_size", {"In": []}, "out = 'results/made_up/batch_size'")
+    assert "names no runs in report.batch_size" in capsys.readouterr().out
+    assert {path.name for path in (study / "batch_size").glob("*.csv")} == {"eer.csv", "ends.csv"}

@@ -72,18 +72,35 @@ def grid(loss, rates):
 FOUR = [(0.1, 15), (0.1, 30), (0.2, 15), (0.2, 30)]
 
 
-def test_b3_holds_only_if_both_losses_beat_triplet():
-    both = ask("B3", losses(ge2e=0.08, prototypical=0.085, triplet=0.10))
-    assert both["verdict"] == "supported"
-    # The decisive comparison is the weaker one, told relatively.
-    assert both["effect"] == pytest.approx(-0.15, abs=1e-3)
-    assert both["high"] < 0 == both["claimed"]
-    assert "ge2e against triplet: -20.0 % [" in both["evidence"]
-    one = ask("B3", losses(ge2e=0.08, prototypical=0.099, triplet=0.10))
-    assert one["verdict"] == "undecided"
-    assert one["low"] < 0 < one["high"]
+BEST = dict(softmax=0.1, am_softmax=0.09, aam_softmax=0.08, triplet=0.1, ge2e=0.08)
+BEST |= dict(prototypical=0.08, angular_prototypical=0.07)
+OF_A = dict(aam_softmax=0.07, softmax=0.1, coco=0.09, center=0.1, contrastive=0.1, triplet=0.1)
+
+
+@pytest.mark.parametrize(
+    ("id", "rates", "verdict"),
+    [
+        ("B3", dict(ge2e=0.08, prototypical=0.085, triplet=0.10), "supported"),
+        ("B3", dict(ge2e=0.08, prototypical=0.099, triplet=0.10), "undecided"),
+        ("B3", dict(ge2e=0.08, prototypical=0.12, triplet=0.10), "contradicted"),
+        ("B4", BEST, "supported"),
+        ("B4", dict(angular_prototypical=0.08, triplet=0.10), "not tested here"),
+        ("B4", dict(angular_prototypical=0.08, aam_softmax=0.06), "contradicted"),
+        ("A1", OF_A, "supported"),
+        ("A1", OF_A | {"coco": 0.07}, "undecided"),
+        ("A1", OF_A | {"coco": 0.06}, "contradicted"),
+    ],
+)
+def test_a_better_loss_beats_all_others_and_one_that_beats_it_refutes_the_claim(id, rates, verdict):
+    assert ask(id, losses(**rates))["verdict"] == verdict
+
+
+def test_the_decisive_comparison_is_the_weakest_link_as_a_relative_difference():
+    row = ask("B3", losses(ge2e=0.08, prototypical=0.085, triplet=0.10))
+    assert row["effect"] == pytest.approx(-0.15, abs=1e-3)
+    assert row["high"] < 0 == row["claimed"]
+    assert "ge2e against triplet: -20.0 % [" in row["evidence"]
     reverse = ask("B3", losses(ge2e=0.08, prototypical=0.12, triplet=0.10))
-    assert reverse["verdict"] == "contradicted"
     assert reverse["effect"] == pytest.approx(0.2, abs=1e-3)
 
 
@@ -115,37 +132,13 @@ def test_missing_runs_are_named_and_nothing_is_concluded():
     assert np.isnan(nothing["p"])
 
 
-def test_the_best_of_all_needs_all_but_one_better_loss_refutes_it():
-    row = ask("B4", losses(angular_prototypical=0.08, triplet=0.10))
-    assert row["verdict"] == "not tested here"
-    row = ask("B4", losses(angular_prototypical=0.08, aam_softmax=0.06))
-    assert row["verdict"] == "contradicted"
-    every = losses(
-        angular_prototypical=0.07,
-        softmax=0.1,
-        am_softmax=0.09,
-        aam_softmax=0.08,
-        triplet=0.1,
-        ge2e=0.08,
-        prototypical=0.08,
-    )
-    assert ask("B4", every)["verdict"] == "supported"
-
-
-def test_a1_compares_aam_with_paper_as_losses():
-    rates = dict(aam_softmax=0.07, softmax=0.1, coco=0.09, center=0.1, contrastive=0.1, triplet=0.1)
-    assert ask("A1", losses(**rates))["verdict"] == "supported"
-    assert ask("A1", losses(**rates | {"coco": 0.07}))["verdict"] == "undecided"
-    assert ask("A1", losses(**rates | {"coco": 0.06}))["verdict"] == "contradicted"
-
-
 def test_losses_are_not_compared_where_more_settings_were_tried_of_one():
     cells = losses(ge2e=0.08, prototypical=0.085, triplet=0.10)
     tuned = [cell | {"tried": 4 if cell["loss"] == "triplet" else 1} for cell in cells]
     row = ask("B3", tuned)
     assert row["verdict"] == "not tested here"
-    told = "as many settings tried of each loss (ge2e 1, prototypical 1, triplet 4)"
-    assert (row["missing"], row["evidence"]) == (told, "")
+    missing = "as many settings tried of each loss (ge2e 1, prototypical 1, triplet 4)"
+    assert (row["missing"], row["evidence"]) == (missing, "")
     worse = losses(ge2e=0.12, prototypical=0.12, triplet=0.10)
     worse = [cell | {"tried": 4 if cell["loss"] == "ge2e" else 1} for cell in worse]
     refuted = ask("B3", worse)  # by the pair that was tuned alike
@@ -166,7 +159,7 @@ def test_several_settings_of_a_loss_need_one_chosen_on_development_speakers():
     assert ask("B3", other)["verdict"] == "contradicted"
 
 
-def test_b1_compares_triplet_with_the_median_setting_at_the_stated_margin():
+def test_b1_compares_triplet_with_the_median_setting_at_the_stated_tolerance():
     settings = grid("am_softmax", dict(zip(FOUR, [0.08, 0.10, 0.10, 0.2], strict=True)))
     settings += grid("aam_softmax", dict(zip(FOUR, [0.08, 0.10, 0.10, 0.3], strict=True)))
     for rate, verdict in ((0.10, "supported"), (0.11, "undecided"), (0.125, "contradicted")):
@@ -211,13 +204,12 @@ def test_the_spread_of_equal_settings_is_not_made_by_noise():
     assert claimed == 0
 
 
-@pytest.mark.parametrize("noise", [0.05, 0.08, 0.12])
-def test_the_interval_of_a_spread_covers_it(noise):
+def test_the_interval_of_a_spread_covers_it():
     # Twelve settings whose log error rates have the standard deviation 0.1, read on few speakers.
-    generator = np.random.default_rng(0)
+    generator, studies, noise = np.random.default_rng(0), 300, 0.1
     truth = generator.normal(size=12)
     truth *= 0.1 / truth.std(ddof=1)
-    studies, covered, above = 300, 0, 0
+    missed = {"below": 0, "above": 0}
     for _ in range(studies):
         estimates = truth + noise * generator.normal(size=12)
         cells = Cells(
@@ -232,60 +224,51 @@ def test_the_interval_of_a_spread_covers_it(noise):
             floor=1e-6,
         )
         low, high = spread(cells, range(12)).interval()
-        covered += low < 0.1 < high
-        above += high < 0.1
-    assert covered / studies > 0.92
-    assert above / studies < 0.04
+        missed["above"] += low > 0.1
+        missed["below"] += high < 0.1
+    assert sum(missed.values()) < 0.08 * studies
+    assert missed["below"] < 0.04 * studies
+
+
+def varied(loss, column, rates):
+    """Cells of one loss that differ in one column."""
+    return [
+        {"cell": f"{loss}-{value}", "loss": loss, column: value, "rate": rate}
+        for value, rate in rates.items()
+    ]
 
 
 def test_b5_compares_two_utterances_with_each_other_number_tried():
-    def cells(rates):
-        return [
-            {
-                "cell": f"p{m}",
-                "loss": "prototypical",
-                "utterances_per_speaker": m,
-                "batch": 400,
-                "rate": rate,
-            }
-            for m, rate in rates.items()
-        ]
+    def verdict(rates, others=()):
+        cells = varied("prototypical", "utterances_per_speaker", rates)
+        return ask("B5", [*cells, *others])["verdict"]
 
-    assert ask("B5", cells({2: 0.08, 3: 0.09, 4: 0.1}))["verdict"] == "supported"
-    assert ask("B5", cells({2: 0.08, 3: 0.09, 4: 0.07}))["verdict"] == "contradicted"
-    assert ask("B5", cells({2: 0.08, 3: 0.081}))["verdict"] == "undecided"
-    assert ask("B5", cells({3: 0.08, 4: 0.09}))["verdict"] == "not tested here"
+    assert verdict({2: 0.08, 3: 0.09, 4: 0.1}) == "supported"
+    assert verdict({2: 0.08, 3: 0.09, 4: 0.07}) == "contradicted"
+    assert verdict({2: 0.08, 3: 0.081}) == "undecided"
+    assert verdict({3: 0.08, 4: 0.09}) == "not tested here"
     # Cells of another batch size are no part of the comparison.
-    other = [cell | {"cell": cell["cell"] + "big", "batch": 800} for cell in cells({3: 0.05})]
-    assert ask("B5", cells({2: 0.08, 3: 0.09}) + other)["verdict"] == "supported"
+    other = varied("prototypical", "utterances_per_speaker", {3: 0.05})[0]
+    assert verdict({2: 0.08, 3: 0.09}, [other | {"cell": "big", "batch": 800}]) == "supported"
 
 
 def test_b6_asks_for_a_gain_of_metric_losses_and_none_of_classification():
-    def cells(gains):
-        return [
-            {
-                "cell": f"{loss}-{batch}",
-                "loss": loss,
-                "batch": batch,
-                "rate": 0.1 * (1 - gain) ** np.log2(batch / 200),
-            }
-            for loss, gain in gains.items()
-            for batch in (200, 400, 800)
-        ]
+    def row(**gains):
+        cells = []
+        for loss, gain in gains.items():
+            cells += varied(loss, "batch", {200 * 2**k: 0.1 * (1 - gain) ** k for k in range(3)})
+        return ask("B6", cells)
 
-    as_claimed = {"prototypical": 0.1, "angular_prototypical": 0.15, "am_softmax": 0.0}
-    row = ask("B6", cells(as_claimed))
-    assert row["verdict"] == "supported"
-    assert "prototypical, each doubling of batch: -10.0 %" in row["evidence"]
-    assert ask("B6", cells(as_claimed | {"am_softmax": 0.2}))["verdict"] == "contradicted"
-    assert ask("B6", cells(as_claimed | {"prototypical": -0.1}))["verdict"] == "contradicted"
-    assert ask("B6", cells(as_claimed | {"prototypical": 0.0}))["verdict"] == "undecided"
     metric = {"prototypical": 0.1, "angular_prototypical": 0.15}
-    row = ask("B6", cells(metric | {"aam_softmax": 0.0}))
-    assert row["verdict"] == "supported"
-    assert ask("B6", cells(as_claimed | {"aam_softmax": 0.2}))["verdict"] == "contradicted"
-    row = ask("B6", cells(metric))
-    assert row["missing"] == "am_softmax or aam_softmax with at least 2 values of batch"
+    supported = row(**metric, am_softmax=0.0)
+    assert supported["verdict"] == "supported"
+    assert "prototypical, each doubling of batch: -10.0 %" in supported["evidence"]
+    assert row(**metric, am_softmax=0.2)["verdict"] == "contradicted"
+    assert row(**metric | {"prototypical": -0.1}, am_softmax=0.0)["verdict"] == "contradicted"
+    assert row(**metric | {"prototypical": 0.0}, am_softmax=0.0)["verdict"] == "undecided"
+    assert row(**metric, aam_softmax=0.0)["verdict"] == "supported"
+    assert row(**metric, am_softmax=0.0, aam_softmax=0.2)["verdict"] == "contradicted"
+    assert row(**metric)["missing"] == "am_softmax or aam_softmax with at least 2 values of batch"
 
 
 def test_a2_compares_how_much_a_harder_list_costs():
@@ -312,7 +295,7 @@ def test_a_verdict_that_does_not_survive_holm_s_correction_is_undecided():
     assert alone["verdict"] == "supported"
     assert alone["p"] == alone["p_holm"]
     beside = losses(aam_softmax=0.1, softmax=0.1, coco=0.1, center=0.1, contrastive=0.1)
-    row = ask("B3", pair + beside)  # A1 is asked as well
+    row = ask("B3", pair + beside)  # A1 is tested as well
     assert 0.025 < row["p"] < 0.05
     assert row["p_holm"] == pytest.approx(2 * row["p"])
     assert row["verdict"] == "undecided"
@@ -326,7 +309,7 @@ def test_one_comparison_on_the_wrong_side_needs_fewer_speakers_to_refute_than_al
     cells = losses(angular_prototypical=0.09, **rates)
     row = ask("B4", cells, own=0.1)
     assert row["verdict"] == "undecided"
-    # By AAM-softmax, at a sixth of 5 %, halved as B3 is asked as well; by GE2E, never.
+    # By AAM-softmax, at a sixth of 5 %, halved as B3 is tested as well; by GE2E, never.
     runs, rates = study(cells, seed_sd=np.hypot(0.02, 0.1))
     members = {cell: list(group.index) for cell, group in runs.groupby("cell")}
     contrast = cells_of(resampled(rates, own=0.1), members).contrast(
@@ -358,20 +341,6 @@ def test_a3_compares_two_whole_systems_across_trunks():
     runs, rates = study([sinc | {"rate": 0.1}, plda | {"rate": 0.1}])
     with pytest.raises(StudyError, match="Name the trunk"):
         verdicts(runs, {"test": resampled(rates)})
-
-
-def test_effects_and_p_values_are_those_of_the_paired_contrast():
-    cells = losses(ge2e=0.08, prototypical=0.085, triplet=0.10)
-    runs, rates = study(cells)
-    members = {c["cell"]: [f"{c['cell']}-{k}" for k in range(3)] for c in cells}
-    contrast = cells_of(resampled(rates), members).contrast({"prototypical": 1.0, "triplet": -1.0})
-    table = verdicts(runs, {"test": resampled(rates)}).set_index("id")
-    assert table.loc["B3", "p"] == pytest.approx(contrast.p_value())
-    assert np.log1p(table.loc["B3", ["low", "high"]].astype(float)).tolist() == pytest.approx(
-        list(contrast.interval())
-    )
-    tested = table["p"].notna()
-    assert (table.loc[tested, "p_holm"] >= table.loc[tested, "p"]).all()
 
 
 def test_untrained_networks_stand_for_no_loss():

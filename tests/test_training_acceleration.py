@@ -23,7 +23,6 @@ from studylib.training.loop import TrainingStep
 from studylib.training.settings import RunSettings
 
 CUDA, META = torch.device("cuda"), torch.device("meta")
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,7 @@ def test_compiled_kernels_and_the_same_bits_every_time_exclude_each_other():
         settings_of(AP, deterministic=True, compile=True)
 
 
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("trunk", ["compact_tdnn", "fast_resnet34", "vgg_m40"])
 def test_on_a_gpu_a_deterministic_run_repeats_its_bits(tiny_corpus, tmp_path, trunk):
     keys = {"crop_seconds": 1.0, "device": "cuda", "deterministic": True, "crops": 120}
@@ -160,7 +159,7 @@ def test_a_step_that_looks_at_a_value_is_found_out(monkeypatch, no_autocast):
         two_steps(settings_of(AP), META)
 
 
-@needs_cuda
+@pytest.mark.gpu
 def test_on_a_gpu_a_step_never_waits_for_it():
     try:
         two_steps(settings_of(AP, precision="bfloat16"), CUDA)

@@ -136,7 +136,7 @@ def test_training_depends_on_acoustics_and_neither_on_the_synthesizer_nor_on_the
     assert names == {"acoustics", "audio", "hygiene", "store"}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_a_gpu_computes_what_the_processor_does(noises):
     settings = {"noise_chance": 1.0, "noise_folder": noises, "room_chance": 0.5}
     expected = augmentation(**settings)(speech(), generator())

@@ -48,7 +48,7 @@ def test_a_part_of_each_batch_is_its_places(tiny_corpus):
     assert_equal(whole, batches(tiny_corpus, places))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_gets_the_same_crops_and_none_is_overwritten_on_its_way(tiny_corpus):
     found = batches(tiny_corpus, device=CUDA)
     assert all(samples.is_pinned() for samples, _ in found)

@@ -14,7 +14,6 @@ import pytest
 import torch
 import training_runs
 from conftest import TINY
-from filelock import FileLock
 from training_runs import (
     AP,
     AUGMENTATION,
@@ -24,18 +23,18 @@ from training_runs import (
     train_run,
     trained,
 )
-from trees import voice, write
 
 from studylib.corpora.hygiene import known_speakers
 from studylib.corpora.synthetic.embedded import prepare
 from studylib.errors import StudyError
-from studylib.losses import LOSSES
+from studylib.files import disk
+from studylib.files.disk import exclusive
 from studylib.models.trunks import TRUNKS
-from studylib.pipeline.params import read_params
 from studylib.training import checkpoints, loop
 
 ROOT = Path(__file__).parent.parent
 TRIPLET = {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}
+MODEL_FILES = "model.safetensors", "loss.safetensors"
 SAVING = {"crops": 120, "checkpoint_seconds": 1e-6, "measurements": 2}
 
 
@@ -59,7 +58,7 @@ def test_the_same_run_twice_gives_the_same_files_and_another_seed_does_not(tiny_
     first = trained(settings_of(TRIPLET), tiny_corpus, tmp_path / "a")
     trained(settings_of(TRIPLET), tiny_corpus, tmp_path / "b")
     names = {path.name for path in (tmp_path / "a" / "model").iterdir()}
-    assert names == {"model.safetensors", "curve.csv", "known_speakers.json", "training.json"}
+    assert names == {*MODEL_FILES, "curve.csv", "known_speakers.json", "training.json"}
     for name in names:
         paths = [tmp_path / folder / "model" / name for folder in ("a", "b")]
         assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -132,29 +131,24 @@ def test_a_whole_result_is_taken_up_and_a_changed_one_trained_anew(tiny_corpus, 
     assert train_run(settings_of(TRIPLET), tiny_corpus, tmp_path)
 
 
-def test_a_run_started_twice_waits_for_the_first_and_takes_up_its_result(tiny_corpus, tmp_path):
-    settings, lines, waits, found = settings_of(AP), [], threading.Event(), []
+def test_a_run_started_twice_waits_for_the_first_and_takes_up_its_result(
+    tiny_corpus, tmp_path, monkeypatch
+):
+    settings, second, found = settings_of(AP), tmp_path / "second", []
     train_run(settings, tiny_corpus, tmp_path / "first")
     record = json.loads((tmp_path / "first" / "model" / "training.json").read_text())
     identity = {name: record[name] for name in ("key", "seed", "corpus")}
-    second = tmp_path / "second"
     folder = checkpoints.checkpoint_folder(second / "checkpoints", "run", identity)
-    folder.parent.mkdir(parents=True)
-
-    def report(line: str) -> None:
-        lines.append(line)
-        waits.set()
-
-    def train_again() -> None:
-        found.append(train_run(settings, tiny_corpus, second, report=report))
-
-    with FileLock(f"{folder}.lock"):
-        thread = threading.Thread(target=train_again)
+    is_waiting = threading.Event()
+    monkeypatch.setattr(disk, "print", lambda *_, **__: is_waiting.set(), raising=False)
+    with exclusive(folder.with_name(f"{folder.name}.lock")):
+        thread = threading.Thread(
+            target=lambda: found.append(train_run(settings, tiny_corpus, second))
+        )
         thread.start()
-        assert waits.wait(60)
+        assert is_waiting.wait(60)
         shutil.copytree(tmp_path / "first" / "model", second / "model")
     thread.join()
-    assert lines == ["another process trains this run: waiting for it"]
     assert found == [{}]
 
 
@@ -222,17 +216,6 @@ def test_the_best_weights_on_development_speakers_are_kept_if_asked(tiny_corpus,
     assert all(torch.equal(best[k], last[k]) for k in best) == is_last_best
 
 
-def test_noise_is_read_from_a_folder_of_the_project(tiny_corpus, project, monkeypatch):
-    write(project / "noise" / "hum.wav", voice("hum"))
-    (project / "notebooks").mkdir()
-    monkeypatch.chdir(project / "notebooks")
-    settings = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "noise"})
-    train_run(settings, tiny_corpus, project)
-    missing = settings_of(TRIPLET, crops=12, augmentation={"noise_folder": "nosie"})
-    with pytest.raises(StudyError, match="nosie has no recordings"):
-        train_run(missing, tiny_corpus, project)
-
-
 def test_a_model_keeps_its_training_speakers_and_those_of_its_initial_weights(tiny_corpus, project):
     def known(name, **keys):
         train_run(settings_of(TRIPLET, **keys), tiny_corpus, project / name)
@@ -256,14 +239,6 @@ def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, 
     known = json.loads((tmp_path / "first" / "model" / "known_speakers.json").read_text())
     assert known[0]["train"] == known_speakers(smaller)["train"]
     assert known[0]["dev"] == known_speakers(tiny_corpus)["dev"]
-
-
-def test_every_loss_of_the_default_study_trains_and_ends_with_finite_weights(tiny_corpus, tmp_path):
-    runs = read_params(ROOT / "params.yaml").runs
-    assert {entry.loss["name"] for entry in runs.values()} <= LOSSES.keys()
-    for name, entry in runs.items():
-        weights = trained(settings_of(entry.loss, crops=36), tiny_corpus, tmp_path / name)
-        assert all(value.isfinite().all() for value in weights.values()), name
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -300,18 +275,9 @@ def test_what_cannot_be_trained_is_one_sentence(tiny_corpus, tmp_path, keys, see
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-def test_too_little_memory_is_one_sentence_that_names_the_key(
-    tiny_corpus, tmp_path, monkeypatch, error
-):
+def test_too_little_memory_is_one_sentence_that_names_the_key(tiny_corpus, tmp_path, monkeypatch):
     def too_much(*_):
-        raise error
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(loop.TrainingStep, "__call__", too_much)
     with pytest.raises(StudyError, match=r"does not hold a step: .* train\.chunk_crops"):

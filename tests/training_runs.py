@@ -139,7 +139,7 @@ def as_a_process(number: int, port: int, folder: Path, cases: Sequence[str]) -> 
         "LOCAL_RANK": str(number),
     }
     try:
-        with process_group(CPU, threads=1, cores=1):
+        with process_group(CPU, threads=1):
             torch.set_num_threads(1)
             for index, case in enumerate(cases):
                 settings = RunSettings.model_validate_json(case)

@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from studylib.corpora.audio import audio_files
-from studylib.corpora.download import download, unpack
 from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report
 from studylib.corpora.settings import PreparationSettings
 from studylib.errors import StudyError
 from studylib.files.disk import exclusive
+from studylib.files.download import download, unpack
 
 # SHA-256 of <subset>.tar.gz, as torchaudio 2.11 lists them.
 CHECKSUMS = {

@@ -74,20 +74,22 @@ class Splits(Section):
         speakers = sorted(set(speakers))
         if self.file is not None:
             return _read_splits(self.file, set(speakers), report)
-        test, dev = self._count(self.test, speakers), self._count(self.dev, speakers)
-        rest = len(speakers) - test - dev
-        train = rest if self.train is None else self._count(self.train, speakers)
-        if rest < 0 or train > rest:
+        counts = {
+            split: amount if isinstance(amount, int) else round(amount * len(speakers))
+            for split, amount in (("test", self.test), ("dev", self.dev), ("train", self.train))
+            if amount is not None
+        }
+        rest = len(speakers) - sum(counts.values())
+        if rest < 0:
+            asked = " + ".join(str(counts.get(split, 0)) for split in SPLITS)
             raise StudyError(
-                f"The splits ask for {train if rest >= 0 else 0} + {dev} + {test} speakers "
-                f"(train, dev, test), but there are {len(speakers)}."
+                f"The splits ask for {asked} speakers ({', '.join(SPLITS)}), but there are "
+                f"{len(speakers)}."
             )
+        names = [split for split, count in counts.items() for _ in range(count)]
+        names += ["train"] * rest if self.train is None else []
         order = np.random.default_rng(self.seed).permutation(len(speakers))
-        names = ["test"] * test + ["dev"] * dev + ["train"] * train
         return {speakers[place]: name for place, name in zip(order, names, strict=False)}
-
-    def _count(self, amount: int | float, speakers: list[str]) -> int:
-        return amount if isinstance(amount, int) else round(amount * len(speakers))
 
 
 def _read_splits(path: Path, speakers: set[str], report: Report) -> dict[str, str]:
@@ -153,7 +155,7 @@ def _checked(recordings: Iterable[Recording], report: Report) -> list[Recording]
         except OSError:
             report.problem(row.path, f"{row.path} is missing.")
             continue
-        twin = files.setdefault((stat.st_dev, stat.st_ino), row)
+        twin = files.setdefault((stat.st_dev, stat.st_ino or row.id), row)  # 0: no such number
         if (same := kept.get(row.id)) is not None:
             why = f"has the id {row.id!r}, as {same.path} has; ids must be unique"
             report.problem(row.path, f"{row.path} {why}.")

@@ -69,21 +69,3 @@ def check_settings(source: str, settings: Mapping[str, Any]) -> Any:
         raise StudyError(f"the source of a corpus is {source!r}: expected one of {known}")
     module, name, _ = SOURCES[source]
     return validated(getattr(import_module(module), name), settings, source)
-
-
-def settings_at(source: str, path: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A source's settings, with the place of its recordings given by one path.
-
-    The path is the folder of speakers or the manifest (folder), the folder that holds LibriSpeech/
-    (librispeech), or the folder that holds voxceleb1/, voxceleb2/ and meta/ (voxceleb). `settings`
-    take precedence.
-    """
-    if path is None:
-        return dict(settings)
-    if source == "embedded":
-        raise StudyError(f"the embedded corpus is made, not read: {path} has no use")
-    if source == "voxceleb":
-        sets = [name for name in ("voxceleb1", "voxceleb2") if (path / name).is_dir()]
-        return {name: path / name for name in (*sets, "meta")} | settings
-    key = "manifest" if source == "folder" and path.is_file() else "root"
-    return {key: path} | settings

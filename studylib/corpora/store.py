@@ -14,9 +14,9 @@ has a `path` column, and corpus.json a `root`; only the part of a file that a cr
 `writing` writes this format.
 """
 
-import hashlib
 import json
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -25,15 +25,14 @@ import numpy as np
 import pandas as pd
 
 from studylib.errors import StudyError
+from studylib.files.checksums import sha256
 from studylib.files.tables import read_parquet
 
 SAMPLE_RATE = 16_000
 SAMPLE_BYTES = 2
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("id", "speaker", "session", "split", "start", "length")
-# Threads that read crops which are not in memory: a disk answers several at once, a single reader
-# waits for each.
-READERS = 4
+READERS = 4  # threads that read crops where the operating system cannot be told of them before
 
 
 class Corpus:
@@ -93,8 +92,8 @@ class Corpus:
         """Read one crop of each of B utterances.
 
         Sample k of a crop is sample (start + k) mod (length of the utterance): an utterance that
-        is too short is repeated from its start. Crops that the operating system holds in memory
-        are copied by the calling thread, the others are read by a few threads at once.
+        is too short is repeated from its start. A disk answers many requests at once: the operating
+        system is told of all crops before the first is read, or several threads read them.
 
         Parameters
         ----------
@@ -123,52 +122,47 @@ class Corpus:
         if (starts < 0).any() or (starts >= lengths).any():
             raise IndexError("every start must lie within its utterance")
         crops = np.empty((len(rows), length), dtype=np.int16) if out is None else out
-        wanted = list(zip(crops, rows.tolist(), starts.tolist(), lengths.tolist(), strict=True))
+        fits = starts + length <= lengths
+        begins, sizes = np.where(fits, starts, 0), np.where(fits, length, lengths)
+        wanted = list(zip(rows.tolist(), begins.tolist(), sizes.tolist(), strict=True))
 
-        def read(numbers: list[int]) -> None:
+        def read(numbers: Iterable[int]) -> None:
             for number in numbers:
-                self._crop(*wanted[number], wait=True)
+                row, begin, size = wanted[number]
+                if fits[number]:
+                    self._read(row, begin, crops[number])
+                else:
+                    samples = np.empty(size, dtype=np.int16)
+                    self._read(row, begin, samples)
+                    crops[number] = np.resize(np.roll(samples, -starts[number]), length)
 
-        absent = [n for n, each in enumerate(wanted) if not self._crop(*each, wait=False)]
-        if len(absent) < READERS:
-            read(absent)
+        if self._paths is None and hasattr(os, "posix_fadvise"):
+            file = self._audio.fileno()
+            for row, begin, size in wanted:
+                place, size = SAMPLE_BYTES * (self._starts[row] + begin), SAMPLE_BYTES * size
+                os.posix_fadvise(file, place, size, os.POSIX_FADV_WILLNEED)
+            read(range(len(wanted)))
+        elif len(wanted) < READERS:
+            read(range(len(wanted)))
         else:
             with ThreadPoolExecutor(READERS) as pool:
-                list(pool.map(read, [absent[first::READERS] for first in range(READERS)]))
+                list(pool.map(read, [range(n, len(wanted), READERS) for n in range(READERS)]))
         return crops
 
-    def _crop(self, crop: np.ndarray, row: int, start: int, whole: int, *, wait: bool) -> bool:
-        """Fill one crop; without `wait`, only if its samples are in memory: False if not."""
-        if start + len(crop) <= whole:
-            return self._read(row, start, crop, wait)
-        samples = np.empty(whole, dtype=np.int16)
-        if not self._read(row, 0, samples, wait):
-            return False
-        crop[:] = np.resize(np.roll(samples, -start), len(crop))
-        return True
-
-    def _read(self, row: int, start: int, samples: np.ndarray, wait: bool) -> bool:
-        if not wait and (self._paths or not hasattr(os, "RWF_NOWAIT")):
-            return False
-        if self._paths:
-            _read_file(self._paths[row], int(self._lengths[row]), start, samples)
-            return True
-        offset = SAMPLE_BYTES * (int(self._starts[row]) + start)
+    def _read(self, row: int, begin: int, samples: np.ndarray) -> None:
+        """Fill `samples` with those of one utterance from `begin` on."""
+        if self._paths is not None:
+            _read_file(self._paths[row], int(self._lengths[row]), begin, samples)
+            return
+        place = SAMPLE_BYTES * (int(self._starts[row]) + begin)
         if hasattr(os, "preadv"):
-            try:
-                flags = 0 if wait else os.RWF_NOWAIT
-                read = os.preadv(self._audio.fileno(), [samples], offset, flags)
-            except OSError:  # not in memory, or a file system that cannot tell
-                if wait:
-                    raise
-                return False
+            read = os.preadv(self._audio.fileno(), [samples], place)
         else:
             with open(self._audio.name, "rb", buffering=0) as audio:
-                audio.seek(offset)
+                audio.seek(place)
                 read = audio.readinto(samples)
-        if wait and read < samples.nbytes:
+        if read < samples.nbytes:
             raise StudyError(f"{self._audio.name} ends early: the corpus is damaged.")
-        return read == samples.nbytes
 
     @cached_property
     def _audio(self):
@@ -226,12 +220,6 @@ def rows_of(ids: pd.Series, rows: pd.Index, where: Path | str) -> np.ndarray:
         unknown = ids[(result < 0) | (names.codes.to_numpy() < 0)].iloc[0]
         raise StudyError(f"{where} names the utterance {unknown!r}, which the corpus lacks.")
     return result.astype(np.int64)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_description(folder: Path) -> dict:

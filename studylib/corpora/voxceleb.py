@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from studylib.corpora.audio import audio_files
-from studylib.corpora.download import download
 from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report, read_rows
 from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.trials import TrialList
 from studylib.errors import StudyError
+from studylib.files.download import download
 
 # Name -> (file, trials, target trials); `cleaned` lists lack trials with wrong labels.
 OFFICIAL_LISTS = {

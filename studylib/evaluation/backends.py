@@ -11,7 +11,12 @@ import numpy as np
 
 from studylib.evaluation.plda import fit_plda
 from studylib.evaluation.protocols import TrainingEmbeddings
-from studylib.evaluation.scores import dot_products, mean_unit_embeddings, trial_scores
+from studylib.evaluation.scores import (
+    dot_products,
+    mean_unit_embeddings,
+    speaker_means,
+    trial_scores,
+)
 from studylib.evaluation.settings import EvaluateSettings
 
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -44,7 +49,8 @@ def snorm(
     A: Coria et al. 2020, section 4: the 400 closest of a cohort of per-speaker mean embeddings.
     """
     vectors = mean_unit_embeddings(embeddings)
-    cohort = _speaker_means(mean_unit_embeddings(training.embeddings), training.speakers)
+    cohort, *_ = speaker_means(mean_unit_embeddings(training.embeddings), training.speakers)
+    cohort /= np.linalg.norm(cohort, axis=1, keepdims=True)
     top = min(settings.cohort_top, len(cohort))
     means, deviations = np.empty(len(vectors)), np.empty(len(vectors))
     for start in range(0, len(vectors), COHORT_BLOCK):
@@ -67,17 +73,9 @@ def plda(
     """LDA and PLDA fitted to one mean vector a training utterance."""
     vectors = training.embeddings.mean(axis=1)
     most = min(vectors.shape[1], len(np.unique(training.speakers)) - 1)
-    model = fit_plda(vectors, training.speakers, min(settings.plda_dimension, most))
-    tested = model.project(embeddings.mean(axis=1))
-    return lambda first, second: model.log_likelihood_ratios(tested, first, second)
+    fitted = fit_plda(vectors, training.speakers, min(settings.plda_dimension, most))
+    tested = fitted.project(embeddings.mean(axis=1))
+    return lambda first, second: fitted.model.log_likelihood_ratios(tested, first, second)
 
 
 BACKENDS = {"cosine": cosine, "snorm": snorm, "plda": plda}
-
-
-def _speaker_means(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """One mean vector of length 1 for each speaker, (C, D)."""
-    names, numbers = np.unique(speakers, return_inverse=True)
-    sums = np.zeros((len(names), vectors.shape[1]))
-    np.add.at(sums, numbers, vectors)
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)

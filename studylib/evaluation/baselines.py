@@ -16,6 +16,7 @@ from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.protocols import training_rows
 from studylib.evaluation.run import write_evaluation
+from studylib.evaluation.scores import speaker_means
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.documents import unknown
 from studylib.models.devices import available_cores
@@ -32,11 +33,9 @@ def as_they_are(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
 
 def whitening(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     """A matrix (D, D) that turns the within-speaker covariance of vectors (U, D) into identity."""
-    names, numbers, counts = np.unique(speakers, return_inverse=True, return_counts=True)
-    means = np.zeros((len(names), vectors.shape[1]))
-    np.add.at(means, numbers, vectors)
-    within = vectors - (means / counts[:, None])[numbers]
-    covariance = within.T @ within / max(len(vectors) - len(names), 1)
+    means, numbers, counts = speaker_means(vectors, speakers)
+    within = vectors - means[numbers]
+    covariance = within.T @ within / max(len(vectors) - len(counts), 1)
     covariance += 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     values, directions = np.linalg.eigh(covariance)
     return directions / np.sqrt(values)

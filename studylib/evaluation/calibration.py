@@ -64,7 +64,7 @@ def fit_calibration(scores, targets, *, target_prior: float = 0.05) -> Calibrati
     model.fit(standard, targets, sample_weight=shares * len(scores))
     scale = model.coef_[0, 0] / width
     if scale * width <= 1e-6:
-        raise StudyError("The development scores do not tell targets from nontargets.")
+        raise StudyError("The development scores do not part targets from nontargets.")
     offset = model.intercept_[0] - logit(target_prior) - scale * centre
     threshold = (-logit(target_prior) - offset) / scale
     return Calibration(float(scale), float(offset), target_prior, float(threshold))

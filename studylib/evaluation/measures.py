@@ -57,13 +57,13 @@ def measure_lists(
         eer_threshold, auc, min_dcf_<prior>, and how many trials and speakers; on lists other than
         "dev", where there is a calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
     """
-    calibration, told = None, {"skipped": "evaluate.trials has no list 'dev'"}
+    calibration, shown = None, {"skipped": "evaluate.trials has no list 'dev'"}
     if "dev" in lists:
         try:
             calibration = fit_calibration(lists["dev"][column], lists["dev"]["target"])
-            told = asdict(calibration)
+            shown = asdict(calibration)
         except StudyError as error:  # such as scores that separate few trials without an error
-            told = {"skipped": str(error)}
+            shown = {"skipped": str(error)}
     measured = {}
     for name, frame in lists.items():
         scores, targets = frame[column].to_numpy(), frame["target"].to_numpy()
@@ -77,7 +77,7 @@ def measure_lists(
         }
         if calibration is not None and name != "dev":
             measured[name] |= _evidence(scores, targets, calibration)
-    return {"calibration": told, "lists": measured}
+    return {"calibration": shown, "lists": measured}
 
 
 def _evidence(scores: np.ndarray, targets: np.ndarray, calibration: Calibration) -> dict:

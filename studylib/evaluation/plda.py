@@ -21,7 +21,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from studylib.errors import StudyError
-from studylib.evaluation.scores import dot_products
+from studylib.evaluation.scores import dot_products, speaker_means
 
 ITERATIONS = 100  # of expectation-maximisation
 
@@ -61,9 +61,6 @@ class Plda:
     def project(self, vectors) -> np.ndarray:
         """Embeddings (U, D) -> the vectors (U, d) that the model sees."""
         return _on_sphere(self.lda.transform(vectors))
-
-    def log_likelihood_ratios(self, projected, first, second) -> np.ndarray:
-        return self.model.log_likelihood_ratios(projected, first, second)
 
 
 def fit_plda(vectors, speakers, dimension: int) -> Plda:
@@ -105,10 +102,7 @@ def fit_two_covariance(vectors, speakers, iterations: int = ITERATIONS) -> TwoCo
     speakers : (U,) int or str
     iterations : int
     """
-    names, numbers, counts = np.unique(speakers, return_inverse=True, return_counts=True)
-    means = np.zeros((len(names), vectors.shape[1]))
-    np.add.at(means, numbers, vectors)
-    means /= counts[:, None]
+    means, numbers, counts = speaker_means(vectors, speakers)
     residual = vectors - means[numbers]
     scatter = residual.T @ residual
     within = scatter / len(vectors)

@@ -31,9 +31,9 @@ def embed_utterances(
     windows = count_windows(seconds, settings.crop_seconds, settings.hop_seconds)
     means = [np.empty(0)] * len(rows)
     for count in np.unique(windows):  # utterances of as many windows together
-        at = np.flatnonzero(windows == count)
-        vectors = embed_crops(rows[at], int(count), settings.crop_seconds)
-        for place, mean in zip(at, vectors.mean(axis=1), strict=True):
+        alike = np.flatnonzero(windows == count)
+        vectors = embed_crops(rows[alike], int(count), settings.crop_seconds)
+        for place, mean in zip(alike, vectors.mean(axis=1), strict=True):
             means[place] = mean
     return np.stack(means)[:, None]
 

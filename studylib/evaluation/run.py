@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_known_speakers
-from studylib.corpora.store import Corpus, sha256
+from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.backends import BACKENDS
 from studylib.evaluation.measures import measure_lists, read_metrics
 from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import atomic_file, atomic_folder, write_json
+from studylib.files.checksums import sha256
 
 HEADLINE = ("eer", "eer_interval", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 
@@ -63,7 +64,7 @@ def evaluate(
     model, scoring = load_model(model_file)
     known = known_to_model(model_file)
     if known is None:
-        report(f"{model_file} does not tell its training speakers: the trials are not checked")
+        report(f"{model_file} has no list of its training speakers: the trials are not checked")
     for speakers in known or []:
         for name in settings.trials:
             refuse_known_speakers(speakers, corpus, name)

@@ -94,6 +94,14 @@ def dot_products(vectors, first, second) -> np.ndarray:
     return scores
 
 
+def speaker_means(vectors: np.ndarray, speakers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean vector (C, D) of each speaker, in sorted order; speaker number (U,); utterances (C,)."""
+    names, numbers, counts = np.unique(speakers, return_inverse=True, return_counts=True)
+    means = np.zeros((len(names), vectors.shape[1]))
+    np.add.at(means, numbers, vectors)
+    return means / counts[:, None], numbers, counts
+
+
 def _crops_and_squares(embeddings, start: int) -> tuple[np.ndarray, np.ndarray]:
     """A block (B, crops, D) in double precision and its squared lengths (B, crops).
 

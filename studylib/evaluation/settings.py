@@ -10,7 +10,7 @@ Backend = Literal["cosine", "snorm", "plda"]
 
 
 class EvaluateSettings(Section):
-    """How a trained run is measured: paper B's protocol and plain scores unless said otherwise.
+    """How a trained run is measured: by default paper B's protocol and plain scores.
 
     Attributes
     ----------

@@ -20,19 +20,13 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.documents import read_yaml, unknown, validated
 from studylib.files.paths import corpus_folder, project_root
-from studylib.pipeline.params import (
-    Changes,
-    Params,
-    evaluate_settings,
-    read_params,
-    run_settings,
-)
+from studylib.pipeline.params import Changes, Params, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
 LONGEST_NAME = 180  # characters, of a file's name
-OF_LOSS = ("margin", "scale")  # parameters of the notebook that are not of training, but the trunk
+OF_LOSS = ("margin", "scale")  # the notebook's parameters of the loss; others are of training
 
 
 @dataclass(frozen=True)
@@ -109,15 +103,13 @@ def open_experiment(
     plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
     name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])[:LONGEST_NAME]
-    manifest = _manifest(plan, seed, corpus) | {"variant": name.partition("+")[2]}
+    manifest = _manifest(plan, seed, corpus)
+    folder = root / out if out else results / "experiment" / f"{run}-{seed}"
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
-        folder = root / out
-        del manifest["variant"]
-    else:
-        folder = results / "experiment" / f"{run}-{seed}"
-        if name != run or not is_fresh(folder, manifest):
-            folder = results / "variants" / f"{name}-{seed}"
+    elif not is_fresh(folder, manifest):
+        folder = results / "variants" / f"{name}-{seed}"
+        manifest["variant"] = name.partition("+")[2]
     fresh = not out and is_fresh(folder, manifest)
     settings = settings.model_copy(update={"name": name})
     return Experiment(settings, evaluate, seed, corpus, folder, manifest, fresh)

@@ -17,8 +17,9 @@ import nbformat
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json, write_json
+from studylib.files.checksums import sha256
 from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
-from studylib.pipeline.provenance import digest, file_hash
+from studylib.pipeline.provenance import digest
 from studylib.reports.settings import check_batch_size
 
 EXPERIMENT = "experiment"  # the notebook that is no report
@@ -160,7 +161,7 @@ def _weights(root: Path, run: str, weights: str | None) -> str | None:
             f"run {run}: train.initial_weights: {weights} does not exist; first run the study that "
             "makes it, or import released weights with `studylib import`"
         )
-    return file_hash(root / weights)
+    return sha256(root / weights)
 
 
 def notebook_cells(path: Path, *kinds: str) -> list[str]:
@@ -175,7 +176,7 @@ def notebook_cells(path: Path, *kinds: str) -> list[str]:
 def _hashes(root: Path, modules: Iterable[str]) -> dict[str, str]:
     """Place -> hash of each file of `imported_files`."""
     files = imported_files(root, modules)
-    return {path.relative_to(root).as_posix(): file_hash(path) for path in sorted(files)}
+    return {path.relative_to(root).as_posix(): sha256(path) for path in sorted(files)}
 
 
 def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:

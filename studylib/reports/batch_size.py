@@ -60,8 +60,10 @@ def size_tables(
     tests : DataFrame
         One row a comparison and loss of several sizes: smallest, largest, difference (-0.1: the
         error rate at the largest is 10 % lower), low, high, p, p_holm (over all rows) and
-        speakers_needed.
+        speakers_needed. Both are empty where a study names no runs.
     """
+    if runs.empty:
+        return pd.DataFrame(columns=["comparison", *FACTS]), pd.DataFrame(columns=TEST_COLUMNS)
     cells = cells_by_run(runs, resample(runs, trials, n_resamples)["eer"])
     rates = _rates(runs, compared, cells)
     return rates, _tests(rates, cells)

@@ -1,7 +1,9 @@
 """What experiment.ipynb shows of one run: a training batch, and the trials it gets most wrong."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
 
 SHOWN_SPEAKERS = 16
+MEASURES = ("min_dcf_0.01", "cllr", "min_cllr", "n_target", "n_nontarget", "n_speakers")
 CPU = torch.device("cpu")
 
 
@@ -81,6 +84,19 @@ def view_batch(settings: RunSettings, seed: int, batch: Batch, model: Path | Non
     crops = flat[:, None].numpy()  # each a trial's side of its own
     scores = trial_scores(crops, first, second, scoring=learner.criterion.scoring)
     return View(embeddings, scores.reshape(len(flat), -1), loss)
+
+
+def measure_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """EER and its 95 % interval (%), costs, bits and sizes by back-end and trial list, rounded."""
+    backends = {metrics["backend"]: metrics} | metrics["further_backends"]
+    rows = {}
+    for backend, part in backends.items():
+        for name, measured in part["lists"].items():
+            low, high = measured["eer_interval"]
+            eers = {"EER (%)": measured["eer"], "from (%)": low, "to (%)": high}
+            others = {key: measured.get(key) for key in MEASURES}
+            rows[backend, name] = {k: 100 * value for k, value in eers.items()} | others
+    return pd.DataFrame.from_dict(rows, orient="index").round(3)
 
 
 def worst_trials(scores: pd.DataFrame, *, target: bool, n: int = 10) -> pd.DataFrame:

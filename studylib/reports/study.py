@@ -81,8 +81,8 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     baselines), margin, scale (None where a loss has none); trunk (its name, with the numbers that
     tell apart two runs of this study on one trunk), crops, batch (N x M), utterances_per_speaker,
     training_speakers (None: all), other_settings (a text that differs where anything else does, but
-    for the learning rate); backend; the measures of the first trial list, eer_low and eer_high; and
-    eer_<list> of every list.
+    for the learning rate); backend, eer and cllr (None where nothing was calibrated) of the first
+    trial list; backend_<name>, its EER by a further back-end; and eer_<list> of every list.
 
     Raises
     ------
@@ -143,9 +143,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def trial_lists(runs: pd.DataFrame) -> list[str]:
+def trial_lists(study: Study) -> list[str]:
     """The trial lists that the experiments were scored on; the first gives the headline."""
-    return read_manifest(runs["folder"].iloc[0])["settings"]["evaluate"]["trials"]
+    first = study.experiment(study.runs[0], study.seeds[0])
+    return read_manifest(first)["settings"]["evaluate"]["trials"]
 
 
 def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict[str, Any]:
@@ -184,10 +185,13 @@ def _trunk_label(trunk: Mapping[str, Any], trunks: list[Mapping | None]) -> str:
 
 def _measures(folder: Path) -> dict[str, Any]:
     metrics = read_metrics(folder)
-    low, high = metrics["eer_interval"]
-    numbers = {key: value for key, value in metrics.items() if not isinstance(value, dict | list)}
-    eers = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
-    return numbers | {"eer_low": low, "eer_high": high} | eers
+    headline = {key: metrics.get(key) for key in ("backend", "eer", "cllr")}
+    backends = {
+        f"backend_{name}": values["lists"][metrics["trials"]]["eer"]
+        for name, values in metrics["further_backends"].items()
+    }
+    lists = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
+    return headline | backends | lists
 
 
 def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

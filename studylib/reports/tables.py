@@ -1,5 +1,6 @@
 """What a report leaves behind: tables, figures and where its numbers come from, in one folder."""
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -36,9 +37,13 @@ def write_report(
     if not out:
         return
     manifests = {name: read_manifest(folder) for name, folder in runs["folder"].items()}
-    settings = {"study": study.name, "corpus": study.corpus, "settings": study.settings}
-    facts = {
-        name: {key: m.get(key) for key in ("digests", "machine")} for name, m in manifests.items()
+    machines = {json.dumps(each["machine"]): each["machine"] for each in manifests.values()}
+    sources = {
+        "study": study.name,
+        "corpus": study.corpus,
+        "settings": study.settings,
+        "experiments": {name: each["digests"] for name, each in manifests.items()},
+        "machines": list(machines.values()),
     }
     with atomic_folder(project_root() / out) as folder:
         for name, table in tables.items():
@@ -47,7 +52,7 @@ def write_report(
         for name, figure in figures.items():
             if figure is not None:
                 save_figure(figure, folder, name)
-        write_json(folder / "manifest.json", settings | {"experiments": facts})
+        write_json(folder / "manifest.json", sources)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -59,18 +59,8 @@ EVIDENCE = {
     "A2": partial(evidence.degrades_less, loss="aam_softmax", than=OTHERS_OF_A),
     "A3": partial(evidence.systems_compete, first=SINC_TDNN, second=X_VECTOR),
 }
-NUMBERS = ("effect", "low", "high", "claimed", "p")  # of the comparison that decides
-COLUMNS = (
-    "id",
-    "claim",
-    "verdict",
-    *NUMBERS,
-    "side",
-    "p_holm",
-    "speakers_needed",
-    "evidence",
-    "missing",
-)
+DECISIVE = ("effect", "low", "high", "claimed", "p", "side")  # of the comparison that decides
+COLUMNS = ("id", "claim", "verdict", *DECISIVE, "p_holm", "speakers_needed", "evidence", "missing")
 
 
 def verdicts(
@@ -147,9 +137,9 @@ def _decided(comparisons: list[Comparison], missing: list[str]) -> dict:
         verdict = UNTESTED
     elif (certainties > 0).all() and (p_values < ALPHA).all():
         verdict = "supported"
-    numbers = [*comparisons[decisive].relative(), p_values[decisive]]
-    side = "above" if comparisons[decisive].above else "below"
-    return {"verdict": verdict, "side": side} | dict(zip(NUMBERS, numbers, strict=True))
+    deciding = comparisons[decisive]
+    facts = *deciding.relative(), p_values[decisive], deciding.side
+    return {"verdict": verdict} | dict(zip(DECISIVE, facts, strict=True))
 
 
 def _needed(comparisons: list[Comparison], n_speakers: int, level: float) -> float:

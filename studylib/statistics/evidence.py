@@ -21,16 +21,16 @@ MOST_WIDENED = 4.0  # of a spread that noise alone may explain; its sd would be 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The claim says that `contrast` lies below `bound` (or above it), in log units."""
+    """The claim says that `contrast` lies below `bound`, or "above" it, in log units."""
 
     what: str
     contrast: Contrast
     bound: float = 0.0
-    above: bool = False
+    side: str = "below"
 
     def certainty(self) -> float:
         """How many standard deviations the value lies on the claimed side of the bound."""
-        distance = (self.contrast.value - self.bound) * (1 if self.above else -1)
+        distance = (self.contrast.value - self.bound) * (1 if self.side == "above" else -1)
         return distance / max(self.contrast.sd, 1e-12)
 
     def relative(self) -> list[float]:
@@ -39,10 +39,8 @@ class Comparison:
 
     def sentence(self) -> str:
         value, low, high, bound = (100 * number for number in self.relative())
-        side = "above" if self.above else "below"
-        return (
-            f"{self.what}: {value:+.1f} % [{low:+.1f}, {high:+.1f}], claimed {side} {bound:+.0f} %"
-        )
+        interval = f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
+        return f"{self.what}: {interval}, claimed {self.side} {bound:+.0f} %"
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def sensitive(study: Study, losses: Sequence[str], to: Sequence[str]) -> Found:
             yield f"at least 3 settings of {' and '.join(to)} of {loss}, with seeds"
         else:
             what = f"spread of {loss} over {len(rows)} settings"
-            yield Comparison(what, spread(study.cells, rows), study.tolerance, above=True)
+            yield Comparison(what, spread(study.cells, rows), study.tolerance, "above")
 
 
 def best_value(study: Study, loss: str, column: str, value: float) -> Found:
@@ -168,9 +166,8 @@ def gain(study: Study, column: str, helps: Sequence[str], not_helps: Sequence[st
             doublings = np.log2(list(cells)) - np.mean(np.log2(list(cells)))
             slope = doublings / (doublings**2).sum()
             contrast = study.cells.contrast(dict(zip(cells.values(), slope, strict=True)))
-            bound = -study.tolerance if loss in not_helps else 0.0
-            what = f"{loss}, each doubling of {column}"
-            yield Comparison(what, contrast, bound, above=loss in not_helps)
+            claimed = (-study.tolerance, "above") if loss in not_helps else (0.0, "below")
+            yield Comparison(f"{loss}, each doubling of {column}", contrast, *claimed)
         elif loss in helps and not missing:
             yield f"{loss} with at least 2 values of {column}"
     if not set(varied) & set(not_helps):

@@ -3,19 +3,19 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
 from studylib.corpora.store import Corpus
 from studylib.files.atomic import atomic_file, atomic_folder, write_json
+from studylib.files.disk import exclusive
 from studylib.files.paths import project_root
 from studylib.models.embedder import save_model
 from studylib.training.distributed import from_first_process, rank
@@ -34,29 +34,13 @@ def checkpoint_folder(checkpoints: Path, name: str, identity: dict[str, Any]) ->
     return checkpoints / f"{name}-{identity['seed']}-{digest}"
 
 
-@contextmanager
-def locked(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a run's checkpoints; wait for another training of the run to end.
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Hold the lock of a run's checkpoints, after another training of the run has ended.
 
     Of many processes the first holds it, and the others need not.
     """
-    if rank() > 0:
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f"{folder.name}.lock")
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        report("another process trains this run: waiting for it")
-        lock.acquire(poll_interval=0.2)
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows keeps a file that is open
-            path.unlink()
-        lock.release()
+    lock = folder.with_name(f"{folder.name}.lock")
+    return exclusive(lock) if rank() == 0 else nullcontext()
 
 
 def save_checkpoint(learner: Learner, folder: Path) -> None:

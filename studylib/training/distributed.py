@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studylib.errors import StudyError
-from studylib.models.devices import omp_num_threads
+from studylib.models.devices import omp_num_threads, usable_cores
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 # The others wait this long for one that measures, or that waits for another training of the run to
@@ -40,7 +40,7 @@ def world_size() -> int:
 
 
 @contextmanager
-def process_group(device: torch.device, threads: int, cores: int) -> Iterator[torch.device]:
+def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     """Join the processes that torchrun started; alone without it.
 
     Parameters
@@ -50,8 +50,6 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     threads : int
         The setting: 0 shares the cores among the processes, unless OMP_NUM_THREADS says how many
         threads each has.
-    cores : int
-        That the processes of this machine may use together.
 
     Yields
     ------
@@ -79,7 +77,7 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     else:
         device = torch.device("cpu")  # other accelerators do not talk to each other
         if not threads:
-            torch.set_num_threads(threads_each(processes, cores))
+            torch.set_num_threads(threads_each(processes))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
@@ -94,11 +92,11 @@ def process_group(device: torch.device, threads: int, cores: int) -> Iterator[to
     dist.destroy_process_group()
 
 
-def threads_each(processes: int, cores: int) -> int:
+def threads_each(processes: int) -> int:
     """CPU threads of one of several processes: OMP_NUM_THREADS, or a share of the cores."""
     threads = omp_num_threads()
     # torchrun sets it to 1 where nobody has set it
-    return threads if threads > 1 else max(1, cores // processes)
+    return threads if threads > 1 else max(1, usable_cores() // processes)
 
 
 def from_first_process(value: Any) -> Any:

@@ -18,20 +18,14 @@ from torch import Tensor
 
 from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
+from studylib.files.disk import explained_full_disk
 from studylib.losses.schedules import value_at
-from studylib.models.devices import choose_device, usable_cores
+from studylib.models.devices import choose_device
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.training import checkpoints as disk
+from studylib.training import distributed
 from studylib.training.acceleration import device_name, enough_memory, set_arithmetic
 from studylib.training.curve import curve_row, finite, is_due, progress_line, scheduled
-from studylib.training.distributed import (
-    add_up_gradients,
-    from_first_process,
-    gather,
-    process_group,
-    rank,
-    world_size,
-)
 from studylib.training.gradient_caching import backward_in_chunks, share_out
 from studylib.training.learner import Learner, build_learner
 from studylib.training.loading import prefetch, read_batches, training_data
@@ -90,7 +84,7 @@ def train(
     StudyError
         A negative seed, a corpus too small for the batch, a device that is not there or has too
         little memory, a loss that is not finite, processes among which the batch cannot be shared
-        out, one of them gone.
+        out, one of them gone, a full disk.
     """
     if seed < 0:
         raise StudyError(f"the seed is {seed}: expected 0 or more")
@@ -98,10 +92,13 @@ def train(
     identity = {"key": key, "seed": seed, "corpus": corpus.description["checksums"]}
     folder = disk.checkpoint_folder(checkpoints, settings.name, identity)
     device = choose_device(keys.device, keys.threads)
-    together = process_group(device, keys.threads, usable_cores())
-    with together as device, disk.locked(folder, report), enough_memory(device):
-        is_first = rank() == 0  # of the processes; it alone measures, reports and writes
-        if from_first_process(is_first and disk.is_whole(out, identity)):
+    together = distributed.process_group(device, keys.threads)
+    full_disk = explained_full_disk(checkpoints, "training")
+    with together as device, disk.locked(folder), enough_memory(device), full_disk:
+        is_first = (
+            distributed.rank() == 0
+        )  # of the processes; it alone measures, reports and writes
+        if distributed.from_first_process(is_first and disk.is_whole(out, identity)):
             shutil.rmtree(folder, ignore_errors=True)
             return {}
         set_arithmetic(keys, device)
@@ -159,7 +156,7 @@ def train(
             "started": started,
             "seconds": round(learner.seconds, 2),
             "device": device_name(device),
-            "processes": world_size(),
+            "processes": distributed.world_size(),
             "threads": torch.get_num_threads(),
         }
 
@@ -197,7 +194,7 @@ class TrainingStep:
             from studylib.training.augmentation import Augmentation
 
             self.augmentation = Augmentation(settings.train.augmentation, device, seed)
-        whole = world_size() == 1 or self.augmentation is not None
+        whole = distributed.world_size() == 1 or self.augmentation is not None
         self.reads = None if whole else self.share.places.cpu().numpy()
 
     def __call__(self, samples: Tensor, labels: Tensor, step: int, progress: float) -> Tensor:
@@ -231,11 +228,12 @@ class TrainingStep:
 
         learner.optimizer.zero_grad()
         if len(share.sizes) == 1:
-            loss = loss_of(gather(self._embed(samples), share.places, share.total))
+            embeddings = self._embed(samples)
+            loss = loss_of(distributed.gather(embeddings, share.places, share.total))
             loss.backward()
         else:
             loss = backward_in_chunks(learner.model, self._embed, samples, share, loss_of)
-        add_up_gradients(learner.model, learner.criterion)
+        distributed.add_up_gradients(learner.model, learner.criterion)
         learner.optimizer.param_groups[0]["lr"] = value_at(keys.learning_rate, progress)
         learner.optimizer.step()
         return loss.detach()
@@ -245,7 +243,7 @@ class TrainingStep:
         seed = augmentation_seed(seed=self.seed, step=step)
         generator = torch.Generator(self.device).manual_seed(seed)
         augmented = self.augmentation(as_waveforms(samples.to(self.device)), generator)
-        return augmented if world_size() == 1 else augmented[self.share.places]
+        return augmented if distributed.world_size() == 1 else augmented[self.share.places]
 
     def _embed(self, samples: Tensor) -> Tensor:
         half = self.settings.train.precision == "bfloat16"

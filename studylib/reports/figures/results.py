@@ -52,8 +52,10 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
     return figure
 
 
-def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure:
+def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure | None:
     """EER of the row as a multiple of the column's, the better runs first: one triangle.
+
+    None where there is one run.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure:
     losses : run -> loss
         In the order of the rows.
     """
+    if tests.empty:
+        return None
     titles = {run: run_title(run, loss) for run, loss in losses.items()}
     runs = list(titles)
     numbers = len(runs) <= MOST_NUMBERS
@@ -106,9 +110,9 @@ def _heatmap(axes: plt.Axes, values, texts, label: str | None, scale: Normalize)
 def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.ndarray) -> Figure:
     """DET curves of several runs, in the order of `systems` (run -> loss, scores), best first.
 
-    At most eight trained runs have a name; the others are grey. Where a loss occurs twice, runs are
-    told apart by colours in place of losses. A circle marks the least detection
-    cost where 1 of 100 trials is a target, a square where 5 are.
+    At most eight trained runs have a name; the others are grey. Where a loss occurs twice, colours
+    are of runs, not of losses. A circle marks the least detection cost where 1 of 100 trials is a
+    target, a square where 5 are.
     """
     figure, axes = plt.subplots(figsize=(7, 4.6))
     det_axes(axes)
@@ -167,7 +171,7 @@ VERDICT_COLOURS = {"supported": "#117733", "contradicted": "#D55E00", "undecided
 def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     """One row a conclusion: its decisive effect with its interval; the side it claims is shaded.
 
-    Columns as `verdicts.verdicts` gives them: id, claim, verdict, effect, low, high, claimed and
+    Columns as `statistics.verdicts` gives them: id, claim, verdict, effect, low, high, claimed and
     side ("above" or "below" the bound `claimed`). An arrow stands where an interval goes on.
     """
     shown = conclusions.reset_index(drop=True)

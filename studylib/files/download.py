@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from studylib.corpora.store import sha256 as sha256_of
 from studylib.errors import StudyError
+from studylib.files.checksums import sha256 as sha256_of
 from studylib.files.disk import exclusive, explained_full_disk
 
 BLOCK = 1 << 18

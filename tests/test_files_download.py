@@ -11,9 +11,9 @@ import pytest
 from processes import start
 from server import serving
 
-from studylib.corpora import download as module
-from studylib.corpora.download import download, unpack
 from studylib.errors import StudyError
+from studylib.files import download as module
+from studylib.files.download import download, unpack
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

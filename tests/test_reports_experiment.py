@@ -1,0 +1,62 @@
+"""What experiment.ipynb shows of a batch and of trials, against the training and plain NumPy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from studylib.reports.experiment import first_batch, view_batch, with_players, worst_trials
+from studylib.training.loop import train
+from studylib.training.settings import RunSettings
+
+
+@pytest.fixture
+def settings():
+    return RunSettings(
+        study="small",
+        name="angular",
+        corpus={"name": "tiny", "source": "embedded"},
+        loss={"name": "angular_prototypical"},
+        trunk={"name": "compact_tdnn", "embedding_dim": 16, "channels": 8},
+        train={
+            "crops": 12,
+            "crop_seconds": 0.5,
+            "speakers_per_batch": 6,
+            "utterances_per_speaker": 2,
+            "device": "cpu",
+        },
+    )
+
+
+def test_the_batch_shown_is_the_one_that_training_begins_with(settings, tiny_corpus, tmp_path):
+    options = {"checkpoints": tmp_path / "checkpoints", "key": "k", "report": str}
+    train(settings, tiny_corpus, 3, tmp_path / "model", **options)
+    batch = first_batch(settings, tiny_corpus, 3)
+    before = view_batch(settings, 3, batch)
+    assert batch.samples.shape == (6, 2, 8000)
+    assert before.embeddings.shape == (6, 2, 16)
+    curve = pd.read_csv(tmp_path / "model" / "curve.csv")
+    assert before.loss == pytest.approx(curve["loss"][0], rel=1e-4)
+    flat = before.embeddings.flatten(0, 1).double().numpy()
+    unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    np.testing.assert_allclose(before.similarities, unit @ unit.T, atol=1e-5)
+    after = view_batch(settings, 3, batch, tmp_path / "model")
+    assert after.loss < before.loss  # one step on these very crops
+
+
+def test_the_worst_trials_are_the_targets_that_score_low_and_the_nontargets_that_score_high(
+    tiny_corpus,
+):
+    scores = pd.DataFrame(
+        {
+            "score": [0.9, 0.1, 0.5, 0.8, 0.2, 0.7],
+            "target": [True, True, True, False, False, False],
+            "first": range(6),
+            "second": range(6, 12),
+            "first_speaker": list("abcdef"),
+            "second_speaker": list("abcxyz"),
+        }
+    )
+    assert worst_trials(scores, target=True, n=2)["score"].tolist() == [0.1, 0.5]
+    worst = worst_trials(scores, target=False, n=2)
+    assert worst["score"].tolist() == [0.8, 0.7]
+    assert with_players(worst, tiny_corpus).count("<audio") == 4
