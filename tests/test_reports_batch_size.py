@@ -81,13 +81,11 @@ def test_each_loss_s_largest_size_is_tested_against_its_smallest_and_holm_spans_
     [
         ({"equal_crops": ["am40"]}, {}, r"equal_crops names the run 'am40'; did you mean 'am80'"),
         ({"equal_crops": ["am20", "am20"]}, {}, "am20 and am20 are of one size"),
-        ({"training_speakers": ["am20", "am80"]}, {}, "differ in speakers_per_batch"),
         (
             {"equal_crops": ["am20", "am80"]},
             {"am80": {"loss": AM | {"margin": 0.2}}},
             "am20 and am80 differ in loss: expected runs of one loss that differ in nothing but",
         ),
-        ({"equal_crops": ["angular20", "angular80_long"]}, {}, "differ in crops"),
         (
             {"equal_crops": ["angular80", "am20"]},
             {"am20": {"train": {"crops": 2000}}},

@@ -142,7 +142,7 @@ def test_further_back_ends_stand_beside_the_headline(root):
         write_json(path, read_json(path) | {"further_backends": further})
     runs = experiments(root)
     table = eer_table(runs, resample(runs, "test", 20))
-    assert table["eer_snorm"].dropna().to_dict() == {"ge2e": pytest.approx(0.4)}
+    assert table["backend_snorm"].dropna().to_dict() == {"ge2e": pytest.approx(0.4)}
 
 
 def test_a_variant_stands_beside_its_parent_on_the_same_resamples(root):

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from studylib.evaluation.measures import read_metrics
 from studylib.losses import LOSSES
 from studylib.models.trunk_table import trunk_sizes
 from studylib.reports.figures.style import look, per_cent, run_title
@@ -28,20 +27,12 @@ def eer_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.Data
     """EER of every run with its interval, the best first.
 
     Index run. Columns as in `comparisons.error_table` (rate: a fraction, mean over seeds), loss and
-    trunk; eer_<back-end> of every further back-end, means over seeds.
+    trunk; backend_<name>, the EER of every further back-end, means over seeds.
     """
     table = error_table(cells_by_run(runs, resamples["eer"])).rename_axis("run")
     table = table.join(runs.groupby("run")[["loss", "trunk"]].first())
-    further = pd.DataFrame([_further_backends(folder) for folder in runs["folder"]], runs.index)
-    return table.join(further.groupby(runs["run"]).mean()).sort_values("rate")
-
-
-def _further_backends(folder) -> dict[str, float]:
-    metrics = read_metrics(folder)
-    return {
-        f"eer_{name}": of_backend["lists"][metrics["trials"]]["eer"]
-        for name, of_backend in metrics.get("further_backends", {}).items()
-    }
+    further = runs.filter(regex="^backend_").groupby(runs["run"]).mean()
+    return table.join(further).sort_values("rate")
 
 
 def cost_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
@@ -73,8 +64,8 @@ def printed_table(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         shown["trunk"] = table["trunk"]
     shown["EER (%)"] = table["rate"].map(per_cent)
     shown["95 % interval"] = intervals_in_print(table)
-    for column in table.filter(regex="^eer_"):
-        shown[f"EER (%), {column.removeprefix('eer_')}"] = table[column].map(per_cent)
+    for column in table.filter(regex="^backend_"):
+        shown[f"EER (%), {column.removeprefix('backend_')}"] = table[column].map(per_cent)
     for name in filter(values.__contains__, names.values()):
         shown[name] = values[name].map("{:.3f}".format)
     shown["seeds"] = table["seeds"]
@@ -107,20 +98,17 @@ def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resampl
     """
     members = {run: list(group.index) for run, group in runs.groupby("run", sort=False)}
     cells = cells_of(resamples, members | {name: [name] for name in variants.index})
-    eers = error_table(cells).loc[variants.index]
-    intervals = intervals_in_print(eers)
+    table = error_table(cells).loc[variants.index].join(variants[["run", "seed", "folder"]])
     rows = []
-    for (name, variant), rate, interval in zip(
-        variants.iterrows(), eers["rate"], intervals, strict=True
-    ):
-        row = {"variant": variant["folder"].name, "run": variant["run"], "seed": variant["seed"]}
-        row |= {"EER (%)": per_cent(rate), "95 % interval": interval}
-        if variant["run"] in members:
-            test = paired_tests(cells, [(name, variant["run"])]).iloc[0]
-            row["difference (%)"] = f"{100 * test['difference']:+.1f}"
-            row["its interval"] = f"{100 * test['low']:+.1f} to {100 * test['high']:+.1f}"
-            row["p"] = f"{test['p']:.2g}"
-        rows.append(row)
+    for row, interval in zip(table.itertuples(), intervals_in_print(table), strict=True):
+        shown = {"variant": row.folder.name, "run": row.run, "seed": row.seed}
+        shown |= {"EER (%)": per_cent(row.rate), "95 % interval": interval}
+        if row.run in members:
+            test = paired_tests(cells, [(row.Index, row.run)]).iloc[0]
+            shown["difference (%)"] = f"{100 * test['difference']:+.1f}"
+            shown["its interval"] = f"{100 * test['low']:+.1f} to {100 * test['high']:+.1f}"
+            shown["p"] = f"{test['p']:.2g}"
+        rows.append(shown)
     return pd.DataFrame(rows)
 
 

@@ -82,7 +82,7 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     tell apart two runs of this study on one trunk), crops, batch (N x M), utterances_per_speaker,
     training_speakers (None: all), other_settings (a text that differs where anything else does, but
     for the learning rate); backend, eer and cllr (None where nothing was calibrated) of the first
-    trial list; and eer_<list> of every list.
+    trial list; backend_<name>, its EER by a further back-end; and eer_<list> of every list.
 
     Raises
     ------
@@ -186,7 +186,12 @@ def _trunk_label(trunk: Mapping[str, Any], trunks: list[Mapping | None]) -> str:
 def _measures(folder: Path) -> dict[str, Any]:
     metrics = read_metrics(folder)
     headline = {key: metrics.get(key) for key in ("backend", "eer", "cllr")}
-    return headline | {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
+    backends = {
+        f"backend_{name}": values["lists"][metrics["trials"]]["eer"]
+        for name, values in metrics["further_backends"].items()
+    }
+    lists = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
+    return headline | backends | lists
 
 
 def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
