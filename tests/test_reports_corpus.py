@@ -1,6 +1,7 @@
 """The report of a corpus against counting by hand, and its sounds against the corpus."""
 
 import io
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -98,10 +99,13 @@ def test_a_player_plays_the_utterance(tiny_corpus):
 
 
 def test_what_was_left_out_is_listed(tiny_corpus, tmp_path):
-    corpus = Corpus(tmp_path / "mine", tiny_corpus.utterances, tiny_corpus.description)
+    corpus = Corpus(tmp_path / "data/mine", tiny_corpus.utterances, tiny_corpus.description)
     assert left_out(corpus).empty
-    (tmp_path / "mine.skipped.csv").write_text("path,why\nin/0.wav,is an empty file\n")
-    assert list(left_out(corpus)["why"]) == ["is an empty file"]
+    (tmp_path / "data").mkdir()
+    bad = tmp_path / "in" / "0.wav"
+    path = tmp_path / "data" / "mine.skipped.csv"
+    path.write_text(f"skipped,why\n{bad},{bad} is an empty file\n")
+    assert list(left_out(corpus)["why"]) == [str(Path("in/0.wav is an empty file"))]
 
 
 def labels(figure):

@@ -4,6 +4,8 @@ Works for every source: what a source does not know of its utterances is left ou
 """
 
 import io
+import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -50,9 +52,15 @@ def trial_table(corpus: Corpus) -> pd.DataFrame:
 
 
 def left_out(corpus: Corpus) -> pd.DataFrame:
-    """Recordings and speakers that the corpus was made without, and why; empty if none."""
+    """Recordings and speakers that the corpus was made without, and why; empty if none.
+
+    Paths start from the folder that the corpora's own folder is in: the project.
+    """
     path = skipped_file(corpus.folder)
-    return pd.read_csv(path, dtype=str) if path.exists() else pd.DataFrame(columns=["why"])
+    if not path.exists():
+        return pd.DataFrame(columns=["skipped", "why"])
+    project = re.escape(f"{path.parent.parent.absolute()}{os.sep}")
+    return pd.read_csv(path, dtype=str).replace(project, "", regex=True)
 
 
 def example_row(corpus: Corpus, utterance: str = "") -> int:

@@ -47,7 +47,8 @@ def from_easy_to_hard(
             continue
         style = {"color": looks.colour, "ls": looks.line, "marker": looks.mark, "ms": 5}
         reach = (line["eer"] - line["low"], line["high"] - line["eer"])
-        x = np.arange(len(levels)) + 0.04 * (place - MOST_LINES / 2)  # beside each other
+        shift = place - (min(len(hardest), MOST_LINES) - 1) / 2  # beside each other
+        x = np.arange(len(levels)) + 0.04 * shift
         left.errorbar(x, line["eer"], reach, label=run_title(run, losses[run]), lw=1.2, **style)
     percent_axis(left.yaxis)
     left.set_xticks(range(len(levels)), levels)
