@@ -59,12 +59,12 @@ def content(folder):
         (
             "losses",
             "n_resamples = 20",
-            {"eer.csv", "verdicts.csv", "table.md", "det.png", "differences.pdf"},
+            {"eer.csv", "verdicts.csv", "table.csv", "det.png", "differences.pdf"},
         ),
         ("batch_size", "n_resamples = 20", {"eer.csv", "ends.csv", "eer_by_batch.png"}),
         ("corpus", "seconds = 1.0", {"splits.csv", "voices.png", "sessions.pdf"}),
         ("embeddings", "method = 'pca'", {"geometry.csv", "maps.parquet", "cosines.png"}),
-        ("robustness", ROBUSTNESS, {"rates.csv", "growth.md", "added_noise.png", "order.csv"}),
+        ("robustness", ROBUSTNESS, {"rates.csv", "growth.csv", "added_noise.png", "order.csv"}),
     ],
 )
 def test_all_cells_run_twice_with_a_user_s_variables_and_write_only_where_out_says(
