@@ -63,7 +63,7 @@ def content(folder):
         ),
         ("batch_size", "n_resamples = 20", {"eer.csv", "ends.csv", "eer_by_batch.png"}),
         ("corpus", "seconds = 1.0", {"splits.csv", "voices.png", "sessions.pdf"}),
-        ("embeddings", "method = 'pca'", {"geometry.csv", "maps.parquet", "cosines.png"}),
+        ("embeddings", "method = 'pca'", {"geometry.csv", "maps.parquet", "maps.png"}),
         ("robustness", ROBUSTNESS, {"rates.csv", "growth.md", "added_noise.png", "order.csv"}),
     ],
 )

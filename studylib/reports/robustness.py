@@ -2,8 +2,8 @@
 
 The test utterances are degraded once per condition and turned into features once; every trunk then
 runs on these same features, so that all runs hear the same crops. All conditions are read on the
-same resamples of the test speakers: what a level costs a run, and whether it costs that run more
-than the others, are paired comparisons, made on the logarithm of the error rate as everywhere.
+same resamples of the test speakers: what a level costs a run is a paired comparison, made on the
+logarithm of the error rate as everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from studylib.corpora.trials import is_known
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.reports.settings import RobustnessSettings
-from studylib.statistics.comparisons import error_table, holm, paired_tests
+from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import bootstrap
 
@@ -167,14 +167,14 @@ def error_rates(
     Returns
     -------
     DataFrame
-        run, factor, level, eer, low, high (fractions).
+        run, factor, level, rate (EER), low, high (fractions).
     Cells
         The same error rates on the same resamples, for `growth_table`.
     """
     sides = first_speaker, second_speaker
     resamples = bootstrap(scores, np.equal(*sides), *sides, n_resamples=n_resamples)["eer"]
     cells = cells_of(resamples, {cell: [cell] for cell in scores})
-    table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
+    table = error_table(cells)[["rate", "low", "high"]]
     table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
     return table.reset_index(), cells
 
@@ -185,23 +185,18 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
     Returns
     -------
     DataFrame
-        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers) and p_holm
-        (of the hypothesis that the ratio is the runs' geometric mean, corrected over the runs).
+        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers, from the
+        same resamples at both levels).
     """
-    tables = []
-    for factor, (reference, *_, hardest) in factors.items():
-        pairs = [((run, factor, hardest), (run, factor, reference)) for run in runs]
-        mean = {hard: -1 / len(runs) for hard, _ in pairs} | {
-            easy: 1 / len(runs) for _, easy in pairs
-        }
-        p_values = [
-            cells.contrast(mean | {hard: 1 + mean[hard], easy: mean[easy] - 1}).p_value()
-            for hard, easy in pairs
-        ]
-        growth = 1 + paired_tests(cells, pairs)[["difference", "low", "high"]]
-        growth = growth.rename(columns={"difference": "ratio"}).assign(p_holm=holm(p_values))
-        tables.append(growth.assign(run=runs, factor=factor, reference=reference, hardest=hardest))
-    return pd.concat(tables, ignore_index=True)
+    ends = [
+        (run, factor, reference, hardest)
+        for factor, (reference, *_, hardest) in factors.items()
+        for run in runs
+    ]
+    pairs = [((run, factor, hard), (run, factor, easy)) for run, factor, easy, hard in ends]
+    growth = 1 + paired_tests(cells, pairs)[["difference", "low", "high"]]
+    table = pd.DataFrame(ends, columns=["run", "factor", "reference", "hardest"])
+    return table.join(growth.rename(columns={"difference": "ratio"}))
 
 
 def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -248,7 +243,7 @@ def trial_rates(
     Returns
     -------
     DataFrame
-        run, factor ("kind of trial"), level, eer, low, high.
+        run, factor ("kind of trial"), level, rate, low, high.
     """
     tables = []
     for kind, mask in trial_kinds(trials, utterances).items():
