@@ -1,5 +1,7 @@
 """Degraded crops and their error rates against plain transcriptions and the plain evaluation."""
 
+from itertools import product
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -75,14 +77,8 @@ def test_a_room_acts_on_the_whole_utterance_before_the_crop():
     np.testing.assert_array_equal(crop, whole[24_000:40_000])
 
 
-def test_a_short_utterance_is_repeated_to_fill_its_crop():
-    speech = np.arange(10_000, dtype=np.int16)
-    crop = degrade(speech, (1, Session()), np.random.default_rng(0))
-    np.testing.assert_array_equal(crop, np.concatenate([speech, speech[:6000]]))
-
-
 def test_the_clean_condition_is_the_plain_evaluation_of_the_same_crops(tiny_corpus, rows, models):
-    for seconds in (0.5, 2):
+    for seconds in (0.5, 6):  # an utterance shorter than 6 s is repeated
         ours = embed_degraded(models, tiny_corpus, rows, (seconds, Session()), CPU)
         for run, (model, _) in models.items():
             plain = embed(model, tiny_corpus, rows, crops=1, crop_seconds=seconds, device=CPU)
@@ -110,15 +106,14 @@ def test_levels_go_from_the_reference_to_the_hardest_and_leave_out_what_is_too_l
 
 def test_a_rate_is_that_of_all_pairs_scored_one_by_one(tables, tiny_corpus, rows, models):
     rates = tables[0][tables[0]["level"] == "0 dB"].set_index("run")["rate"]
-    speakers = tiny_corpus.utterances["speaker"].to_numpy(str)[rows]
-    pairs = [(i, j) for i in range(len(speakers)) for j in range(i + 1, len(speakers))]
-    targets = [speakers[i] == speakers[j] for i, j in pairs]
+    trials = all_trials(8, 4)
     embeddings = embed_degraded(models, tiny_corpus, rows, FACTORS["added noise"]["0 dB"], CPU)
     for run, vectors in embeddings.items():
         if SCORINGS[run] == "cosine":
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        scores = [-np.sum((vectors[i].astype(float) - vectors[j]) ** 2) for i, j in pairs]
-        assert rates[run] == pytest.approx(equal_error_rate(scores, targets), abs=1e-4)
+        apart = vectors[trials["first"]].astype(float) - vectors[trials["second"]]
+        expected = equal_error_rate(-np.square(apart).sum(axis=1), trials["target"])
+        assert rates[run] == pytest.approx(expected, abs=1e-4)
 
 
 def test_growth_is_the_ratio_of_the_hardest_level_to_the_reference(tables):
@@ -130,6 +125,21 @@ def test_growth_is_the_ratio_of_the_hardest_level_to_the_reference(tables):
         hardest = eers[row.run, row.factor, row.hardest]
         assert row.ratio == pytest.approx(hardest / eers[row.run, row.factor, row.reference])
         assert row.low <= row.ratio <= row.high
+
+
+def test_a_run_that_alone_fails_in_noise_is_found():
+    rng, runs = np.random.default_rng(0), ["a", "b", "c", "fails"]
+    factors, trials = {"noise": {"none": (1, Session()), "0 dB": (1, Session())}}, all_trials(20, 4)
+    scores = {}
+    for run, factor, level in product(runs, factors, factors["noise"]):
+        distance = 1.0 if (run, level) == ("fails", "0 dB") else 3.0
+        noise = rng.normal(size=len(trials))
+        scores[run, factor, level] = distance * trials["target"].to_numpy() + noise
+    sides = (trials[f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
+    growth = growth_table(error_rates(scores, *sides, 200)[1], factors, runs).set_index("run")
+    assert growth["p_holm"].idxmin() == "fails"
+    assert growth.loc["fails", "p_holm"] < 0.05
+    assert (growth.drop("fails")["ratio"] < growth.loc["fails", "low"]).all()
 
 
 def test_kinds_of_trial_are_those_the_corpus_can_tell_apart():

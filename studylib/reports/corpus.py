@@ -75,8 +75,8 @@ def example_row(corpus: Corpus, utterance: str = "") -> int:
     table = corpus.utterances
     if not utterance:
         return int(table.notna().sum(axis=1).idxmax())
-    found = np.flatnonzero(table["id"] == utterance)
-    if not len(found):
+    found = table.index[table["id"] == utterance]
+    if found.empty:
         raise StudyError(f"{corpus.folder} has no utterance {utterance!r}: expected one of its ids")
     return int(found[0])
 

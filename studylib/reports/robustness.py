@@ -2,8 +2,8 @@
 
 The test utterances are degraded once per condition and turned into features once; every trunk then
 runs on these same features, so that all runs hear the same crops. All conditions are read on the
-same resamples of the test speakers: what a level costs a run is a paired comparison, made on the
-logarithm of the error rate as everywhere.
+same resamples of the test speakers: what a level costs a run, and whether it costs that run more
+than the others, are paired comparisons, made on the logarithm of the error rate as everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from studylib.corpora.trials import is_known
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.reports.settings import RobustnessSettings
-from studylib.statistics.comparisons import error_table, paired_tests
+from studylib.statistics.comparisons import error_table, holm, paired_tests
 from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import bootstrap
 
@@ -185,18 +185,22 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
     Returns
     -------
     DataFrame
-        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers, from the
-        same resamples at both levels).
+        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers) and p_holm
+        (of the hypothesis that the ratio is the runs' geometric mean, corrected over the runs).
     """
-    ends = [
-        (run, factor, reference, hardest)
-        for factor, (reference, *_, hardest) in factors.items()
-        for run in runs
-    ]
-    pairs = [((run, factor, hard), (run, factor, easy)) for run, factor, easy, hard in ends]
-    growth = 1 + paired_tests(cells, pairs)[["difference", "low", "high"]]
-    table = pd.DataFrame(ends, columns=["run", "factor", "reference", "hardest"])
-    return table.join(growth.rename(columns={"difference": "ratio"}))
+    tables = []
+    for factor, (reference, *_, hardest) in factors.items():
+        pairs = [((run, factor, hardest), (run, factor, reference)) for run in runs]
+        share = 1 / len(runs)
+        mean = {hard: -share for hard, _ in pairs} | {easy: share for _, easy in pairs}
+        p_values = [
+            cells.contrast(mean | {hard: 1 + mean[hard], easy: mean[easy] - 1}).p_value()
+            for hard, easy in pairs
+        ]
+        growth = 1 + paired_tests(cells, pairs)[["difference", "low", "high"]]
+        growth = growth.rename(columns={"difference": "ratio"}).assign(p_holm=holm(p_values))
+        tables.append(growth.assign(run=runs, factor=factor, reference=reference, hardest=hardest))
+    return pd.concat(tables, ignore_index=True)
 
 
 def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> dict[str, np.ndarray]:
