@@ -12,7 +12,7 @@ import types
 import psutil
 import pytest
 import yaml
-from tiny_project import PARAMS, copy_project, finish, run, start
+from tiny_project import PARAMS, copy_project, finish, run, start, write_params
 
 from studylib.errors import StudyError
 from studylib.pipeline.clusters import local_layout, slurm_cluster
@@ -113,12 +113,14 @@ def test_a_worker_that_is_killed_loses_nothing(project):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_what_runs_and_records_what_is_done(project, number):
+    study = copy.deepcopy(STUDY)
+    study["train"]["crops"] = 1_000_000  # for minutes
+    write_params(project, study)
     words = ["studylib", "grid", "--workers", "2", "--threads", "1"]
     options = {"start_new_session": True, "preexec_fn": heeds_ctrl_c}
     grid = start(project, *words, **options)
+    assert any("1 of 2: experiment@untrained-0" in line for line in grid.stdout)
     waits(lambda: trained_by_now(project), grid)
-    waits(lambda: (project / "results/mini/experiment/untrained-0/manifest.json").exists(), grid)
-    time.sleep(3)  # until the grid has heard of it
     below = psutil.Process(grid.pid).children(recursive=True)
     os.killpg(grid.pid, number)
     done = finish(grid)
