@@ -13,8 +13,7 @@ from torch import Tensor
 
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
-from studylib.training.curve import scheduled
-from studylib.training.learner import build_learner
+from studylib.training.learner import build_learner, scheduled
 from studylib.training.loading import read_batches, training_data
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
@@ -57,7 +56,7 @@ def first_batch(settings: RunSettings, corpus: Corpus, seed: int) -> Batch:
     sampler = BatchSampler(data.speakers, keys, seed)
     shown = min(SHOWN_SPEAKERS, keys.speakers_per_batch)
     places = np.arange(shown * keys.utterances_per_speaker)
-    drawn = read_batches(corpus, data, sampler, range(1), keys.crop_seconds, places, CPU)
+    drawn = read_batches(data, sampler, range(1), keys.crop_seconds, places, CPU)
     samples, labels = next(drawn)
     return Batch(samples.unflatten(0, (shown, -1)), labels[:shown], len(data.names))
 
