@@ -40,7 +40,7 @@ from studylib.reports.tables import markdown, write_report
 from studylib.statistics.error_rates import (
     equal_error_rate,
     log_likelihood_ratio_cost,
-    minimum_detection_cost,
+    summary,
 )
 
 RUNS = {
@@ -125,7 +125,7 @@ def test_rates_and_costs_are_means_over_seeds_and_cllr_is_of_calibrated_scores(r
     assert table.loc["ge2e", "rate"] == pytest.approx(np.mean(eers))
     assert table["rate"].is_monotonic_increasing
     values = costs[costs["run"] == "ge2e"].set_index("measure")["value"]
-    least = [minimum_detection_cost(seed, targets, target_prior=0.05) for seed in seeds]
+    least = [summary(seed, targets)["min_dcf_0.05"] for seed in seeds]
     assert values["min_dcf_0.05"] == pytest.approx(np.mean(least))
     ratios = [CALIBRATION["scale"] * seed + CALIBRATION["offset"] for seed in seeds]
     cllrs = [log_likelihood_ratio_cost(ratio, targets) for ratio in ratios]
