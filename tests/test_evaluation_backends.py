@@ -44,21 +44,16 @@ def test_the_plain_back_end_is_the_similarity_the_model_was_trained_with():
         assert distances[trial] == pytest.approx(-np.mean(pairs))
 
 
-def test_s_norm_gives_cosines_in_deviations_of_the_closest_training_speakers():
-    scores = scores_by("snorm", "euclidean", cohort_top=5)
+@pytest.mark.parametrize(("wanted", "top"), [(5, 5), (400, 8)])
+def test_s_norm_gives_cosines_in_deviations_of_the_closest_training_speakers(wanted, top):
+    scores = scores_by("snorm", "euclidean", cohort_top=wanted)
     vectors, training = unit(TESTED).mean(axis=1), unit(TRAINING).mean(axis=1)
     cohort = unit(np.stack([training[s == SPEAKERS].mean(axis=0) for s in range(8)]))
     for trial, (i, j) in enumerate(zip(FIRST, SECOND, strict=True)):
         raw = vectors[i] @ vectors[j]
-        closest = [np.sort(cohort @ vectors[side])[-5:] for side in (i, j)]
+        closest = [np.sort(cohort @ vectors[side])[-top:] for side in (i, j)]
         expected = np.mean([(raw - near.mean()) / near.std() for near in closest])
         assert scores[trial] == pytest.approx(expected)
-
-
-def test_a_cohort_smaller_than_asked_for_is_taken_whole():
-    np.testing.assert_array_equal(
-        scores_by("snorm", cohort_top=8), scores_by("snorm", cohort_top=400)
-    )
 
 
 @pytest.mark.parametrize(("wanted", "kept"), [(3, 3), (150, 6)])
@@ -79,19 +74,10 @@ def drawn_from_the_model(n_speakers, utterances, seed):
     generator = np.random.default_rng(seed)
     between = np.array([[4.0, 1.0, 0.5], [1.0, 2.0, 0.0], [0.5, 0.0, 0.5]])
     within = np.array([[1.0, 0.3, 0.0], [0.3, 0.5, -0.1], [0.0, -0.1, 0.8]])
-    mean = np.array([5.0, -3.0, 0.0])
     speakers = np.repeat(np.arange(n_speakers), generator.choice(utterances, n_speakers))
-    identities = generator.multivariate_normal(mean, between, n_speakers)
+    identities = generator.multivariate_normal([5.0, -3.0, 0.0], between, n_speakers)
     sessions = generator.multivariate_normal(np.zeros(3), within, len(speakers))
-    return identities[speakers] + sessions, speakers, mean, between, within
-
-
-def test_plda_recovers_the_parameters_of_data_drawn_from_it():
-    vectors, speakers, mean, between, within = drawn_from_the_model(3000, [1, 2, 5, 12], 0)
-    model = fit_two_covariance(vectors, speakers)
-    np.testing.assert_allclose(model.mean, mean, atol=0.15)
-    np.testing.assert_allclose(model.between, between, atol=0.2)
-    np.testing.assert_allclose(model.within, within, atol=0.03)
+    return identities[speakers] + sessions, speakers
 
 
 def joint_log_likelihood(model, vectors, speakers):
@@ -106,7 +92,7 @@ def joint_log_likelihood(model, vectors, speakers):
 
 
 def test_each_plda_iteration_raises_the_likelihood_up_to_its_maximum():
-    vectors, speakers, *_ = drawn_from_the_model(60, [1, 2, 6], 1)
+    vectors, speakers = drawn_from_the_model(60, [1, 2, 6], 1)
     fits = [fit_two_covariance(vectors, speakers, n) for n in (0, 1, 2, 3, 5, 10, 100, 1000)]
     likelihoods = [joint_log_likelihood(fit, vectors, speakers) for fit in fits]
     assert np.all(np.diff(likelihoods) >= -1e-9)
@@ -118,7 +104,7 @@ def test_each_plda_iteration_raises_the_likelihood_up_to_its_maximum():
 
 
 def test_plda_ratios_equal_the_ratio_of_gaussian_densities():
-    vectors, speakers, *_ = drawn_from_the_model(50, [3, 4], 2)
+    vectors, speakers = drawn_from_the_model(50, [3, 4], 2)
     model = fit_two_covariance(vectors, speakers)
     first, second = np.random.default_rng(0).integers(0, len(vectors), (2, 60))
     total = model.between + model.within
