@@ -11,6 +11,7 @@ from studylib.errors import StudyError
 from studylib.files.atomic import read_json, write_json
 from studylib.reports import losses as report
 from studylib.reports.study import (
+    MEASURES,
     cells_by_run,
     collect_experiments,
     collect_scores,
@@ -69,7 +70,7 @@ def test_a_run_is_what_its_manifest_says_whatever_the_parameter_file_says_now(ro
     assert others["am_softmax_m0.1_s15-0"] == others["am_softmax_m0.2_s30-1"]
     assert others["ge2e-1"] != others["ge2e-0"]  # by the length of its crops
     assert runs.loc["ge2e_wide-0", "trunk"] == "compact_tdnn channels=256"  # the key that differs
-    assert report.main_trunk(runs) == runs.loc["ge2e-0", "trunk"] == "compact_tdnn channels=128"
+    assert runs.loc["ge2e-0", "trunk"] == "compact_tdnn channels=128"
 
 
 def test_what_is_missing_or_of_other_trials_is_one_sentence(root):
@@ -87,7 +88,7 @@ def test_what_is_missing_or_of_other_trials_is_one_sentence(root):
 
 def test_rates_and_costs_are_means_over_seeds_and_cllr_is_of_calibrated_scores(root):
     runs = experiments(root)
-    table = report.run_table(runs, resample(runs, "test", 20, measures=report.measured(runs)))
+    table = report.run_table(runs, resample(runs, "test", 20, measures=MEASURES))
     trials, scores = collect_scores(runs, "test")
     targets, seeds = trials["target"].to_numpy(), [scores["ge2e-0"], scores["ge2e-1"]]
     eer = np.mean([equal_error_rate(seed, targets) for seed in seeds])
@@ -143,21 +144,21 @@ def test_the_run_that_stands_for_a_loss_is_chosen_on_development_speakers(root):
 def test_what_a_study_varies_is_found(root):
     runs = experiments(root)
     trained = report.at_the_common_budget(runs)
-    table = report.run_table(runs, resample(runs, "test", 20, measures=report.measured(runs)))
+    table = report.run_table(runs, resample(runs, "test", 20, measures=MEASURES))
     found = report.varied(trained, table)
-    grid = found["margin_by_scale"].set_index(["margin", "scale"])
-    assert set(grid.index) == set(product((0.1, 0.2), (15, 30)))
-    assert grid.loc[(0.2, 15), "rate"] == table.loc["am_softmax_m0.2_s15", "rate"]
-    assert dict(found["utterances"][["run", "size"]].to_numpy()) == {"ge2e": 2, "ge2e_m4": 4}
-    costs = found["trunks"].set_index("run")["parameters"]
+    grid = found["margin"].set_index(["margin", "size"])
+    assert set(grid.index) == set(product(("0.1", "0.2"), (15, 30)))
+    assert grid.loc[("0.2", 15), "rate"] == table.loc["am_softmax_m0.2_s15", "rate"]
+    assert dict(found["loss"][["run", "size"]].to_numpy()) == {"ge2e": 2, "ge2e_m4": 4}
+    costs = found["trunk"].set_index("run")["size"]
     assert set(costs.index) == {"ge2e", "ge2e_m4", "ge2e_wide"}
     assert costs["ge2e_wide"] > costs["ge2e"]
-    assert "trunks" not in report.varied(trained[trained["run"] != "ge2e_wide"], table)
+    assert "trunk" not in report.varied(trained[trained["run"] != "ge2e_wide"], table)
 
 
 def test_each_two_trained_runs_are_compared_the_better_first(root):
     runs = experiments(root)
-    resamples = resample(runs, "test", 20, measures=report.measured(runs))
+    resamples = resample(runs, "test", 20, measures=MEASURES)
     table = report.run_table(runs, resamples)
     tests = report.paired_differences(runs, table, resamples["eer"])
     assert len(tests) == 8 * 7 / 2
