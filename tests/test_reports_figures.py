@@ -4,7 +4,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from scipy.special import ndtri
 
 from studylib.losses import LOSSES
@@ -20,12 +19,6 @@ from studylib.reports.figures.style import COLOURS, look, run_title, save_figure
 
 matplotlib.use("Agg")
 RATES = {"rate": 0.05, "low": 0.04, "high": 0.07}
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -189,6 +189,8 @@ def varied(trained: pd.DataFrame, table: pd.DataFrame) -> dict[str, pd.DataFrame
         trunk = read_manifest(folder)["settings"]["trunk"]
         sizes.append(trunk_sizes(trunk["name"], trunk["parameters"]))
     trunks = trunks.join(pd.DataFrame(sizes, trunks.index, ["parameters", "multiply_adds"]))
-    trunks = trunks.assign(comparison="trunks", size=trunks["multiply_adds"] / 1e6)
+    trunks = trunks.assign(
+        comparison="trunks", size=trunks["multiply_adds"].astype(float).round(-6) / 1e6
+    )
     frames = {"margin": scales[several.all(axis=1)], "loss": utterances, "trunk": trunks}
     return {name: frame.reset_index() for name, frame in frames.items() if len(frame)}

@@ -43,8 +43,9 @@ def eer_by_size(rates: pd.DataFrame, *, list_name: str, line: str = "loss") -> F
             axes.errorbar(x, 100 * rows["rate"], whiskers(rows), **own.errorbar)
         title, axis = PANELS.get(comparison) or (look(comparison).title, "scale")
         axes.set(title=title, xlabel=f"{axis}, logarithmic", xscale="log")
-        if part["size"].nunique() < 7:
-            axes.set_xticks(part["size"].unique(), part["size"].unique())
+        sizes = part["size"].unique()
+        if len(sizes) < 7:
+            axes.set_xticks(sizes, map("{:,g}".format, sizes))
             axes.xaxis.set_minor_locator(NullLocator())
         handles, labels = axes.get_legend_handles_labels()
         entries |= zip(labels, handles, strict=True)
