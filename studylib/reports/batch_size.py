@@ -56,7 +56,7 @@ def size_tables(
     cells = cells_by_run(runs, resample(runs, trials, n_resamples)["eer"])
     table = runs.groupby("run", sort=False)[FACTS].first().join(error_table(cells))
     parts = {
-        comparison: table.loc[names].assign(size=table[VARIED[comparison]])
+        comparison: table.assign(size=table[VARIED[comparison]]).loc[names]
         for comparison, names in study.settings.items()
     }
     rates = pd.concat(parts, names=["comparison", "run"]).reset_index()
@@ -64,6 +64,6 @@ def size_tables(
     of_sizes = {"smallest": ("size", "first"), "largest": ("size", "last")}
     of_runs = {"first": ("run", "last"), "second": ("run", "first")}
     ends = rates.groupby(["comparison", "loss"], as_index=False).agg(**of_sizes, **of_runs)
-    ends = ends[ends["smallest"] < ends["largest"]]
-    tests = paired_tests(cells, zip(ends["first"], ends["second"], strict=True))
-    return rates, ends.merge(tests)
+    ends = ends[ends["smallest"] < ends["largest"]].reset_index(drop=True)
+    tests = paired_tests(cells, zip(ends.pop("first"), ends.pop("second"), strict=True))
+    return rates, ends.join(tests)

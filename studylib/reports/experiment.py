@@ -20,7 +20,7 @@ from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
 
 SHOWN_SPEAKERS = 16
-MEASURES = ("min_dcf_0.01", "cllr", "min_cllr", "n_target", "n_nontarget", "n_speakers")
+MEASURES = ["eer", "from", "to", "min_dcf_0.01", "cllr", "min_cllr"]
 CPU = torch.device("cpu")
 
 
@@ -73,14 +73,14 @@ def view_batch(settings: RunSettings, corpus: Corpus, seed: int, model: Path | N
 
 
 def measure_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """EER and its 95 % interval (%), costs, bits and sizes by back-end and trial list, rounded."""
+    """EER and its 95 % interval (%), costs and bits by back-end and trial list, rounded."""
     backends = {metrics["backend"]: metrics} | metrics["further_backends"]
     parts = {backend: pd.DataFrame(part["lists"]).T for backend, part in backends.items()}
     table = pd.concat(parts)
-    eers = np.column_stack([table["eer"], *zip(*table["eer_interval"], strict=True)])
-    columns = ["EER (%)", "from (%)", "to (%)"]
-    eers = pd.DataFrame(100 * eers.astype(float), table.index, columns)
-    return eers.join(table.filter(MEASURES)).round(3)
+    table[["from", "to"]] = table["eer_interval"].tolist()
+    table = table.filter(MEASURES).astype(float)
+    table[["eer", "from", "to"]] *= 100
+    return table.round(3)
 
 
 def worst_trials(scores: pd.DataFrame, *, target: bool, n: int = 10) -> pd.DataFrame:

@@ -26,11 +26,6 @@ PRINTED |= {"seed_sd": "spread over seeds (%)", "speaker_sd": "over speakers (%)
 PRINTED |= {"min_dcf_0.01": "minDCF 0.01", "min_dcf_0.05": "minDCF 0.05", "cllr": "Cllr (bits)"}
 
 
-def measured(runs: pd.DataFrame) -> list[str]:
-    """The measures of a study; Cllr where any of its runs is calibrated."""
-    return [name for name in MEASURES if runs[name].notna().any()]
-
-
 def run_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
     """Error rates and costs of every run with their intervals, the lowest EER first.
 
@@ -39,8 +34,9 @@ def run_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.Data
     that are calibrated); the run's SETTINGS.
     """
     table = error_table(cells_by_run(runs, resamples["eer"])).rename_axis("run")
-    for measure in measured(runs)[1:]:
-        costs = error_table(cells_by_run(runs.dropna(subset=measure), resamples[measure]))
+    for measure in MEASURES[1:]:
+        known = runs.dropna(subset=measure)
+        costs = error_table(cells_by_run(known, resamples[measure])) if len(known) else table[:0]
         names = {"rate": measure, "low": f"{measure}_low", "high": f"{measure}_high"}
         table = table.join(costs[list(names)].rename(columns=names))
     return table.join(runs.groupby("run")[SETTINGS].first()).sort_values("rate")
@@ -54,9 +50,9 @@ def printed_table(table: pd.DataFrame) -> pd.DataFrame:
     """
     names = pd.Series(map(run_title, table.index, table["loss"]), table.index, name="run")
     rates = (100 * table[["rate", "low", "high", "seed_sd", "speaker_sd"]]).map("{:.2f}".format)
-    costs = table.filter(MEASURES).map("{:.3f}".format).replace("nan", "")
+    costs = table.filter(MEASURES).map("{:.3f}".format)
     shown = pd.concat([names, rates, costs, table[["seeds", "trunk"]]], axis="columns")
-    return shown.rename(columns=PRINTED)
+    return shown.rename(columns=PRINTED).replace("nan", "")
 
 
 def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resamples) -> pd.DataFrame:
@@ -114,11 +110,6 @@ def at_the_common_budget(runs: pd.DataFrame) -> pd.DataFrame:
     """The trained runs on the number of training crops that most of them have seen."""
     trained = runs[runs["loss"].notna()]
     return trained[trained["crops"] == trained.drop_duplicates("run")["crops"].mode().iloc[0]]
-
-
-def main_trunk(runs: pd.DataFrame) -> str:
-    """The trunk on which losses are compared: of most runs."""
-    return runs.drop_duplicates("run")["trunk"].mode().iloc[0]
 
 
 def chosen_runs(trained: pd.DataFrame) -> pd.DataFrame:
@@ -179,23 +170,27 @@ def varied(trained: pd.DataFrame, table: pd.DataFrame) -> dict[str, pd.DataFrame
     Returns
     -------
     dict
-        margin_by_scale: losses with several margins and several scales. utterances: with several
-        utterances of each speaker, in batches of equally many crops; with columns comparison and
-        size for `eer_by_size`. trunks: on several trunks; with the columns of `trunk_sizes`. What
-        the study does not vary is left out.
+        margin: losses with several margins and several scales (no schedules of the scale). loss:
+        with several utterances of each speaker, in batches of equally many crops. trunk: on several
+        trunks, with the columns of `trunk_sizes`. Each has the columns comparison and size for
+        `eer_by_size`, whose lines are named by the key. What the study does not vary is left out.
     """
     folders = trained.drop_duplicates("run").set_index("run")["folder"]
     table = table[table.index.isin(folders.index)]
-    both = table.dropna(subset=["margin", "scale"])
-    both = both[both.groupby("loss")[["margin", "scale"]].transform("nunique").gt(1).all(axis=1)]
+    scales = table.assign(comparison=table["loss"], size=pd.to_numeric(table["scale"], "coerce"))
+    scales = scales.dropna(subset=["margin", "size"]).astype({"margin": str})
+    several = scales.groupby("loss")[["margin", "size"]].transform("nunique").gt(1)
     alike = table.groupby(["trunk", "loss", "batch", "crops"])["utterances_per_speaker"]
     utterances = table[alike.transform("nunique") > 1].assign(comparison="utterances")
-    utterances["size"] = utterances["utterances_per_speaker"]
+    utterances["size"] = utterances["utterances_per_speaker"].astype(int)
     trunks = table[table.groupby("loss")["trunk"].transform("nunique") > 1]
     sizes = []
     for folder in folders[trunks.index]:
         trunk = read_manifest(folder)["settings"]["trunk"]
         sizes.append(trunk_sizes(trunk["name"], trunk["parameters"]))
-    trunks = trunks.join(pd.DataFrame(sizes, index=trunks.index))
-    frames = {"margin_by_scale": both, "utterances": utterances, "trunks": trunks}
+    trunks = trunks.join(pd.DataFrame(sizes, trunks.index, ["parameters", "multiply_adds"]))
+    trunks = trunks.assign(
+        comparison="trunks", size=trunks["multiply_adds"].astype(float).round(-6) / 1e6
+    )
+    frames = {"margin": scales[several.all(axis=1)], "loss": utterances, "trunk": trunks}
     return {name: frame.reset_index() for name, frame in frames.items() if len(frame)}

@@ -4,7 +4,6 @@
 report's own settings. What a run is made of is read from the manifest of its results.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,12 +122,14 @@ def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:
     """One row a folder of results; index its name. See `collect_experiments`."""
     manifests = {folder: read_manifest(folder) for folder in folders}
     trunks = [manifest["settings"].get("trunk") for manifest in manifests.values()]
-    rows = [
-        {"run": manifest["run"], "seed": manifest["seed"], "folder": folder}
-        | _settings(manifest["settings"], trunks)
-        | _measures(folder)
-        for folder, manifest in manifests.items()
-    ]
+    rows = []
+    for folder, manifest in manifests.items():
+        metrics = read_metrics(folder)
+        row = {"run": manifest["run"], "seed": manifest["seed"], "folder": folder}
+        row |= _settings(manifest["settings"], trunks)
+        row |= {key: metrics.get(key) for key in ("backend", *MEASURES)}
+        row["eer_dev"] = metrics["lists"].get("dev", {}).get("eer", np.nan)
+        rows.append(row)
     columns = None if rows else ["run", "seed", "folder", "loss"]
     return pd.DataFrame(rows, index=[folder.name for folder in manifests], columns=columns)
 
@@ -161,7 +162,7 @@ def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict
         "crops": train["crops"],
         "batch": train["speakers_per_batch"] * train["utterances_per_speaker"],
         "utterances_per_speaker": train["utterances_per_speaker"],
-        "other_settings": json.dumps(numbers | others, sort_keys=True),
+        "other_settings": str(numbers | others),
     }
 
 
@@ -176,12 +177,6 @@ def _trunk_label(trunk: Mapping[str, Any], trunks: list[Mapping | None]) -> str:
     own = trunk["parameters"].items()
     differing = [f"{k}={v}" for k, v in own if any(other.get(k) != v for other in alike)]
     return " ".join([trunk["name"], *differing])
-
-
-def _measures(folder: Path) -> dict[str, Any]:
-    metrics = read_metrics(folder)
-    headline = {key: metrics.get(key) for key in ("backend", *MEASURES)}
-    return headline | {"eer_dev": metrics["lists"].get("dev", {}).get("eer", np.nan)}
 
 
 def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -219,10 +214,9 @@ def resample(
     something only of the experiments that have a calibration.
     """
     common, scores = collect_scores(runs, trials)
-    if "cllr" in measures:
-        for name, folder in runs["folder"].items():
-            calibration = read_metrics(folder)["calibration"]
-            scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
+    for name, folder in runs["folder"].items():
+        calibration = read_metrics(folder)["calibration"]
+        scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
     sides = (common[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second"))
     targets = common["target"].to_numpy()
     return bootstrap(scores, targets, *sides, measures=measures, n_resamples=n_resamples)

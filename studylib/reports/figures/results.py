@@ -14,7 +14,7 @@ from studylib.reports.figures.style import look, per_cent, run_title
 
 MOST_CURVES = 8  # of a DET figure that have a name; the rest is grey
 MOST_NUMBERS = 16  # runs of a matrix whose cells hold numbers
-FOREST_LIMITS = (-100, 200)  # per cent
+FOREST_ENDS = {"below": -100, "above": 200}  # per cent
 VERDICT_COLOURS = {"supported": "#117733", "contradicted": "#D55E00", "undecided": "#0072B2"}
 
 
@@ -35,12 +35,10 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
         reach = style.whiskers(table.loc[[run]])
         axes.errorbar(100 * row["rate"], place, xerr=reach, **look(row["loss"]).errorbar)
         style.text_beside(axes, place, per_cent(row["rate"]))
-    several = seeds[seeds["run"].duplicated(keep=False)]
-    heights = table.index.get_indexer(several["run"]) + 0.3
-    axes.scatter(100 * several["eer"], heights, color="black", s=6)
+    heights = table.index.get_indexer(seeds["run"]) + 0.3
+    axes.scatter(100 * seeds["eer"], heights, color="black", s=6)
     axes.set_yticks(range(len(table)), map(run_title, table.index, table["loss"]))
-    dots = "; dots: single seeds" if len(several) else ""
-    axes.set(ylim=(len(table) - 0.4, -0.6), title=f"Equal error rate (%){dots}")
+    axes.set(ylim=(len(table) - 0.4, -0.6), title="Equal error rate (%); dots: single seeds")
     style.rate_axis(axes.xaxis, list_name)
     return figure
 
@@ -62,34 +60,32 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure 
         return None
     titles = {run: run_title(run, loss) for run, loss in losses.items()}
     ratios = 1 / (1 + tests[["difference", "high", "low"]])
-    cells = pd.DataFrame({"value": np.log2(ratios["difference"])})
-    cells["text"] = tests["p_holm"].lt(0.05).map({True: "*", False: ""})
+    texts = tests["p_holm"].lt(0.05).map({True: "*", False: ""})
     if numbers := len(titles) <= MOST_NUMBERS:
         shown = ratios.map("{:.2f}".format)
-        cells["text"] = shown["difference"] + cells["text"] + "\n"
-        cells["text"] += shown["high"] + "-" + shown["low"]
-    for side, name in (("row", "second"), ("column", "first")):
-        cells[side] = pd.Categorical(tests[name].map(titles), titles.values())
+        texts = shown["difference"] + texts + "\n" + shown["high"] + "-" + shown["low"]
+    cells = tests[["first", "second"]].assign(value=np.log2(ratios["difference"]), text=texts)
+    values, texts = (
+        cells.pivot(index="second", columns="first", values=key)
+        .reindex(index=list(titles)[1:], columns=list(titles)[:-1])
+        .rename(index=titles, columns=titles)
+        for key in ("value", "text")
+    )
     size = 2.2 + (0.62 if numbers else 0.22) * len(titles)
     figure, axes = plt.subplots(figsize=(size + 0.8, 0.85 * size))
-    _heatmap(axes, cells, "log2 of the ratio of EERs", min(0, cells["value"].min()))
+    least = min(0, cells["value"].min())
+    looks = {"cmap": "crest", "vmin": least, "linewidths": 0.5, "annot_kws": {"fontsize": 6.5}}
+    bar = {"label": "log2 of the ratio of EERs"}
+    seaborn.heatmap(values, annot=texts.fillna(""), fmt="", cbar_kws=bar, ax=axes, **looks)
+    axes.grid(False)
     plt.setp(axes.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
     below = ", below it the 95 % interval" if numbers else ""
     axes.set_title(
         f"EER of the row as a multiple of the column's{below}\n"
         "* differs, p < 0.05 after Holm's correction for all pairs"
     )
-    return figure
-
-
-def _heatmap(axes: plt.Axes, cells: pd.DataFrame, label: str, least: float) -> None:
-    """`value` as colour from `least` on and `text`, at `row` and `column` (categories in order)."""
-    values = cells.pivot(index="row", columns="column", values="value")
-    texts = cells.pivot(index="row", columns="column", values="text").fillna("")
-    looks = {"cmap": "crest", "vmin": least, "cbar_kws": {"label": label}, "linewidths": 0.5}
-    seaborn.heatmap(values, annot=texts, fmt="", annot_kws={"fontsize": 6.5}, ax=axes, **looks)
-    axes.grid(False)
     axes.set(xlabel="", ylabel="")
+    return figure
 
 
 def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.ndarray) -> Figure:
@@ -105,7 +101,7 @@ def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.n
     distinct = len({systems[run][0] for run in named}) == len(named)
     for run, (loss, scores) in systems.items():
         if run not in named:
-            det_curve(axes, scores, targets, None, "darkgrey")
+            det_curve(axes, scores, targets, None, "darkgrey", "-")
             continue
         title = run_title(run, loss)
         own = look(loss) if distinct else style.nth_look(named.index(run), title)
@@ -115,54 +111,25 @@ def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.n
     return figure
 
 
-def margin_by_scale(table: pd.DataFrame) -> Figure:
-    """EER of one row a loss and margin, one column a scale.
-
-    Columns loss, margin and scale (numbers, or texts for schedules), rate, low, high (fractions).
-    """
-    table = table.sort_values("margin", key=lambda margins: margins.map(_last_number))
-    table = table.sort_values("loss", kind="stable")
-    names = [f"{look(row.loss).title}, margin {row.margin}" for row in table.itertuples()]
-    scales = sorted(table["scale"].unique(), key=_last_number)
-    shown = table[["rate", "low", "high"]].map(per_cent)
-    cells = pd.DataFrame(
-        {
-            "row": pd.Categorical(names, dict.fromkeys(names)),
-            "column": pd.Categorical(table["scale"], scales),
-            "value": 100 * table["rate"],
-            "text": shown["rate"] + "\n" + shown["low"] + "-" + shown["high"],
-        }
-    )
-    rows = cells["row"].nunique()
-    figure, axes = plt.subplots(figsize=(3.5 + 0.8 * len(scales), 1.5 + 0.4 * rows))
-    _heatmap(axes, cells, "EER (%)", cells["value"].min())
-    axes.set(xlabel="scale", title="EER (%) by margin and scale, below it the 95 % interval")
-    return figure
-
-
-def _last_number(value: float | str) -> tuple[float, int]:
-    """Numbers by size; a schedule, "0.1 to 0.3", after the number that it ends at."""
-    return float(str(value).split()[-1]), len(str(value))
-
-
 def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     """One row a conclusion: its decisive effect with its interval; the side it claims is shaded.
 
     Columns as `statistics.verdicts` gives them: id, claim, verdict, effect, low, high, claimed and
-    side ("above" or "below" the bound `claimed`). What lies outside FOREST_LIMITS is cut off.
+    side ("above" or "below" the bound `claimed`). What lies outside FOREST_ENDS is cut off.
     """
     shown = conclusions.reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(11, 1.3 + 0.32 * len(shown)))
-    for place, row in shown.iterrows():
-        colour = VERDICT_COLOURS.get(row["verdict"].split(",")[0], style.NO_LOSS)
-        style.text_beside(axes, place, row["verdict"], colour)
-        effect, low, high, bound = 100 * row[["effect", "low", "high", "claimed"]].astype(float)
-        end = FOREST_LIMITS[row["side"] == "above"]
-        axes.barh(place, end - bound, left=bound, color="#117733", alpha=0.2, linewidth=0)
-        axes.plot([low, high], [place, place], color=colour, linewidth=2)
-        axes.plot(effect, place, "o", color=colour)
-    axes.set_yticks(range(len(shown)), shown["claim"] + "  " + shown["id"])
-    axes.set(xlim=FOREST_LIMITS, ylim=(len(shown) - 0.5, -0.5))
+    kinds = shown["verdict"].str.split(",").str[0]
+    colours = kinds.map(VERDICT_COLOURS).fillna(style.NO_LOSS)
+    for place, verdict in shown["verdict"].items():
+        style.text_beside(axes, place, verdict, colours[place])
+    numbers = 100 * shown[["effect", "low", "high", "claimed"]].astype(float)
+    reach = shown["side"].map(FOREST_ENDS) - numbers["claimed"]
+    axes.barh(shown.index, reach, left=numbers["claimed"], color="#117733", alpha=0.2, linewidth=0)
+    axes.hlines(shown.index, numbers["low"], numbers["high"], colors=colours, linewidth=2)
+    axes.scatter(numbers["effect"], shown.index, c=colours, zorder=3)
+    axes.set_yticks(shown.index, shown["claim"] + "  " + shown["id"])
+    axes.set(xlim=FOREST_ENDS.values(), ylim=(len(shown) - 0.5, -0.5))
     axes.axvline(0, color="grey", linewidth=1)
     axes.grid(axis="y", visible=False)
     axes.set_title("The papers' conclusions, tested here")

@@ -15,7 +15,7 @@ from studylib.statistics.error_rates import operating_points
 DET_TICKS = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
 PRIORS = {0.01: "o", 0.05: "s"}  # of a target, for the marks of the least detection costs
 LABELS = {"loss": "training loss", "learning_rate": "learning rate"}
-LABELS |= {"dev_eer": "development EER (%), one 4-s crop"}
+LABELS |= {"dev_eer": "development EER (%)\none 4-s crop"}
 
 
 def training_curve(curve: pd.DataFrame, *, run: str, loss: str) -> Figure:
@@ -65,16 +65,16 @@ def det_axes(axes: plt.Axes) -> None:
     axes.set_yticks(ticks, labels)
 
 
-def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line="") -> None:
-    """One system on `det_axes`; with a `line`, a mark at the least cost of each of `PRIORS`.
+def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line: str) -> None:
+    """One system on `det_axes`, with a mark at the least cost of each of `PRIORS`.
 
     Points closer to each other than a pixel are left out.
     """
     rates = np.stack(operating_points(scores, targets)[:2], axis=1)  # false alarms, misses
     deviates = ndtri(np.clip(rates, 1e-5, 1 - 1e-5))
     kept = np.unique(np.round(deviates, 2), axis=0, return_index=True)[1]
-    axes.plot(*deviates[np.sort(kept)].T, line or "-", color=colour, label=label)
-    for prior, mark in PRIORS.items() if line else ():
+    axes.plot(*deviates[np.sort(kept)].T, line, color=colour, label=label)
+    for prior, mark in PRIORS.items():
         least = np.argmin(rates @ [1 - prior, prior])
         axes.plot(*deviates[least], mark, color=colour, markersize=4)
 

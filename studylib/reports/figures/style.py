@@ -14,7 +14,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from studylib.losses import LOSSES
 
@@ -81,7 +81,7 @@ def percent_axis(axis: Axis) -> None:
     """A logarithmic axis of per cents, labelled in plain numbers."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(FixedLocator(PERCENT_TICKS))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 
 
@@ -99,6 +99,5 @@ def text_beside(axes: Axes, place: float, text: str, colour: str = "black") -> N
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write <name>.png and <name>.pdf, the same bytes for the same figure."""
-    folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=150)
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
