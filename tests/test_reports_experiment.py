@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studylib.reports.experiment import first_batch, view_batch, with_players, worst_trials
+from studylib.reports.experiment import view_batch, with_players, worst_trials
 from studylib.training.loop import train
 from studylib.training.settings import RunSettings
 
@@ -30,16 +30,14 @@ def settings():
 def test_the_batch_shown_is_the_one_that_training_begins_with(settings, tiny_corpus, tmp_path):
     options = {"checkpoints": tmp_path / "checkpoints", "key": "k", "report": str}
     train(settings, tiny_corpus, 3, tmp_path / "model", **options)
-    batch = first_batch(settings, tiny_corpus, 3)
-    before = view_batch(settings, 3, batch)
-    assert batch.samples.shape == (6, 2, 8000)
+    before = view_batch(settings, tiny_corpus, 3)
     assert before.embeddings.shape == (6, 2, 16)
     curve = pd.read_csv(tmp_path / "model" / "curve.csv")
     assert before.loss == pytest.approx(curve["loss"][0], rel=1e-4)
     flat = before.embeddings.flatten(0, 1).double().numpy()
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
     np.testing.assert_allclose(before.similarities, unit @ unit.T, atol=1e-5)
-    after = view_batch(settings, 3, batch, tmp_path / "model")
+    after = view_batch(settings, tiny_corpus, 3, tmp_path / "model")
     assert after.loss < before.loss  # one step on these very crops
 
 

@@ -23,8 +23,6 @@ from scipy.linalg import eigh
 from studylib.errors import StudyError
 from studylib.evaluation.scores import dot_products, speaker_means
 
-ITERATIONS = 100  # of expectation-maximisation
-
 
 @dataclass(frozen=True)
 class TwoCovariance:
@@ -93,7 +91,7 @@ def fit_plda(vectors, speakers, dimension: int) -> Plda:
     return Plda(lda, fit_two_covariance(projected, speakers))
 
 
-def fit_two_covariance(vectors, speakers, iterations: int = ITERATIONS) -> TwoCovariance:
+def fit_two_covariance(vectors, speakers, iterations: int = 100) -> TwoCovariance:
     """Maximum likelihood by expectation-maximisation; speakers may have unequal utterance counts.
 
     Parameters

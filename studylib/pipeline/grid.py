@@ -149,7 +149,7 @@ def _end_kernel_without(worker: Client, client: str, ended: threading.Event) -> 
     import psutil
 
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
-        with contextlib.suppress(OSError, CancelledError):
+        with contextlib.suppress(Exception):  # whatever a closed or lost client raises
             if worker.run_on_scheduler(_has_client, client):
                 continue
         for process in psutil.Process().children(recursive=True):
