@@ -168,7 +168,7 @@ WRONG = [
     ({}, r"folder: root \(a folder of speakers\) or manifest"),
     ({"root": "none"}, "none cannot be read as a folder"),
     ({"root": "in/anna/monday"}, "monday has no folders of speakers; expected"),
-    ({"root": "."}, "in, which would be the only speaker; if the 2 folders in .*in are the speak"),
+    ({"root": "."}, "in, which would be the only speaker; if the 2 folders in .*in are the"),
     ({"root": "in", "manifest": "table.csv"}, "Speaker 'A' is in more than one split"),
     ({"root": "x", "splits": {"test": -1}}, "folder: splits.test"),
     ({"root": "x", "storage": "in_place", "pieces_per_utterance": 2}, "need storage: packed"),

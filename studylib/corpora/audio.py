@@ -80,8 +80,7 @@ def check_in_place(path: Path) -> None:
     if path.suffix.lower() not in MP4_SUFFIXES:
         with _open(path) as file:
             kind = (file.samplerate, file.channels, file.subtype)
-            fits = kind == (SAMPLE_RATE, 1, "PCM_16") and file.format in IN_PLACE_FORMATS
-            if fits and file.seekable():
+            if kind == (SAMPLE_RATE, 1, "PCM_16") and file.format in IN_PLACE_FORMATS:
                 return
             found = f"{kind[0]} Hz, {kind[1]} channel(s), {kind[2]} in {file.format}"
     raise StudyError(

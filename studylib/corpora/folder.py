@@ -70,9 +70,8 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
     Raises
     ------
     StudyError
-        If there is no such folder, or no speaker or one alone in it, whose folders may be the
-        speakers; for a speaker without recordings, unless
-        the report keeps going.
+        If there is no such folder, or no folder in it, or a single one that holds folders (then
+        those may be the speakers); for a speaker without recordings, unless the report keeps going.
     """
     speakers = subfolders(root)
     if not speakers:
@@ -80,10 +79,14 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
             f"{root} has no folders of speakers; expected {root}/<speaker>/[<session>/]<utterance>"
             f" with the suffix {', '.join(SUFFIXES)}."
         )
-    if len(speakers) == 1 and (inner := len(subfolders(only := root / speakers[0]))) > 1:
+    deepest, inner = root, speakers
+    while len(inner) == 1:
+        deepest = deepest / inner[0]
+        inner = subfolders(deepest)
+    if inner and deepest != root:
         raise StudyError(
-            f"{root} holds one folder, {only.name}, which would be the only speaker; if "
-            f"the {inner} folders in {only} are the speakers, name that one."
+            f"{root} holds one folder, {speakers[0]}, which would be the only speaker; if the "
+            f"{len(inner)} folders in {deepest} are the speakers, name that one."
         )
     for speaker in speakers:
         place = ""

@@ -14,7 +14,6 @@ from studylib.corpora.audio import audio_files
 from studylib.corpora.recordings import Recording, subfolders
 from studylib.corpora.report import Report, read_text
 from studylib.corpora.settings import PreparationSettings
-from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
 from studylib.files.disk import exclusive
 from studylib.files.download import download, unpack
@@ -31,7 +30,6 @@ CHECKSUMS = {
 }
 
 Subset = Literal[tuple(CHECKSUMS)]
-Split = Literal[SPLITS]
 SUBSETS = {"train-clean-100": "train", "dev-clean": "dev", "test-clean": "test"}
 
 
@@ -51,7 +49,7 @@ class LibriSpeechSettings(PreparationSettings):
     """
 
     root: Path
-    subsets: dict[Subset, Split] = SUBSETS
+    subsets: dict[Subset, Literal["train", "dev", "test"]] = SUBSETS
     download: bool = False
     base_url: str = "https://www.openslr.org/resources/12"
 

@@ -101,10 +101,7 @@ def unpack(archive: Path, folder: Path) -> None:
         (`../`, absolute names, links to elsewhere) or is a device.
     """
     try:
-        with (
-            explained_full_disk(folder.parent, f"unpacking {archive.name}"),
-            atomic_folder(folder) as partial,
-        ):
+        with explained_full_disk(folder.parent, "unpacking"), atomic_folder(folder) as partial:
             shutil.unpack_archive(archive, partial, filter="data")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise StudyError(f"{archive} is refused: {error}.") from None
