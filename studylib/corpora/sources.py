@@ -49,7 +49,6 @@ def check_settings(source: str, settings: Mapping[str, Any]) -> Any:
     from studylib.files.documents import validated  # pydantic
 
     if source not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise StudyError(f"the source of a corpus is {source!r}: expected one of {known}")
+        raise StudyError(f"the corpus's source is {source!r}: expected one of {', '.join(SOURCES)}")
     module, name, _ = SOURCES[source]
     return validated(getattr(import_module(module), name), settings, source)
