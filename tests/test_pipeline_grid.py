@@ -12,10 +12,10 @@ import types
 import psutil
 import pytest
 import yaml
+from studylib.pipeline.clusters import local_layout, slurm_cluster
 from tiny_project import PARAMS, copy_project, finish, run, start, write_params
 
 from studylib.errors import StudyError
-from studylib.pipeline.clusters import local_layout, slurm_cluster
 
 STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["crops"] = 6000  # some seconds, within which something is killed

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from studylib.pipeline.estimate import estimate, study_crops
 
 from studylib.corpora.sources import check_settings
 from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule
-from studylib.pipeline.estimate import estimate, study_crops
 from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
 from studylib.reports.settings import check_batch_size
 
