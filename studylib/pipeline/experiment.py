@@ -1,8 +1,8 @@
 """An experiment: one run with one seed, trained and measured. What experiment.ipynb does, in steps.
 
-In the pipeline its results are `results/<study>/experiment/<run>-<seed>/`. By hand, perhaps changed,
-they are `results/<study>/variants/<run>+<section>.<key>=<value>-<seed>/`, which no report depends
-on; or, where the pipeline has the same experiment already, that one is shown.
+In the pipeline its results are `results/<study>/experiment/<run>-<seed>/`. By hand they are
+`results/<study>/variants/<run>+<section>.<key>=<value>-<seed>/`, which no report depends on; or,
+where the pipeline has the same experiment already, that one is shown.
 """
 
 import json
