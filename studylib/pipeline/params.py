@@ -79,9 +79,15 @@ def read_params(path: Path) -> Params:
         kind.
     """
     params = validated(Params, read_yaml(path), where=str(path))
-    for name in params.study.runs:
-        if name not in params.runs:
-            raise StudyError(unknown(f"{path}: study.runs names the run", name, params.runs))
+    study, report = params.study, params.report
+    for key, names, known in (
+        ("study.runs", study.runs, params.runs),
+        ("report.embeddings.runs", report.embeddings.runs, [*study.runs, *study.baselines]),
+        ("report.robustness.runs", report.robustness.runs, study.runs),
+    ):
+        for name in names or ():
+            if name not in known:
+                raise StudyError(unknown(f"{path}: {key} names the run", name, known))
     return params
 
 

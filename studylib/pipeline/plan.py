@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 
 from studylib.errors import StudyError
-from studylib.files.atomic import read_json, write_json
+from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import sha256
 from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
 from studylib.pipeline.provenance import digest
@@ -57,17 +57,12 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
 
 
 def write_plan(root: Path, params: Params) -> None:
-    """Write results/<study>/plan/; files whose content is the same are not touched."""
-    documents = plan_documents(root, params)  # all of them, before the first is written
-    folder = root / "results" / params.study.name / "plan"
-    for path in folder.rglob("*.json"):
-        if path.relative_to(folder).as_posix() not in documents:
-            path.unlink()
-    for name, document in documents.items():
-        path = folder / name
-        if not path.exists() or read_json(path) != document:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, document)
+    """Write results/<study>/plan/, whole or, after a mistake, not at all."""
+    documents = plan_documents(root, params)
+    with atomic_folder(root / "results" / params.study.name / "plan") as folder:
+        for name, document in documents.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_json(folder / name, document)
 
 
 def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes()) -> dict[str, Any]:  # noqa: B008
@@ -169,10 +164,7 @@ def _weights(root: Path, run: str, weights: str | None) -> str | None:
 
 def notebook_cells(path: Path, *kinds: str) -> list[str]:
     """The sources of a notebook's cells of some kinds, such as "code"."""
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise StudyError(f"{path} is not a readable notebook: {error}") from None
+    notebook = nbformat.read(path, as_version=4)
     return [cell.source for cell in notebook.cells if cell.cell_type in kinds]
 
 
