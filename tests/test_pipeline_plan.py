@@ -18,6 +18,7 @@ STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["measurements"] = 1
 STUDY["runs"] |= {
     "best": {"loss": {"name": "softmax"}, "train": {"keep": "best"}},
+    "augmented": {"loss": {"name": "softmax"}, "train": {"augmentation": {}}},
     "resnet": {"loss": {"name": "softmax"}, "trunk": {"name": "fast_resnet34"}},
 }
 STUDY["study"]["runs"] = list(STUDY["runs"])
@@ -59,6 +60,8 @@ def stale(before: dict[str, dict], after: dict[str, dict]) -> tuple[set, set, se
         ("models/residual.py", {"resnet"}, set(), set()),
         ("models/features.py", ALL, ALL, BASELINE),
         ("training/sampling.py", ALL, set(), set()),
+        ("training/augmentation.py", {"augmented"}, set(), set()),
+        ("corpora/acoustics.py", {"augmented"}, set(), {"corpus.json"}),
         ("evaluation/run.py", set(), ALL, BASELINE),
         ("evaluation/baselines.py", set(), set(), BASELINE),
         ("statistics/error_rates.py", {"best"}, ALL, BASELINE),
@@ -171,7 +174,7 @@ def test_a_training_is_made_of_no_loss_trunk_source_or_measure_but_its_own():
     rooms = {name.partition("/")[0] for name in names}
     assert rooms <= {"errors.py", "files", "losses", "models", "corpora", "training"}
     assert {name for name in names if name.startswith("losses/")} == {"losses/schedules.py"}
-    assert not names & {"models/compact_tdnn.py", "corpora/folder.py", "corpora/preparation.py"}
+    assert not names & {"models/compact_tdnn.py", "corpora/folder.py", "corpora/audio.py"}
 
 
 def test_a_face_is_followed_to_the_module_that_defines_the_name(tmp_path):
