@@ -14,7 +14,7 @@ import torch
 import training_runs
 from safetensors.torch import load_file
 from test_losses import studied
-from tiny_project import PARAMS, ROOT, copy_project, finish, start
+from tiny_project import PARAMS, ROOT, copy_project, run, start
 from training_runs import (
     AP,
     AUGMENTATION,
@@ -53,8 +53,7 @@ def pair(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pair")
     cases = {name: settings.model_dump(mode="json") for name, settings in CASES.items()}
     write_json(folder / "cases.json", cases)
-    done = finish(start(ROOT, *TWO, training_runs.__file__, "steps", folder))
-    assert done.returncode == 0, done.stderr
+    run(ROOT, *TWO, training_runs.__file__, "steps", folder)
     return folder
 
 
@@ -69,8 +68,8 @@ def test_two_processes_give_the_loss_and_the_gradients_of_one(pair, name):
 def test_a_run_killed_in_two_processes_goes_on_in_one_and_is_that_of_one(tiny_corpus, tmp_path):
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     arguments = ["train", SETTINGS.model_dump_json(), tiny_corpus.folder, cut, "3"]
-    done = finish(start(ROOT, *TWO, training_runs.__file__, *arguments))
-    assert signal.Signals.SIGKILL.name in done.stderr
+    _, errors = start(ROOT, *TWO, training_runs.__file__, *arguments).communicate()
+    assert signal.Signals.SIGKILL.name in errors
     lines: list[str] = []
     with in_float64:
         train_run(SETTINGS, tiny_corpus, cut, report=lines.append)
@@ -85,15 +84,11 @@ def test_a_run_killed_in_two_processes_goes_on_in_one_and_is_that_of_one(tiny_co
 
 def test_torchrun_with_studylib_train_trains_one_run_in_two_processes(tiny_corpus, tmp_path):
     params = copy.deepcopy(PARAMS) | {"train": SETTINGS.train.model_dump(mode="json")}
-    params["runs"] = {"softmax": {"loss": AP}}
-    params["study"] |= {"runs": ["softmax"]}
-    project = copy_project(tmp_path / "project", params)
-    (project / "data").mkdir()
-    (project / "data" / "tiny").symlink_to(tiny_corpus.folder)
+    params["runs"]["triplet"] = {"loss": AP}
+    project = copy_project(tmp_path / "project", params, tiny_corpus.folder)
     write_plan(project, read_params(project / "params.yaml"))
-    done = finish(start(project, *TWO, "-m", "studylib", "train", "softmax", "--seed", "0"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("72 of 72 crops") == 1
+    printed = run(project, *TWO, "-m", "studylib", "train", "triplet", "--seed", "0")
+    assert printed.count("72 of 72 crops") == 1
     (curve,) = (project / "results").rglob("curve.csv")
     train_run(SETTINGS, tiny_corpus, tmp_path / "alone")
     expected = pd.read_csv(tmp_path / "alone" / "model" / "curve.csv")["loss"]

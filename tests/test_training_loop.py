@@ -13,7 +13,7 @@ import pytest
 import torch
 import training_runs
 from safetensors.torch import load_file
-from tiny_project import ROOT, finish, start
+from tiny_project import ROOT, start
 from training_runs import AP, AUGMENTATION, assert_same, in_float64, settings_of, train_run, trained
 
 from studylib.corpora.hygiene import known_speakers
@@ -52,8 +52,9 @@ def test_the_same_run_twice_gives_the_same_files_and_another_seed_does_not(tiny_
 def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpus, tmp_path):
     settings = settings_of(TRIPLET, augmentation={"noise_chance": 0.7}, **SAVING)
     words = ["train", settings.model_dump_json(), tiny_corpus.folder, tmp_path / "cut", "3"]
-    killed = finish(start(ROOT, "tests.training_runs", *words))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = start(ROOT, "tests.training_runs", *words)
+    _, errors = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, errors
     assert not (tmp_path / "cut" / "model").exists()
     with in_float64:
         undisturbed = trained(settings, tiny_corpus, tmp_path / "whole")
