@@ -37,13 +37,6 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def test_the_plain_back_end_is_the_similarity_the_model_was_trained_with():
-    distances = scores_by("cosine", "euclidean")
-    for trial, (i, j) in enumerate(zip(FIRST, SECOND, strict=True)):
-        pairs = [np.sum((a - b) ** 2) for a in TESTED[i] for b in TESTED[j]]
-        assert distances[trial] == pytest.approx(-np.mean(pairs))
-
-
 @pytest.mark.parametrize(("wanted", "top"), [(5, 5), (400, 8)])
 def test_s_norm_gives_cosines_in_deviations_of_the_closest_training_speakers(wanted, top):
     scores = scores_by("snorm", "euclidean", cohort_top=wanted)

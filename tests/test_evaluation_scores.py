@@ -32,16 +32,6 @@ def test_factorised_scores_equal_the_mean_over_all_hundred_pairs(case, name, loo
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_memory_map_scores_like_the_array(case, tmp_path):
-    embeddings, first, second = case
-    np.save(tmp_path / "embeddings.npy", embeddings)
-    mapped = np.load(tmp_path / "embeddings.npy", mmap_mode="r")
-    np.testing.assert_array_equal(
-        trial_scores(mapped, first, second, scoring="cosine"),
-        trial_scores(embeddings, first, second, scoring="cosine"),
-    )
-
-
 def test_embeddings_that_cannot_be_scored_are_named(case):
     embeddings, first, second = case
     broken = embeddings.copy()

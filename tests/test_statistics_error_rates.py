@@ -116,20 +116,6 @@ def test_actual_cost_is_the_cost_of_the_decisions_taken(large):
         assert actual == pytest.approx(cost / min(prior, 1 - prior), abs=1e-12)
 
 
-def test_perfect_inverted_and_constant_scores_have_the_defined_values():
-    targets = [True, True, False, False]
-    for scores, eer, min_dcf, min_cllr in (
-        ([3, 2, 1, 0], 0, 0, 0),
-        ([0, 1, 2, 3], 1, 1, 1),
-        ([7, 7, 7, 7], 0.5, 1, 1),
-    ):
-        assert error_rates.equal_error_rate(scores, targets) == eer
-        assert error_rates.summary(scores, targets)["min_dcf_0.01"] == min_dcf
-        found = error_rates.minimum_log_likelihood_ratio_cost(scores, targets)
-        assert found == pytest.approx(min_cllr, abs=1e-12)
-    assert error_rates.log_likelihood_ratio_cost([0, 0, 0, 0], targets) == 1
-
-
 @pytest.mark.parametrize("kind", [True, False])
 def test_trials_of_one_kind_are_refused_in_a_sentence(kind):
     with pytest.raises(StudyError, match=f"{2 * kind} of 2 trials are targets"):
