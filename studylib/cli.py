@@ -73,7 +73,8 @@ def corpus(
     else:
         settings = _settings_at(source, path, _nested(_pairs("--set", changes)))
         out = out or corpus_folder(project_root(), source)
-    print(prepare_corpus(source, settings, out, keep_going=keep_going, overwrite=overwrite))
+    settings = settings | ({"keep_going": True} if keep_going else {})
+    print(prepare_corpus(source, settings, out, overwrite=overwrite))
     if skipped_file(out).exists():
         print(f"what was left out, and why: {skipped_file(out)}")
 
@@ -118,16 +119,13 @@ def notebook(name: Annotated[str, typer.Argument(help="A report, such as losses.
 
 
 @app.command()
-def trunks(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-) -> None:
+def trunks() -> None:
     """Sizes and costs of the trunks beside the papers' figures."""
     import pandas as pd
 
     from studylib.models.trunk_table import trunk_table
 
-    table = pd.DataFrame.from_dict(trunk_table(), orient="index")
-    print(table.to_json(orient="index", indent=2) if as_json else table.to_string())
+    print(pd.DataFrame.from_dict(trunk_table(), orient="index").to_string())
 
 
 @app.command("import")
@@ -157,31 +155,30 @@ def study(
 ) -> None:
     """Make a parameter file the active study: check all of it, then copy it to params.yaml."""
     from studylib.files.atomic import atomic_file
-    from studylib.pipeline.estimate import estimate
-    from studylib.pipeline.params import read_params
+    from studylib.pipeline.params import read_params, run_settings
     from studylib.pipeline.plan import plan_documents
 
     root = project_root()
     params = read_params(file)
     plan_documents(root, params)
-    content = file.read_bytes()
     with atomic_file(root / "params.yaml") as partial:
-        partial.write_bytes(content)
+        partial.write_bytes(file.read_bytes())
     print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
-    print(estimate(params, crops_per_second))
+    crops = sum(run_settings(params, run).train.crops for run in params.study.runs)
+    crops *= len(params.study.seeds)
+    hours = f": {crops / crops_per_second / 3600:.1f} hours" if crops_per_second else ""
+    print(f"{crops:,} training crops in all{hours}")
 
 
 @app.command()
 def grid(
     workers: Annotated[int | None, typer.Option(min=1, help="Experiments at once.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="tcp://host:port of a running dask scheduler.")
     ] = None,
     slurm: Annotated[
         list[str] | None, typer.Option(help="key=value of SLURM jobs, such as queue=gpu.")
     ] = None,
-    retries: Annotated[int, typer.Option(min=0, help="Of an experiment that fails.")] = 2,
 ) -> None:
     """Run the stale experiments side by side, and record them; then dvc repro has the rest.
 
@@ -193,15 +190,7 @@ def grid(
 
     # A batch system's notice, as Ctrl-C: what is done is recorded, what runs is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    failures = run_grid(
-        project_root(),
-        workers=workers,
-        threads=threads,
-        scheduler=scheduler,
-        slurm=_pairs("--slurm", slurm),
-        retries=retries,
-        report=lambda line: print(line, flush=True),
-    )
+    failures = run_grid(project_root(), workers, scheduler, _pairs("--slurm", slurm))
     for sentence in failures:
         print(f"error: {sentence}", file=sys.stderr)
     if failures:

@@ -233,7 +233,7 @@ EQUATIONS = {
 }
 VARIANTS = [(name, {}) for name in LOSSES]
 VARIANTS += [
-    ("aam_softmax", {"margin": 1.4}),
+    ("subcenter_aam_softmax", {"margin": 1.4, "rival_margin": 1.2}),
     ("sphereface2", {"positive_weight": 0.95, "t": 1.0}),
     ("triplet", {"distance": "cosine", "form": "sigmoid"}),
     ("triplet", {"triplets": "all", "hard_fraction": 0.3}),

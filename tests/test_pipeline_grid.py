@@ -1,42 +1,39 @@
 """The grid runs the experiments that DVC calls stale side by side, and leaves DVC nothing to do."""
 
 import copy
-import json
-import os
-import shutil
-import signal
 import sys
-import time
 import types
 
+import dask
 import psutil
 import pytest
-import yaml
-from tiny_project import PARAMS, copy_project, finish, run, start, write_params
+from tiny_project import PARAMS, copy_project, kernel_in_training, stale, start, waits
 
 from studylib.errors import StudyError
-from studylib.pipeline.clusters import local_layout, slurm_cluster
+from studylib.files.atomic import read_json
+from studylib.pipeline import grid
+from studylib.pipeline.grid import local_layout, run_grid, slurm_cluster
 
 STUDY = copy.deepcopy(PARAMS)
-STUDY["train"]["crops"] = 6000  # some seconds, within which something is killed
+STUDY["train"]["crops"] = 1_000_000  # for minutes, within which something is killed
 STUDY["runs"]["untrained"] = {"loss": {"name": "softmax"}, "train": {"crops": 0}}
-STUDY["study"]["runs"] = ["untrained", "softmax"]
+STUDY["study"] |= {"runs": ["untrained", "triplet"], "baselines": []}
 
 
-def test_workers_and_threads_share_the_cores_and_there_is_a_worker_for_each_gpu(monkeypatch):
+def test_workers_share_the_cores_and_there_is_a_worker_for_each_gpu(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "8")  # as many cores
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert local_layout(100, None, None) == (8, 1, [])
-    assert local_layout(100, 2, None) == (2, 4, [])
-    assert local_layout(100, None, 4) == (2, 4, [])
-    assert local_layout(3, 5, 2) == (3, 2, [])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert local_layout(None) == (8, 1, [])
+    assert local_layout(2) == (2, 4, [])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert local_layout(None) == (2, 4, ["0", "1"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert local_layout(100, None, None) == (2, 4, ["2", "3"])
+    assert local_layout(4) == (4, 2, ["2", "3"])
 
 
 def test_what_slurm_lacks_or_its_library_refuses_is_one_sentence(tmp_path, monkeypatch):
     class SLURMCluster:
-        def __init__(self, queue, cores, processes, job_cpu, memory):
+        def __init__(self, queue, cores, processes, memory):
             self.queue = queue
 
         def adapt(self, minimum_jobs, maximum_jobs):
@@ -44,115 +41,65 @@ def test_what_slurm_lacks_or_its_library_refuses_is_one_sentence(tmp_path, monke
 
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(StudyError, match=r"needs dask-jobqueue: install studylib\[slurm\]"):
-        slurm_cluster({"queue": "gpu"}, 8, 1)
+        slurm_cluster({"queue": "gpu"}, 8)
     module = types.SimpleNamespace(SLURMCluster=SLURMCluster)
     monkeypatch.setitem(sys.modules, "dask_jobqueue", module)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StudyError, match="needs sbatch, which this machine does not have"):
-        slurm_cluster({"queue": "gpu"}, 8, 1)
+    with pytest.raises(StudyError, match="and the program sbatch"):
+        slurm_cluster({"queue": "gpu"}, 8)
     (tmp_path / "sbatch").touch(0o755)
     with pytest.raises(StudyError, match=r"--slurm: .*'quueue'"):
-        slurm_cluster({"quueue": "gpu"}, 8, 1)
-    assert slurm_cluster({"queue": "gpu"}, 8, 1).jobs == (8, 8)
+        slurm_cluster({"quueue": "gpu"}, 8)
+    assert slurm_cluster({"queue": "gpu"}, 8).jobs == (8, 8)
 
 
-@pytest.fixture
-def project(tmp_path, tiny_corpus):
-    copy_project(tmp_path, STUDY)
-    shutil.copytree(tiny_corpus.folder, tmp_path / "data" / "tiny")
-    return tmp_path
+def test_a_scheduler_that_cannot_be_reached_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(grid, "dvc", lambda *words: '{"experiment@triplet-0": []}')
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "0.1s"}),
+        pytest.raises(StudyError, match=r"the dask scheduler is lost \(.*the rest"),
+    ):
+        run_grid(tmp_path, scheduler="tcp://127.0.0.1:9")
 
 
-def waits(sign, process):
-    """The first value of `sign()` that is true; the process has not ended before."""
-    until = time.monotonic() + 300
-    while not (value := sign()):
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    return value
-
-
-def kernels(process) -> list[psutil.Process]:
-    """The kernels below a process that have a checkpoint, hence train."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [each for each in below if "ipykernel_launcher" in " ".join(each.cmdline())]
-
-
-def trained_by_now(project):
-    return list(project.glob(".checkpoints/softmax-0-*/step-*.pt"))
-
-
-def stale(project) -> set[str]:
-    return set(json.loads(run(project, "dvc", "status", "--json", "experiment")))
-
-
-def heeds_ctrl_c() -> None:
-    """What a script starts in the background, as these tests may be, ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def test_a_worker_that_is_killed_loses_nothing(project):
-    grid = start(project, "studylib", "grid", "--workers", "2", "--threads", "1")
-    waits(lambda: trained_by_now(project), grid)
-    (kernel,) = waits(lambda: kernels(grid)[-1:], grid)
+def test_a_killed_worker_loses_nothing_and_a_signal_ends_all_and_records_what_is_done(
+    tmp_path, tiny_corpus
+):
+    project = copy_project(tmp_path, STUDY, tiny_corpus.folder)
+    process = start(project, "studylib", "grid", "--workers", "2")
+    assert any("1 of 2: experiment@untrained-0" in line for line in process.stdout)
+    kernel = kernel_in_training(project, process)
     kernel.parent().kill()
-    done = finish(grid)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "recorded: 2; now: dvc repro" in done.stdout
+    log = project / ".grid" / "experiment@triplet-0.log"
+    waits(lambda: "going on from step" in log.read_text(), process)
     assert not kernel.is_running()
-    log = (project / ".grid" / "experiment@softmax-0.log").read_text()
-    assert "going on from step" in log
-    assert stale(project) == set()
-    model = project / "results/mini/experiment/softmax-0/model/model.safetensors"
-    interrupted = model.read_bytes()
-    shutil.rmtree(model.parent)
-    run(project, "studylib", "train", "softmax")
-    assert model.read_bytes() == interrupted
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_what_runs_and_records_what_is_done(project, number):
-    study = copy.deepcopy(STUDY)
-    study["train"]["crops"] = 1_000_000  # for minutes
-    write_params(project, study)
-    words = ["studylib", "grid", "--workers", "2", "--threads", "1"]
-    options = {"start_new_session": True, "preexec_fn": heeds_ctrl_c}
-    grid = start(project, *words, **options)
-    assert any("1 of 2: experiment@untrained-0" in line for line in grid.stdout)
-    waits(lambda: trained_by_now(project), grid)
-    below = psutil.Process(grid.pid).children(recursive=True)
-    os.killpg(grid.pid, number)
-    done = finish(grid)
-    assert done.returncode != 0
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    out, err = process.communicate()
+    assert process.returncode != 0
+    assert "recorded: 1; now: dvc repro" in out, err
     assert not psutil.wait_procs(below, timeout=120)[1]
-    assert stale(project) == {"experiment@softmax-0"}, done.stdout + done.stderr
+    assert stale(project) == {"experiment@triplet-0"}
 
 
-def test_a_killed_grid_leaves_a_foreign_worker_idle_and_a_lost_scheduler_is_one_sentence(project):
-    scheduler = start(
-        project, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
-        "--no-dashboard", "--scheduler-file", "scheduler.json",
-    )  # fmt: skip
-    waits(lambda: (project / "scheduler.json").exists(), scheduler)
-    address = yaml.safe_load((project / "scheduler.json").read_text())["address"]
-    worker = start(
-        project, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"
-    )
-    words = ["studylib", "grid", "--scheduler", address]
+def test_a_killed_grid_leaves_a_worker_of_another_cluster_idle(tmp_path, tiny_corpus):
+    study = copy.deepcopy(STUDY)
+    study["study"]["runs"] = ["triplet"]
+    project = copy_project(tmp_path, study, tiny_corpus.folder)
+    file = project / "scheduler.json"
+    words = ["--scheduler-file", str(file), "--no-dashboard"]
+    scheduler = start(project, "distributed.cli.dask_scheduler", *words, "--port", "0")
+    worker = start(project, "distributed.cli.dask_worker", *words, "--nthreads", "1")
     try:
-        grid = start(project, *words)
-        waits(lambda: trained_by_now(project), grid)
-        (kernel,) = kernels(worker)
-        grid.kill()
+        address = waits(file.exists, scheduler) and read_json(file)["address"]
+        process = start(project, "studylib", "grid", "--scheduler", address)
+        waits(lambda: list(project.glob(".checkpoints/*/step-*.pt")), process)
+        kernel = kernel_in_training(project, worker)
+        process.kill()
+        process.communicate()
         assert not psutil.wait_procs([kernel], timeout=60)[1]
-        grid = start(project, *words)
-        waits(lambda: kernels(worker), grid)
-        scheduler.kill()
-        done = finish(grid)
-        assert done.returncode == 2
-        assert done.stderr.strip().splitlines()[-1].startswith("error: the dask scheduler is lost")
+        assert worker.poll() is None
     finally:
-        for process in (scheduler, worker):
-            process.terminate()
-            process.communicate()
+        for started in (worker, scheduler):
+            started.terminate()
+            started.communicate()

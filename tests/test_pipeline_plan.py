@@ -6,9 +6,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from tiny_project import PARAMS, ROOT, append, copy_project, run, write_params
+import yaml
+from tiny_project import PARAMS, ROOT, append, copy_project, run
 
 from studylib.errors import StudyError
+from studylib.files.atomic import read_json
 from studylib.pipeline.params import read_params
 from studylib.pipeline.plan import imported_files, plan_documents, write_plan
 
@@ -16,10 +18,11 @@ STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["measurements"] = 1
 STUDY["runs"] |= {
     "best": {"loss": {"name": "softmax"}, "train": {"keep": "best"}},
+    "augmented": {"loss": {"name": "softmax"}, "train": {"augmentation": {}}},
     "resnet": {"loss": {"name": "softmax"}, "trunk": {"name": "fast_resnet34"}},
 }
 STUDY["study"]["runs"] = list(STUDY["runs"])
-ALL = set(STUDY["runs"])
+ALL, BASELINE = set(STUDY["runs"]), {"baseline/logmel_mean_std.json"}
 
 
 @pytest.fixture
@@ -27,93 +30,83 @@ def project(tmp_path):
     return copy_project(tmp_path, STUDY)
 
 
-def planned(project: Path) -> dict[str, dict]:
+@pytest.fixture
+def study():
+    return copy.deepcopy(STUDY)
+
+
+def planned(project: Path, study: dict | None = None) -> dict[str, dict]:
+    if study:
+        (project / "params.yaml").write_text(yaml.safe_dump(study))
     return plan_documents(project, read_params(project / "params.yaml"))
 
 
-def stale(before: dict[str, dict], after: dict[str, dict]) -> dict[str, set[str]]:
+def stale(before: dict[str, dict], after: dict[str, dict]) -> tuple[set, set, set]:
     """Which runs would be trained, which measured, which other files have changed."""
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    changed = {name for name in before if before[name] != after[name]}
     runs = {name for name in changed if name.startswith("experiment/")}
-    digests = {
-        digest: {Path(name).stem for name in runs if before[name][digest] != after[name][digest]}
+    trained, measured = (
+        {Path(name).stem for name in runs if before[name][digest] != after[name][digest]}
         for digest in ("training", "evaluation")
-    }
-    return digests | {"other": {name for name in changed - runs if "reports/" not in name}}
+    )
+    return trained, measured, {name for name in changed - runs if "reports/" not in name}
 
 
 @pytest.mark.parametrize(
-    ("file", "training", "evaluation", "other"),
+    ("file", "trained", "measured", "other"),
     [
         ("losses/triplet.py", {"triplet"}, set(), set()),
         ("losses/contrastive.py", set(), set(), set()),
         ("models/residual.py", {"resnet"}, set(), set()),
-        ("models/features.py", ALL, ALL, {"baseline/logmel_mean_std.json"}),
+        ("models/features.py", ALL, ALL, BASELINE),
         ("training/sampling.py", ALL, set(), set()),
-        ("evaluation/run.py", set(), ALL, {"baseline/logmel_mean_std.json"}),
-        ("evaluation/baselines.py", set(), set(), {"baseline/logmel_mean_std.json"}),
-        ("statistics/error_rates.py", {"best"}, ALL, {"baseline/logmel_mean_std.json"}),
+        ("training/augmentation.py", {"augmented"}, set(), set()),
+        ("corpora/acoustics.py", {"augmented"}, set(), {"corpus.json"}),
+        ("evaluation/run.py", set(), ALL, BASELINE),
+        ("evaluation/baselines.py", set(), set(), BASELINE),
+        ("statistics/error_rates.py", {"best"}, ALL, BASELINE),
         ("corpora/synthetic/voices.py", set(), set(), {"corpus.json"}),
         ("corpora/voxceleb.py", set(), set(), set()),
         ("reports/experiment.py", set(), set(), set()),
         ("pipeline/grid.py", set(), set(), set()),
-        ("cli.py", set(), set(), set()),
     ],
 )
 def test_an_edit_makes_stale_what_executes_it_and_nothing_else(
-    project, file, training, evaluation, other
+    project, file, trained, measured, other
 ):
     before = planned(project)
     append(project / "studylib" / file)
-    expected = {"training": training, "evaluation": evaluation, "other": other}
-    assert stale(before, planned(project)) == expected
+    assert stale(before, planned(project)) == (trained, measured, other)
 
 
-def test_a_default_in_code_counts_where_it_is_not_set(project):
-    run(project, "studylib", "plan")
-    before = plan_files(project)
+def test_a_default_in_code_counts_where_it_is_not_set(project, study):
+    study["runs"]["best"]["train"]["weight_decay"] = 0.0
+    before = planned(project, study)
     path = project / "studylib" / "training" / "settings.py"
     text = path.read_text()
     edited = re.sub(r"(weight_decay: .*) = 0\.0$", r"\1 = 0.1", text, flags=re.MULTILINE)
     assert edited != text
     path.write_text(edited)
-    study = copy.deepcopy(STUDY)
-    study["runs"]["best"]["train"]["weight_decay"] = 0.0
-    write_params(project, study)
-    run(project, "studylib", "plan")
-    changed = stale(before, plan_files(project))
-    assert changed == {"training": ALL - {"best"}, "evaluation": set(), "other": set()}
-
-
-def plan_files(project: Path) -> dict[str, dict]:
-    from studylib.files.atomic import read_json
-
+    run(project, "studylib", "plan")  # a process that has the default of the edited code
     plan = project / "results" / "mini" / "plan"
-    return {p.relative_to(plan).as_posix(): read_json(p) for p in plan.rglob("*.json")}
+    after = {name: read_json(plan / name) for name in before}
+    assert stale(before, after) == (ALL - {"best"}, set(), set())
 
 
-def test_adding_a_run_adds_its_file_and_touches_no_other(project):
-    write_plan(project, read_params(project / "params.yaml"))
-    plan = project / "results" / "mini" / "plan"
-    before = {path: path.stat().st_mtime_ns for path in plan.rglob("experiment/*.json")}
-    study = copy.deepcopy(STUDY)
-    study["runs"]["wide"] = {"loss": {"name": "triplet", "margin": 0.5, "hard_fraction": 1.0}}
-    study["study"]["runs"].append("wide")
-    write_params(project, study)
-    write_plan(project, read_params(project / "params.yaml"))
-    after = {path: path.stat().st_mtime_ns for path in plan.rglob("experiment/*.json")}
-    assert after.keys() - before.keys() == {plan / "experiment" / "wide.json"}
-    assert {path: after[path] for path in before} == before
-
-
-def test_what_decides_no_weights_retrains_nothing(project):
+def test_an_added_run_changes_no_other_file_but_the_reports(project, study):
     before = planned(project)
-    study = copy.deepcopy(STUDY)
+    study["runs"]["wide"] = {"loss": {"name": "contrastive", "margin": 0.5}}
+    study["study"]["runs"].append("wide")
+    after = planned(project, study)
+    assert after.keys() - before.keys() == {"experiment/wide.json"}
+    assert stale(before, after) == (set(), set(), set())
+
+
+def test_what_decides_no_weights_retrains_nothing(project, study):
+    before = planned(project)
     study["train"] |= {"checkpoint_seconds": 9.0, "threads": 2, "device": "auto"}
     study["runs"]["triplet"]["evaluate"] = {"backends": ["plda"]}
-    write_params(project, study)
-    changed = stale(before, planned(project))
-    assert changed == {"training": set(), "evaluation": {"triplet"}, "other": set()}
+    assert stale(before, planned(project, study)) == (set(), {"triplet"}, set())
 
 
 def edit_notebook(path: Path, kind: str) -> None:
@@ -124,10 +117,9 @@ def edit_notebook(path: Path, kind: str) -> None:
         if cell.cell_type == "code":
             cell.execution_count = 7
             cell.outputs = [nbformat.v4.new_output("stream", text="hello")]
-    for cell in notebook.cells:
-        if cell.cell_type == kind:
-            cell.source += "\n# more"
-            break
+    edited = [cell for cell in notebook.cells if cell.cell_type == kind]
+    for cell in edited[:1]:
+        cell.source += "\n# more"
     nbformat.write(notebook, path)
 
 
@@ -147,33 +139,32 @@ def test_a_notebook_counts_by_its_code_and_a_report_by_its_prose_too(
     before = planned(project)
     edit_notebook(project / "notebooks" / f"{name}.ipynb", kind)
     after = planned(project)
-    assert stale(before, after)["evaluation"] == measured
+    assert stale(before, after)[1] == measured
     assert (before["reports/corpus.json"] != after["reports/corpus.json"]) == report
 
 
-def test_a_mistake_leaves_the_old_plan_whole(project):
+def test_a_mistake_leaves_the_old_plan_whole(project, study):
+    plan = project / "results" / "mini" / "plan"
     write_plan(project, read_params(project / "params.yaml"))
-    before = plan_files(project)
-    study = copy.deepcopy(STUDY)
-    study["runs"]["triplet"]["loss"]["margni"] = 0.3
-    study["runs"]["softmax"]["train"] = {"crops": 5}
-    write_params(project, study)
-    with pytest.raises(StudyError, match="unknown key 'margni'"):
+    before = {path: path.read_bytes() for path in plan.rglob("*.json")}
+    assert {path.parent.name for path in before} == {"plan", "experiment", "baseline", "reports"}
+    study["runs"]["triplet"]["loss"]["margin"] = 0.4
+    study["report"] = {"batch_size": {"equal_crops": ["softmax"]}}
+    (project / "params.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(StudyError, match=r"report.batch_size.equal_crops names the run 'softmax'"):
         write_plan(project, read_params(project / "params.yaml"))
-    assert plan_files(project) == before
+    assert {path: path.read_bytes() for path in plan.rglob("*.json")} == before
 
 
-def test_initial_weights_are_part_of_their_run_and_must_be_there(project):
-    study = copy.deepcopy(STUDY)
+def test_initial_weights_are_part_of_their_run_and_must_be_there(project, study):
     study["runs"]["triplet"]["train"] = {"initial_weights": "start.safetensors"}
-    write_params(project, study)
     missing = "run triplet: train.initial_weights: start.safetensors does not exist; first run"
     with pytest.raises(StudyError, match=missing):
-        planned(project)
+        planned(project, study)
     (project / "start.safetensors").write_bytes(b"some")
     before = planned(project)
     (project / "start.safetensors").write_bytes(b"others")
-    assert stale(before, planned(project))["training"] == {"triplet"}
+    assert stale(before, planned(project)) == ({"triplet"}, set(), set())
 
 
 def test_a_training_is_made_of_no_loss_trunk_source_or_measure_but_its_own():
@@ -183,11 +174,12 @@ def test_a_training_is_made_of_no_loss_trunk_source_or_measure_but_its_own():
     rooms = {name.partition("/")[0] for name in names}
     assert rooms <= {"errors.py", "files", "losses", "models", "corpora", "training"}
     assert {name for name in names if name.startswith("losses/")} == {"losses/schedules.py"}
-    assert not names & {"models/compact_tdnn.py", "corpora/folder.py", "corpora/preparation.py"}
+    assert not names & {"models/compact_tdnn.py", "corpora/folder.py", "corpora/audio.py"}
 
 
 def test_a_face_is_followed_to_the_module_that_defines_the_name(tmp_path):
     package = tmp_path / "studylib"
+    (package / "room").mkdir(parents=True)
     for name, text in {
         "room/__init__.py": "from studylib.room.one import a\nfrom studylib.room.two import b\n",
         "room/one.py": "from studylib.base import x\na = x\n",
@@ -196,7 +188,6 @@ def test_a_face_is_followed_to_the_module_that_defines_the_name(tmp_path):
         "late.py": "y = 1\n",
         "user.py": "from studylib.room import a\n",
     }.items():
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     found = {p.relative_to(package).as_posix() for p in imported_files(tmp_path, ["studylib.user"])}
     assert found == {"user.py", "room/one.py", "base.py", "late.py"}

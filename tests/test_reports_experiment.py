@@ -3,35 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from training_runs import AP, settings_of, train_run
 
 from studylib.reports.experiment import view_batch, with_players, worst_trials
-from studylib.training.loop import train
-from studylib.training.settings import RunSettings
 
 
-@pytest.fixture
-def settings():
-    return RunSettings(
-        study="small",
-        name="angular",
-        corpus={"name": "tiny", "source": "embedded"},
-        loss={"name": "angular_prototypical"},
-        trunk={"name": "compact_tdnn", "embedding_dim": 16, "channels": 8},
-        train={
-            "crops": 12,
-            "crop_seconds": 0.5,
-            "speakers_per_batch": 6,
-            "utterances_per_speaker": 2,
-            "device": "cpu",
-        },
-    )
-
-
-def test_the_batch_shown_is_the_one_that_training_begins_with(settings, tiny_corpus, tmp_path):
-    options = {"checkpoints": tmp_path / "checkpoints", "key": "k", "report": str}
-    train(settings, tiny_corpus, 3, tmp_path / "model", **options)
+def test_the_batch_shown_is_the_one_that_training_begins_with(tiny_corpus, tmp_path):
+    settings = settings_of(AP, crops=12)
+    train_run(settings, tiny_corpus, tmp_path, seed=3)
     before = view_batch(settings, tiny_corpus, 3)
-    assert before.embeddings.shape == (6, 2, 16)
+    assert before.embeddings.shape == (6, 2, 8)
     curve = pd.read_csv(tmp_path / "model" / "curve.csv")
     assert before.loss == pytest.approx(curve["loss"][0], rel=1e-4)
     flat = before.embeddings.flatten(0, 1).double().numpy()

@@ -22,7 +22,7 @@ from studylib.reports.tables import write_report
 from studylib.statistics.error_rates import (
     equal_error_rate,
     log_likelihood_ratio_cost,
-    minimum_detection_cost,
+    summary,
 )
 
 GE2E, FOUR = {"name": "ge2e"}, {"speakers_per_batch": 5, "utterances_per_speaker": 4}
@@ -94,7 +94,7 @@ def test_rates_and_costs_are_means_over_seeds_and_cllr_is_of_calibrated_scores(m
     row = table.loc["ge2e"]
     assert row["rate"] == pytest.approx(eer)
     assert table["rate"].is_monotonic_increasing
-    least = [minimum_detection_cost(seed, targets, target_prior=0.05) for seed in seeds]
+    least = [summary(seed, targets)["min_dcf_0.05"] for seed in seeds]
     assert row["min_dcf_0.05"] == pytest.approx(np.mean(least))
     ratios = [CALIBRATION["scale"] * seed + CALIBRATION["offset"] for seed in seeds]
     cllr = np.mean([log_likelihood_ratio_cost(ratio, targets) for ratio in ratios])

@@ -1,8 +1,8 @@
 """An experiment: one run with one seed, trained and measured. What experiment.ipynb does, in steps.
 
-In the pipeline its results are `results/<study>/experiment/<run>-<seed>/`. By hand, with or without
-changes of the run, they are `results/<study>/variants/<run>+<key>=<value>-<seed>/`, which no report
-depends on; or, where the pipeline has the same experiment already, that one is shown.
+In the pipeline its results are `results/<study>/experiment/<run>-<seed>/`. By hand they are
+`results/<study>/variants/<run>+<section>.<key>=<value>-<seed>/`, which no report depends on; or,
+where the pipeline has the same experiment already, that one is shown.
 """
 
 import json
@@ -93,25 +93,23 @@ def open_experiment(
         that is not of the present parameters and code.
     """
     root = project_root()
-    params = read_params(parameter_file(root, study))
+    params = read_params(_parameter_file(root, study))
     run = _run_of_loss(params, loss) if loss else run
     if not isinstance(seed, int) or seed < 0:
         raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
-    given = {key: value for key, value in changes.items() if value is not None}
-    parts = _nested(given, overrides)
+    parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
-    name = "+".join([run, *_texts(given), *_texts(_flat(overrides))])[:LONGEST_NAME]
     manifest = _manifest(plan, seed, corpus)
     folder = root / out if out else results / "experiment" / f"{run}-{seed}"
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
     elif not is_fresh(folder, manifest):
+        name = _variant_name(run, parts)
         folder = results / "variants" / f"{name}-{seed}"
-        manifest["variant"] = name.partition("+")[2]
+        settings = settings.model_copy(update={"name": name})
     fresh = not out and is_fresh(folder, manifest)
-    settings = settings.model_copy(update={"name": name})
     return Experiment(settings, evaluate, seed, corpus, folder, manifest, fresh)
 
 
@@ -190,16 +188,15 @@ def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
     return all(written.get(key) == manifest[key] for key in keys)
 
 
-def parameter_file(root: Path, study: str) -> Path:
+def _parameter_file(root: Path, study: str) -> Path:
     """The file of a study's parameters; an empty name is the active study's."""
-    files = [root / "params.yaml", *sorted((root / "studies").glob("*.yaml"))]
-    names = {}
-    for file in files if study else files[:1]:
-        name = read_yaml(file).get("study", {}).get("name")
-        names.setdefault(name, file)
-    if study and study not in names:
+    if not study:
+        return root / "params.yaml"
+    files = [*sorted((root / "studies").glob("*.yaml")), root / "params.yaml"]
+    names = {read_yaml(file).get("study", {}).get("name"): file for file in files}
+    if study not in names:
         raise StudyError(unknown("no parameter file is of the study", study, names))
-    return names[study] if study else files[0]
+    return names[study]
 
 
 def _run_of_loss(params: Params, loss: str) -> str:
@@ -215,20 +212,19 @@ def _nested(changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> Changes
     """Single keys and nested ones, by section."""
     nested = validated(Changes, overrides, "overrides").model_dump()
     for key, value in changes.items():
-        section = "trunk" if key == "trunk" else "loss" if key in OF_LOSS else "train"
-        nested[section] = {"name" if key == "trunk" else key: value} | nested[section]
+        if value is not None:
+            section = "trunk" if key == "trunk" else "loss" if key in OF_LOSS else "train"
+            nested[section] = {"name" if key == "trunk" else key: value} | nested[section]
     return Changes(**nested)
 
 
-def _flat(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """{"trunk": {"channels": 64}} -> {"trunk.channels": 64}."""
-    return {f"{s}.{key}": value for s, part in overrides.items() for key, value in part.items()}
-
-
-def _texts(changes: Mapping[str, Any]) -> list[str]:
-    """What changes, in characters of file names."""
-    texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    return [re.sub(r"[^\w.=-]+", "_", text.replace('"', "")) for text in texts]
+def _variant_name(run: str, changes: Changes) -> str:
+    """A run and what is changed, such as triplet+loss.margin=0.5, in characters of file names."""
+    texts = [run]
+    for section, part in changes:
+        texts += [f"{section}.{key}={json.dumps(value)}" for key, value in part.items()]
+    name = "+".join(texts).replace('"', "")
+    return re.sub(r"[^\w.=+-]+", "_", name)[:LONGEST_NAME]
 
 
 def _manifest(plan: Mapping[str, Any], seed: int, corpus: Corpus) -> dict[str, Any]:

@@ -9,35 +9,37 @@ goes on from its checkpoint.
 
 import contextlib
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distributed import CancelledError, Client, Future, get_client, get_worker, wait
+import dask
+import distributed
+import psutil
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
-from studylib.files.documents import read_yaml
-from studylib.pipeline.clusters import connected
-from studylib.pipeline.notebooks import run_experiment
+from studylib.models.devices import available_cores, usable_cores
+from studylib.pipeline.notebooks import experiment_folder, run_experiment
 
 LOGS = ".grid"  # git ignores it
+RETRIES = 2  # of an experiment that fails
 SECONDS_BETWEEN_LOOKS = 2.0
+# Lost workers that one experiment may outlive: a SLURM job ends at its time limit.
+dask.config.set({"distributed.scheduler.allowed-failures": 100})
 
 
 def run_grid(
     root: Path,
-    *,
     workers: int | None = None,
-    threads: int | None = None,
     scheduler: str | None = None,
-    slurm: dict[str, Any] | None = None,
-    retries: int = 2,
-    report: Callable[[str], None] = print,
+    slurm: Mapping[str, Any] = {},
 ) -> list[str]:
     """Run the stale experiments, and record with DVC what succeeded.
 
@@ -45,17 +47,13 @@ def run_grid(
     ----------
     root : Path
         The project's folder.
-    workers, threads : int, optional
-        How many experiments run at once, and the CPU threads of each. By default one worker for
-        each GPU of this machine, or without a GPU for each core; they share the cores.
+    workers : int, optional
+        How many experiments run at once. By default one for each GPU of this machine, or without a
+        GPU for each core; they share the cores.
     scheduler : str, optional
         The address of a running scheduler, instead of a cluster of this machine.
-    slurm : dict, optional
+    slurm : mapping, optional
         Keywords of dask_jobqueue.SLURMCluster: one job a worker, instead of this machine.
-    retries : int
-        How often an experiment that fails is run again.
-    report : callable
-        Called with a line of text whenever an experiment has ended.
 
     Returns
     -------
@@ -67,90 +65,140 @@ def run_grid(
     StudyError
         A stage before the experiments fails, or the scheduler or all workers are lost.
     """
+    if scheduler and (workers or slurm):
+        raise StudyError("--scheduler names a cluster that runs: leave out --workers and --slurm")
     dvc(root, "repro", "plan", "corpus")
     status = json.loads(dvc(root, "status", "--json", "experiment"))
     stale = [name for name in status if name.startswith("experiment@")]
-    report(f"{len(stale)} stale: {', '.join(stale) or 'nothing to run'}")
-    done: list[str] = []
-    failures: list[str] = []
-    (root / LOGS).mkdir(exist_ok=True)
+    print(f"{len(stale)} stale: {', '.join(stale) or 'nothing to run'}", flush=True)
+    if not stale:
+        return []
+    ended: dict[str, str] = {}  # name -> why it failed, or nothing
     try:
-        if stale:
-            with connected(len(stale), workers, threads, scheduler, slurm) as (client, k, gpus):
-                tasks = {n: (n, str(root), k, gpus, client.id) for n in reversed(stale)}
-                _run(client, tasks, retries, done, failures, report)
+        if slurm:
+            _run(root, stale, ended, slurm_cluster(slurm, workers))
+        elif scheduler:
+            _run(root, stale, ended, contextlib.nullcontext(scheduler))
+        else:
+            workers, threads, gpus = local_layout(workers)
+            cluster = _local_cluster(min(workers, len(stale)))
+            _run(root, stale, ended, cluster, threads, gpus)
+    except (OSError, ValueError, distributed.CancelledError) as error:
+        raise StudyError(
+            f"the dask scheduler is lost ({error}); what was done is recorded, `studylib grid` "
+            "runs the rest"
+        ) from None
     finally:  # interrupted or not, what is whole is kept
-        whole = [name for name in done if _is_of_plan(root, name)]
+        for name in [name for name, failure in ended.items() if not failure]:
+            if not _is_of_plan(root, name):
+                ended[name] = f"{name}: its plan has changed while it ran"
+        whole = [name for name, failure in ended.items() if not failure]
         if whole:
             dvc(root, "commit", "--force", *whole)
-        report(f"recorded: {len(whole)}; now: dvc repro")
-    moved = [f"{name}: its plan has changed while it ran" for name in done if name not in whole]
-    return failures + moved
+        print(f"recorded: {len(whole)}; now: dvc repro", flush=True)
+    return [failure for failure in ended.values() if failure]
+
+
+def local_layout(workers: int | None) -> tuple[int, int, list[str]]:
+    """Workers, the threads of each, and the GPUs of this machine: one for each worker."""
+    import torch
+
+    n_gpus, cores = torch.cuda.device_count(), available_cores()
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n_gpus)))
+    workers = workers or n_gpus or cores
+    return workers, max(1, cores // workers), gpus.split(",")[:n_gpus]
+
+
+def _local_cluster(workers: int) -> distributed.LocalCluster:
+    """Worker processes of this machine; other users, who lack the certificate, cannot use them."""
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        memory_limit=0,
+        host="127.0.0.1",
+        protocol="tls://",
+        security=distributed.Security.temporary(),
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def slurm_cluster(options: Mapping[str, Any], workers: int | None):
+    """One SLURM job a worker; a job that ends, as at its time limit, is submitted again."""
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise StudyError("--slurm needs dask-jobqueue: install studylib[slurm]") from None
+    if not workers or not shutil.which("sbatch"):
+        raise StudyError("--slurm needs --workers, the number of jobs, and the program sbatch")
+    try:
+        cluster = SLURMCluster(**{"cores": 1, "processes": 1, "memory": "8GB"} | options)
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"--slurm: {error}") from None
+    cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
+    return cluster
 
 
 def _run(
-    client: Client,
-    tasks: dict[str, tuple],
-    retries: int,
-    done: list[str],
-    failures: list[str],
-    report: Callable[[str], None],
+    root: Path,
+    names: Sequence[str],
+    ended: dict[str, str],
+    cluster: contextlib.AbstractContextManager,
+    threads: int | None = None,
+    gpus: Sequence[str] = (),
 ) -> None:
-    """Keep every worker at one experiment until all have ended; the last of `tasks` is first.
+    """Keep every worker of a cluster at one experiment until all have ended.
 
     No more are submitted than there are workers: dask, which cannot know how long one takes, would
     deal out all of them at once, and some would wait behind a long one while others idle.
     """
-    total = len(tasks)
-    running: dict[str, Future] = {}
-    try:
-        while tasks or running:
-            while tasks and len(running) < max(1, sum(client.nthreads().values())):
-                name, arguments = tasks.popitem()
-                running[name] = client.submit(run_task, *arguments, retries=retries, pure=False)
+    waiting = list(names)
+    running: dict[str, distributed.Future] = {}
+    with cluster as address, distributed.Client(address) as client:
+        client.wait_for_workers(1)
+        while waiting or running:
+            while waiting and len(running) < max(1, sum(client.nthreads().values())):
+                name = waiting.pop(0)
+                task = (run_task, name, root, threads, gpus, client.id)
+                running[name] = client.submit(*task, retries=RETRIES, pure=False)
             with contextlib.suppress(TimeoutError):
                 pending = list(running.values())
-                wait(pending, timeout=SECONDS_BETWEEN_LOOKS, return_when="FIRST_COMPLETED")
+                distributed.wait(
+                    pending, timeout=SECONDS_BETWEEN_LOOKS, return_when="FIRST_COMPLETED"
+                )
             for name in [name for name, future in running.items() if future.done()]:
-                future = running.pop(name)
-                if future.status == "finished":
-                    done.append(name)
-                elif future.status == "error":
-                    failures.append(f"{name}: {future.exception()} (see {LOGS}/{name}.log)")
-                else:
-                    raise CancelledError(name)
-                ended = failures[-1] if future.status == "error" else name
-                report(f"{len(done) + len(failures)} of {total}: {ended}")
-    except (OSError, CancelledError):
-        raise StudyError(
-            "the dask scheduler is lost; what was done is recorded, `studylib grid` runs the rest"
-        ) from None
+                failure = running.pop(name).exception()
+                if isinstance(failure, distributed.CancelledError):
+                    raise failure
+                ended[name] = f"{name}: {failure} (see {LOGS}/{name}.log)" if failure else ""
+                print(f"{len(ended)} of {len(names)}: {ended[name] or name}", flush=True)
 
 
-def run_task(name: str, root: str, threads: int, gpus: list[str], client: str) -> None:
+def run_task(name: str, root: Path, threads: int | None, gpus: Sequence[str], client: str) -> None:
     """On a worker: execute one experiment, as long as the client that asked for it is there."""
-    if gpus and isinstance(get_worker().name, int):
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[get_worker().name % len(gpus)]
-    for library in ("OMP", "MKL", "OPENBLAS"):  # dask sets them to 1
-        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[distributed.get_worker().name % len(gpus)]
+    # dask sets it to 1; elsewhere than on this machine, all cores that the worker has are taken.
+    os.environ["OMP_NUM_THREADS"] = str(threads or usable_cores())
     ended = threading.Event()
-    watch = threading.Thread(target=_end_kernel_without, args=(get_client(), client, ended))
+    watch = threading.Thread(
+        target=_end_kernel_without, args=(distributed.get_client(), client, ended)
+    )
     watch.start()
     run, _, seed = name.partition("@")[2].rpartition("-")
+    (root / LOGS).mkdir(exist_ok=True)
     try:
-        with (Path(root) / LOGS / f"{name}.log").open("a") as log, contextlib.chdir(root):
-            run_experiment(Path(root), run, int(seed), log)
+        with (root / LOGS / f"{name}.log").open("a") as log, contextlib.chdir(root):
+            run_experiment(root, run, int(seed), log)
     finally:
         ended.set()
 
 
-def _end_kernel_without(worker: Client, client: str, ended: threading.Event) -> None:
+def _end_kernel_without(worker: distributed.Client, client: str, ended: threading.Event) -> None:
     """Kill this worker's kernel once the scheduler has lost the client, or is lost itself."""
-    import psutil
-
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
         with contextlib.suppress(Exception):  # whatever a closed or lost client raises
-            if worker.run_on_scheduler(_has_client, client):
+            if worker.run_on_scheduler(lambda dask_scheduler: client in dask_scheduler.clients):
                 continue
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -158,16 +206,12 @@ def _end_kernel_without(worker: Client, client: str, ended: threading.Event) -> 
         return
 
 
-def _has_client(client: str, dask_scheduler: Any = None) -> bool:
-    return client in dask_scheduler.clients
-
-
 def _is_of_plan(root: Path, name: str) -> bool:
     """Whether the results are those of the present plan."""
-    results = root / "results" / read_yaml(root / "params.yaml")["study"]["name"]
-    experiment = name.partition("@")[2]
-    digests = read_json(results / "experiment" / experiment / "manifest.json")["digests"]
-    plan = read_json(results / "plan" / "experiment" / f"{experiment.rpartition('-')[0]}.json")
+    run, _, seed = name.partition("@")[2].rpartition("-")
+    folder = root / experiment_folder(root, run, int(seed))
+    plan = read_json(folder.parent.parent / "plan" / "experiment" / f"{run}.json")
+    digests = read_json(folder / "manifest.json")["digests"]
     return digests == {key: plan[key] for key in digests}
 
 

@@ -47,19 +47,27 @@ def check_parameters(history: Sequence[str], known: Collection[str]) -> None:
 
 
 def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -> None:
-    """Execute experiment.ipynb for the pipeline; raises as `run_notebook`."""
-    out = experiment_folder(root, run, seed)
-    copy = root / _results(root) / "notebooks" / "experiment" / f"{run}-{seed}.ipynb"
-    parameters = {"run": run, "seed": seed, "out": out}
-    run_notebook(root / "notebooks" / "experiment.ipynb", copy, parameters, log)
+    """Execute experiment.ipynb for the pipeline; what it prints is shown, or written to `log`.
+
+    Raises
+    ------
+    StudyError
+        As `run_report`.
+    """
+    parameters = {"run": run, "seed": seed, "out": experiment_folder(root, run, seed)}
+    _execute(root, "experiment", f"experiment/{run}-{seed}", parameters, log)
 
 
 def run_report(root: Path, report: str) -> None:
-    """Execute a report's notebook for the pipeline; raises as `run_notebook`."""
-    results = _results(root)
-    copy = root / results / "notebooks" / f"{report}.ipynb"
-    parameters = {"out": (results / report).as_posix()}
-    run_notebook(root / "notebooks" / f"{report}.ipynb", copy, parameters)
+    """Execute a report's notebook for the pipeline.
+
+    Raises
+    ------
+    StudyError
+        If the notebook is missing, or its own StudyError; any other error is raised as papermill
+        does. The executed copy, up to the failing cell, is written in every case.
+    """
+    _execute(root, report, report, {"out": (_results(root) / report).as_posix()})
 
 
 def experiment_folder(root: Path, run: str, seed: int) -> str:
@@ -71,26 +79,20 @@ def _results(root: Path) -> Path:
     return Path("results") / read_yaml(root / "params.yaml")["study"]["name"]
 
 
-def run_notebook(
-    notebook: Path, output: Path, parameters: dict[str, Any], log: TextIO | None = None
+def _execute(
+    root: Path, name: str, copy: str, parameters: dict[str, Any], log: TextIO | None = None
 ) -> None:
-    """Execute a notebook with parameters in the project's folder.
-
-    What it prints is shown as it comes, or written to `log`.
-
-    Raises
-    ------
-    StudyError
-        If the notebook is missing, or its own StudyError; any other error is raised as papermill
-        does. The executed copy, up to the failing cell, is at `output` in every case.
-    """
+    notebook = root / "notebooks" / f"{name}.ipynb"
     if not notebook.exists():
         raise StudyError(f"{notebook} does not exist: expected a notebook")
+    output = root / _results(root) / "notebooks" / f"{copy}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
     # It warns of an unknown parameter and goes on; the notebook's own check stops, and says more.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         with tempfile.TemporaryDirectory() as sockets:
+            # Two kernels that start at one moment in one folder would take each other's sockets.
+            own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
             papermill.execute_notebook(
                 os.path.relpath(notebook),  # it is recorded in the copy, which may be published
                 output,
@@ -100,23 +102,12 @@ def run_notebook(
                 log_output=False,
                 stdout_file=log or sys.stdout,
                 stderr_file=log or sys.stderr,
-                config=kernel_config(sockets),
+                config=Config({"KernelManager": own}),
             )
     except PapermillExecutionError as error:
         if error.ename == "StudyError":
             raise StudyError(error.evalue) from None
         raise
-
-
-def kernel_config(sockets: str) -> Config:
-    """Talk to the kernel through sockets of this user alone, where the system has them.
-
-    Each kernel's sockets lie in a folder of their own: two that start in one working folder at the
-    same moment would otherwise take each other's.
-    """
-    if sys.platform == "win32":
-        return Config()
-    return Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
 
 
 def end_with_parent() -> None:

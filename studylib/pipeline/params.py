@@ -79,9 +79,15 @@ def read_params(path: Path) -> Params:
         kind.
     """
     params = validated(Params, read_yaml(path), where=str(path))
-    for name in params.study.runs:
-        if name not in params.runs:
-            raise StudyError(unknown(f"{path}: study.runs names the run", name, params.runs))
+    study, report = params.study, params.report
+    for key, names, known in (
+        ("study.runs", study.runs, params.runs),
+        ("report.embeddings.runs", report.embeddings.runs, [*study.runs, *study.baselines]),
+        ("report.robustness.runs", report.robustness.runs, study.runs),
+    ):
+        for name in names or ():
+            if name not in known:
+                raise StudyError(unknown(f"{path}: {key} names the run", name, known))
     return params
 
 
@@ -140,28 +146,20 @@ def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -
 
 
 def _resolved(settings: RunSettings, where: str) -> RunSettings:
-    """The settings with the defaults of loss, trunk and augmentation; each of them can be built."""
+    """The settings with the defaults of loss and trunk; each of them can be built."""
     import torch
 
     from studylib.losses import LOSSES
     from studylib.models import TRUNKS
 
-    train = settings.train
-    if train.augmentation is not None:
-        from studylib.training.augmentation import AugmentationSettings
-
-        augmentation = validated(
-            AugmentationSettings, train.augmentation, f"{where}: train.augmentation"
-        )
-        train = train.model_copy(update={"augmentation": augmentation.model_dump()})
     trunk = _keywords(settings.trunk.name, settings.trunk.parameters, TRUNKS, f"{where}: trunk")
     loss = _keywords(settings.loss.name, settings.loss.parameters, LOSSES, f"{where}: loss")
     least = LOSSES[settings.loss.name].min_utterances_per_speaker
-    if train.utterances_per_speaker < least:
+    given = settings.train.utterances_per_speaker
+    if given < least:
         raise StudyError(
-            f"{where}: train.utterances_per_speaker is {train.utterances_per_speaker}, but the "
-            f"loss {settings.loss.name} compares utterances of one speaker: expected at least "
-            f"{least}"
+            f"{where}: train.utterances_per_speaker is {given}, but the loss {settings.loss.name} "
+            f"compares utterances of one speaker: expected at least {least}"
         )
     try:
         with torch.device("meta"):  # shapes without numbers
@@ -173,7 +171,6 @@ def _resolved(settings: RunSettings, where: str) -> RunSettings:
         raise StudyError(f"{where}: {error}") from None
     return settings.model_copy(
         update={
-            "train": train,
             "trunk": settings.trunk.model_copy(update={"parameters": trunk}),
             "loss": settings.loss.model_copy(update={"parameters": loss}),
         }

@@ -16,18 +16,19 @@ from typing import Any
 import nbformat
 
 from studylib.errors import StudyError
-from studylib.files.atomic import read_json, write_json
+from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import sha256
 from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
 from studylib.pipeline.provenance import digest
 from studylib.reports.settings import check_batch_size
 
 EXPERIMENT = "experiment"  # the notebook that is no report
-# A run's own loss, trunk and source are named apart; values of settings are in the plan itself.
+# A run's own loss, trunk, source and augmentation are named apart; settings are in the plan.
 NOT_FOLLOWED = {
     "corpora/sources.py",
     "evaluation/settings.py",
     "models/trunks.py",
+    "training/augmentation.py",
     "training/settings.py",
 }
 NO_CHANGE_OF_WEIGHTS = {"checkpoint_seconds", "device", "threads"}
@@ -56,17 +57,12 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
 
 
 def write_plan(root: Path, params: Params) -> None:
-    """Write results/<study>/plan/; files whose content is the same are not touched."""
-    documents = plan_documents(root, params)  # all of them, before the first is written
-    folder = root / "results" / params.study.name / "plan"
-    for path in folder.rglob("*.json"):
-        if path.relative_to(folder).as_posix() not in documents:
-            path.unlink()
-    for name, document in documents.items():
-        path = folder / name
-        if not path.exists() or read_json(path) != document:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, document)
+    """Write results/<study>/plan/, whole or, after a mistake, not at all."""
+    documents = plan_documents(root, params)
+    with atomic_folder(root / "results" / params.study.name / "plan") as folder:
+        for name, document in documents.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_json(folder / name, document)
 
 
 def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes()) -> dict[str, Any]:  # noqa: B008
@@ -83,6 +79,8 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
         LOSSES[settings.loss.name].__module__,
         TRUNKS[settings.trunk.name].__module__,
     ]
+    if settings.train.augmentation:
+        modules.append("studylib.training.augmentation")
     if settings.train.keep == "best":
         modules.append("studylib.evaluation.development")
     # The corpus by name: what it holds is in the checksums of its corpus.json.
@@ -166,10 +164,7 @@ def _weights(root: Path, run: str, weights: str | None) -> str | None:
 
 def notebook_cells(path: Path, *kinds: str) -> list[str]:
     """The sources of a notebook's cells of some kinds, such as "code"."""
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise StudyError(f"{path} is not a readable notebook: {error}") from None
+    notebook = nbformat.read(path, as_version=4)
     return [cell.source for cell in notebook.cells if cell.cell_type in kinds]
 
 
@@ -190,15 +185,15 @@ def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
         As in `studylib.training.loop`; or a name of a module or of a face, as in
         `studylib.models.Embedder`.
     """
-    package, found = root / "studylib", set()
+    found, not_followed = set(), {root / "studylib" / name for name in NOT_FOLLOWED}
     waiting = [path for name in modules for path in _defining(root, *name.rpartition(".")[::2])]
     while waiting:
         path = waiting.pop()
-        if path in found or path.relative_to(package).as_posix() in NOT_FOLLOWED:
+        if path in found:
             continue
         found.add(path)
         for module, name, _ in _imports(path.read_text(encoding="utf-8")):
-            waiting += _defining(root, module, name)
+            waiting += set(_defining(root, module, name)) - not_followed
     return found
 
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
 from studylib.reports.corpus import player
-from studylib.training.curve import scheduled
-from studylib.training.learner import build_learner
+from studylib.training.learner import build_learner, scheduled
 from studylib.training.loading import read_batches, training_data
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
@@ -55,7 +54,7 @@ def view_batch(settings: RunSettings, corpus: Corpus, seed: int, model: Path | N
     data = training_data(corpus, train.training_speakers)
     shape = min(SHOWN_SPEAKERS, train.speakers_per_batch), train.utterances_per_speaker
     sampler, places = BatchSampler(data.speakers, train, seed), np.arange(shape[0] * shape[1])
-    drawn = read_batches(corpus, data, sampler, range(1), train.crop_seconds, places, CPU)
+    drawn = read_batches(data, sampler, range(1), train.crop_seconds, places, CPU)
     samples, labels = next(drawn)
 
     learner = build_learner(settings, len(data.names), seed, CPU)

@@ -70,8 +70,7 @@ def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, l
 
     Points closer to each other than a pixel are left out.
     """
-    points = operating_points(np.asarray(scores), np.asarray(targets))
-    rates = np.stack([points.false_alarm, points.miss], axis=1)
+    rates = np.stack(operating_points(scores, targets)[:2], axis=1)  # false alarms, misses
     deviates = ndtri(np.clip(rates, 1e-5, 1 - 1e-5))
     kept = np.unique(np.round(deviates, 2), axis=0, return_index=True)[1]
     axes.plot(*deviates[np.sort(kept)].T, line, color=colour, label=label)
