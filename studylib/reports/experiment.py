@@ -80,7 +80,7 @@ def measure_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
     table[["from", "to"]] = table["eer_interval"].tolist()
     table = table.filter(MEASURES).astype(float)
     table[["eer", "from", "to"]] *= 100
-    return table.round(3)
+    return table.round(3).rename(columns={"eer": "EER (%)"})
 
 
 def worst_trials(scores: pd.DataFrame, *, target: bool, n: int = 10) -> pd.DataFrame:
