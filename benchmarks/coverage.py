@@ -21,8 +21,7 @@ from benchmarks.measuring import markdown, processor, write_sections
 from studylib.statistics.error_rates import equal_error_rate
 from studylib.statistics.intervals import cells_of, speaker_df, speaker_variance
 from studylib.statistics.resampling import Resamples, bootstrap
-from studylib.statistics.sorted_trials import read_measures, sort_trials
-from studylib.statistics.trial_weights import TrialSpeakers, trial_speakers
+from studylib.statistics.trials import TrialSpeakers, read_measures, sort_trials, trial_speakers
 
 N_STUDIES, N_SEED_STUDIES, N_RESAMPLES = 2000, 500, 300
 SHARED = 0.5  # correlation of each effect between the two systems
@@ -300,7 +299,7 @@ def seed_methods(resamples: Resamples, names, generator) -> Iterator:
 
     def reach(contrast, seed_variance, seed_df):
         of_speakers = contrast.speaker_sd**2
-        spread = of_speakers**2 / contrast.speaker_df
+        spread = of_speakers**2 / speaker_df(contrast.n_speakers)
         spread += seed_variance**2 / seed_df if seed_variance else 0
         total = of_speakers + seed_variance
         return stdtrit(total**2 / spread, np.array([0.025, 0.975])) * np.sqrt(total)

@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--memory-trunks", nargs="+", choices=TRUNKS, default=MEASURED_TRUNKS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, help="steps a repetition; 1 on a CPU, 50 on a GPU")
-    precisions = ["float32", "tf32", "bfloat16"]
+    precisions = ["float32", "bfloat16"]
     parser.add_argument("--precision", nargs="+", choices=precisions, default=["float32"])
     parser.add_argument("--compile", action="store_true", help="measure compiled trunks as well")
     parser.add_argument("--only", nargs="+", choices=[name.lower() for name in SECTIONS])

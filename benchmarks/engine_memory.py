@@ -5,6 +5,7 @@
 
 import argparse
 import itertools
+import json
 import os
 import resource
 import tempfile
@@ -99,9 +100,11 @@ def tensors_of(job: Callable[[], object], device: torch.device) -> float:
         return (torch.cuda.max_memory_allocated() - before) / MIB
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         job()
-    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(sizes)) / MIB
+    with tempfile.TemporaryDirectory() as folder:
+        profiled.export_chrome_trace(f"{folder}/trace.json")
+        events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
+    return max(itertools.accumulate(size for _, size in changes)) / MIB
 
 
 def memory(corpus: Corpus, waves: Path, options: argparse.Namespace) -> list[str]:

@@ -34,4 +34,4 @@ def batches_of(
     data = training_data(corpus)
     sampler = BatchSampler(data.speakers, settings.train, 0)
     seconds = settings.train.crop_seconds
-    return read_batches(corpus, data, sampler, range(10**9), seconds, None, device)
+    return read_batches(data, sampler, range(10**9), seconds, slice(None), device)

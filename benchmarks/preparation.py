@@ -32,7 +32,6 @@ CROPS, ROUNDS = 400, 7
 NOISE_RECORDINGS, NOISE_SECONDS = 200, 10
 SPEAKERS, SESSIONS, FILES = 1_000, 10, 10  # 100,000 files
 SHORT = SAMPLE_RATE // 2
-WORKERS = 2
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -76,10 +75,7 @@ def crops_table(scratch: Path, recordings: Path | None) -> list[str]:
     stores = {"packed": ("wav", "packed"), "wav": ("wav", "in_place"), "flac": ("flac", "in_place")}
     corpora = {
         name: prepare_corpus(
-            "folder",
-            {"root": roots[kind], "storage": storage},
-            scratch / f"{name}_corpus",
-            progress=False,
+            "folder", {"root": roots[kind], "storage": storage}, scratch / f"{name}_corpus"
         )
         for name, (kind, storage) in stores.items()
     }
@@ -136,14 +132,12 @@ def listing_table(scratch: Path) -> list[str]:
     jobs = {
         "list the tree": lambda: list(tree_recordings(root, Report())),
         "prepare in place (every file decoded and checked)": lambda: prepare_corpus(
-            "folder", {"root": root, "storage": "in_place"}, scratch / "in_place", workers=WORKERS
+            "folder", {"root": root, "storage": "in_place"}, scratch / "in_place"
         ),
-        "prepare packed": lambda: prepare_corpus(
-            "folder", {"root": root}, scratch / "many_packed", workers=WORKERS
-        ),
+        "prepare packed": lambda: prepare_corpus("folder", {"root": root}, scratch / "many_packed"),
     }
     lines = [
-        f"{SPEAKERS * SESSIONS * FILES:,} wav files of half a second, {WORKERS} workers.",
+        f"{SPEAKERS * SESSIONS * FILES:,} wav files of half a second.",
         "",
     ]
     table = [("what", "seconds on the clock", "processor seconds")]

@@ -73,7 +73,8 @@ def corpus(
     else:
         settings = _settings_at(source, path, _nested(_pairs("--set", changes)))
         out = out or corpus_folder(project_root(), source)
-    print(prepare_corpus(source, settings, out, keep_going=keep_going, overwrite=overwrite))
+    settings = settings | ({"keep_going": True} if keep_going else {})
+    print(prepare_corpus(source, settings, out, overwrite=overwrite))
     if skipped_file(out).exists():
         print(f"what was left out, and why: {skipped_file(out)}")
 

@@ -50,24 +50,36 @@ def write_study(
     return study
 
 
+def made_up_settings(run: str, entry: dict) -> RunSettings:
+    """The settings of an entry of `runs`."""
+    return RunSettings(
+        study="made_up",
+        name=run,
+        corpus={"name": "c", "source": "embedded"},
+        loss=entry["loss"],
+        trunk={"name": "compact_tdnn", "channels": 128} | entry.get("trunk", {}),
+        train=TRAIN | entry.get("train", {}),
+    )
+
+
 def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **manifest) -> None:
     """Write one experiment's results; `manifest` has what a variant's manifest has besides."""
     (folder / "scores").mkdir(parents=True)
-    trained = {"loss": None, "trunk": None, "train": None}
+    settings = {"loss": None, "trunk": None, "train": None}
     if "loss" in entry:
-        trained = RunSettings(
-            study="made_up",
-            name=run,
-            corpus={"name": "c", "source": "embedded"},
-            loss=entry["loss"],
-            trunk={"name": "compact_tdnn", "channels": 128} | entry.get("trunk", {}),
-            train=TRAIN | entry.get("train", {}),
-        ).model_dump(mode="json")
-        write_training(folder, trained["train"])
+        trained = made_up_settings(run, entry).model_dump(mode="json")
+        settings = {key: trained[key] for key in settings}
+        train = trained["train"]  # whole batches, until enough crops were seen
+        batch = train["speakers_per_batch"] * train["utterances_per_speaker"]
+        facts = {"steps": math.ceil(train["crops"] / batch)}
+        facts |= {"crops": facts["steps"] * batch}
+        facts |= {"training_speakers": train["training_speakers"] or 200}
+        (folder / "model").mkdir()
+        write_json(folder / "model" / "training.json", facts)
     evaluate = EvaluateSettings(trials=["test", "test_hard", "dev"]).model_dump(mode="json")
-    settings = {key: trained[key] for key in ("loss", "trunk", "train")} | {"evaluate": evaluate}
-    document = {"study": "made_up", "run": run, "seed": seed, "settings": settings}
-    write_json(folder / "manifest.json", document | {"digests": {}, "machine": {}} | manifest)
+    document = {"study": "made_up", "run": run, "seed": seed, "digests": {}, "machine": {}}
+    document["settings"] = settings | {"evaluate": evaluate}
+    write_json(folder / "manifest.json", document | manifest)
 
     speakers = np.repeat(np.arange(N_SPEAKERS), UTTERANCES)
     embeddings = made_up_embeddings(entry["noise"], np.random.default_rng(rng))
@@ -91,16 +103,6 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
     write_json(folder / "metrics.json", {"trials": "test", "backend": "cosine"})
     details = {"scoring": "cosine", "calibration": CALIBRATION, "lists": measured}
     write_json(folder / "details.json", details | {"further_backends": {}})
-
-
-def write_training(folder: Path, train: dict) -> None:
-    """What training did: whole batches, until enough crops were seen."""
-    batch = train["speakers_per_batch"] * train["utterances_per_speaker"]
-    steps = math.ceil(train["crops"] / batch)
-    facts = {"steps": steps, "crops": steps * batch}
-    (folder / "model").mkdir()
-    speakers = train["training_speakers"] or 200
-    write_json(folder / "model" / "training.json", facts | {"training_speakers": speakers})
 
 
 def made_up_embeddings(noise: float, rng: np.random.Generator) -> np.ndarray:

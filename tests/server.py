@@ -1,4 +1,4 @@
-"""A file server on the loopback, as unreliable as it is told to be."""
+"""A file server on the loopback, as unreliable as a test wants it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -34,30 +34,18 @@ def serving(files: dict[str, bytes]) -> Iterator[Server]:
             name, wanted = self.path.lstrip("/"), self.headers.get("Range")
             state.asked.append((name, wanted))
             state.before_answer()
-            if state.codes:
-                self.send_error(state.codes.pop(0))
-                return
-            if name not in state.files:
-                self.send_error(404)
-                return
-            content = state.files[name]
+            content = state.files.get(name, b"")
             first = int(wanted[6:-1]) if wanted and state.honours_ranges else 0
-            if first and first >= len(content):
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(content)}")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+            unknown = [404] if name not in state.files else []
+            beyond = [416] if first and first >= len(content) else []
+            if refused := state.codes[:1] or unknown or beyond:
+                state.codes = state.codes[1:]
+                self.send_error(refused[0])
                 return
             self.send_response(206 if first else 200)
-            if first:
-                self.send_header(
-                    "Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}"
-                )
             self.send_header("Content-Length", str(len(content) - first))
             self.end_headers()
-            end = len(content)
-            if state.breaks_after:
-                end = first + state.breaks_after.pop(0)
+            end = first + state.breaks_after.pop(0) if state.breaks_after else len(content)
             self.wfile.write(content[first:end])
 
         def log_message(self, *_):

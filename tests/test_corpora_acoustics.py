@@ -41,23 +41,8 @@ def speech(noise):
     return (noise[: 5 * RATE] * swell * 32768).astype(np.int16)
 
 
-def test_with_everything_off_a_session_is_the_identity(speech):
-    np.testing.assert_array_equal(apply_session(speech, Session(), rng()), speech)
-
-
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(speech):
-    session, again, other = (draw_session(PRESETS["mid"], rng(seed)) for seed in (3, 3, 4))
-    assert session == again != other
-    first, again, other = (apply_session(speech, session, rng(seed)) for seed in (5, 5, 6))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-    assert (first.dtype, first.shape) == (np.int16, speech.shape)
-
-
-@pytest.mark.parametrize("snr", [-2.0, 10.0, 35.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_snr_is_the_one_asked_for(speech, snr, seed):
-    """Within 0.5 dB, whatever else the session does."""
+@pytest.mark.parametrize(("snr", "seed"), [(-2.0, 0), (10.0, 1), (35.0, 2)])
+def test_the_snr_is_the_one_asked_for_whatever_else_the_session_does(speech, snr, seed):
     session = replace(draw_session(PRESETS["hard"], rng(seed)), snr=snr, level=None)
     both = apply_session(speech / 32768, session, rng(7))
     alone = apply_session(speech / 32768, replace(session, snr=None), rng(7))
@@ -101,17 +86,18 @@ def test_an_echo_falls_by_60_db_in_the_reverberation_time(seconds):
     assert -60 / slope == pytest.approx(seconds, rel=0.1)
 
 
-def test_an_echo_does_not_come_before_its_sound():
+def test_an_echo_neither_comes_before_its_sound_nor_out_of_silence():
     late = np.zeros(RATE)
     late[-1600:] = 0.5
     out = apply_session(late, Session(reverberation=0.8), rng())
     assert np.abs(out[: RATE - 1600]).max() < 1e-9
+    silence = np.zeros(RATE, dtype=np.int16)
+    assert not apply_session(silence, draw_session(PRESETS["hard"], rng()), rng()).any()
 
 
-@pytest.mark.parametrize("level", [-40.0, -25.0])
-def test_the_level_is_the_one_asked_for_unless_it_would_clip(speech, level):
-    out = apply_session(speech, Session(level=level, snr=10.0), rng())
-    assert decibels(np.mean((out / 32768) ** 2)) == pytest.approx(level, abs=0.05)
+def test_the_level_is_the_one_asked_for_unless_it_would_clip(speech):
+    out = apply_session(speech, Session(level=-40.0, snr=10.0), rng())
+    assert decibels(np.mean((out / 32768) ** 2)) == pytest.approx(-40.0, abs=0.05)
     peaky = np.zeros(RATE)
     peaky[::4000] = 0.5
     out = apply_session(peaky, Session(level=-10.0), rng())
@@ -119,34 +105,23 @@ def test_the_level_is_the_one_asked_for_unless_it_would_clip(speech, level):
 
 
 def slope_of(noise):
-    """Of a spectrum, dB an octave, and the largest deviation from a straight line."""
+    """Of a spectrum, dB an octave."""
     frequency, power = welch(noise, RATE, nperseg=1024)
     band = (frequency > 100) & (frequency < 7000)
-    octaves, measured = np.log2(frequency[band]), decibels(power[band])
-    slope, offset = np.polyfit(octaves, measured, 1)
-    return slope, np.abs(measured - offset - slope * octaves).max()
+    return np.polyfit(np.log2(frequency[band]), decibels(power[band]), 1)[0]
 
 
-def test_a_sessions_noise_has_the_slope_asked_for(noise):
-    for slope in (-6.0, 0.0):
-        session = Session(snr=0.0, noise_slope=slope, noise_depth=0.5)
-        measured, deviation = slope_of(apply_session(noise, session, rng()) - noise)
-        assert measured == pytest.approx(slope, abs=0.2)
-        assert deviation < 3
+@pytest.mark.parametrize("slope", [-6.0, 0.0])
+def test_a_sessions_noise_has_the_slope_asked_for(noise, slope):
+    session = Session(snr=0.0, noise_slope=slope, noise_depth=0.5)
+    assert slope_of(apply_session(noise, session, rng()) - noise) == pytest.approx(slope, abs=0.2)
 
 
 def test_drawn_noises_and_rooms_cover_the_ranges_of_sessions():
-    slopes = [slope_of(draw_noise(4 * RATE, rng(seed)))[0] for seed in range(40)]
-    assert min(slopes) > NOISE_SLOPE[0] - 0.3
-    assert max(slopes) < NOISE_SLOPE[1] + 0.3
-    assert np.std(slopes) == pytest.approx(7 / 12**0.5, rel=0.25)
+    slopes = [slope_of(draw_noise(4 * RATE, rng(seed))) for seed in range(40)]
     rooms = [draw_room(rng(seed)) for seed in range(40)]
-    assert all(room[0] == 1 and not room[1:16].any() for room in rooms)
     direct = [-decibels(np.sum(room[1:] ** 2)) for room in rooms]
-    assert DIRECT[0] < min(direct) < max(direct) < DIRECT[1]
-    assert np.std(direct) == pytest.approx(12 / 12**0.5, rel=0.25)
-
-
-def test_silence_stays_silent():
-    session = draw_session(PRESETS["hard"], rng())
-    assert not apply_session(np.zeros(RATE, dtype=np.int16), session, rng()).any()
+    for drawn, (lowest, highest) in ((slopes, NOISE_SLOPE), (direct, DIRECT)):
+        assert lowest - 0.3 < min(drawn) < max(drawn) < highest + 0.3
+        assert np.std(drawn) == pytest.approx((highest - lowest) / 12**0.5, rel=0.25)  # uniform
+    assert all(room[0] == 1 and not room[1:16].any() for room in rooms)

@@ -3,14 +3,13 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
-from pathlib import Path
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from processes import start
 
 from studylib.corpora.store import open_corpus
 from studylib.corpora.writing import Utterance, write_corpus
@@ -73,10 +72,10 @@ def test_crops_equal_slices_of_the_repeated_utterance(corpus, length):
     assert crops.shape == (200, length)
     assert crops.dtype == np.int16
     utterances = make_utterances()
-    for crop, row, start in zip(crops, rows, starts, strict=True):
+    for crop, row, first in zip(crops, rows, starts, strict=True):
         samples = utterances[row].samples
         repeated = np.tile(samples, 2 + length // len(samples))
-        np.testing.assert_array_equal(crop, repeated[start : start + length])
+        np.testing.assert_array_equal(crop, repeated[first : first + length])
 
 
 @pytest.mark.parametrize("absent", ["preadv", "posix_fadvise"])
@@ -152,34 +151,20 @@ def cut_audio(folder):
         audio.truncate(1000)
 
 
-DAMAGE = {
-    "audio.i16 is missing": lambda folder: (folder / "audio.i16").unlink(),
-    "audio.i16 has 1,000 bytes": cut_audio,
-    "trials/some.parquet has 3 bytes": lambda folder: (
-        folder / "trials" / "some.parquet"
-    ).write_bytes(b"PAR"),
-    "utterances.parquet is missing": lambda folder: (folder / "utterances.parquet").unlink(),
-    "has no corpus.json": lambda folder: (folder / "corpus.json").unlink(),
-    "corpus.json is damaged": lambda folder: (folder / "corpus.json").write_text("{"),
-}
-
-
-@pytest.mark.parametrize("message", DAMAGE)
-def test_damage_is_named(corpus, message):
-    DAMAGE[message](corpus.folder)
-    with pytest.raises(StudyError, match=message):
-        open_corpus(corpus.folder)
-
-
 @pytest.mark.parametrize("name", ["audio.i16", "utterances.parquet", "trials/some.parquet"])
-def test_verify_sees_one_flipped_bit_and_overwriting_mends_it(corpus, name):
+@pytest.mark.parametrize("damage", ["is missing", "is cut", "has a flipped bit"])
+def test_damage_is_named_and_mended_by_overwriting(corpus, name, damage):
     path = corpus.folder / name
     content = bytearray(path.read_bytes())
     content[77] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(StudyError, match=f"{name} has changed"):
-        open_corpus(corpus.folder, verify=True)
-    with pytest.raises(StudyError, match=f"{name} has changed"):
+    path.write_bytes(content[:1000] if damage == "is cut" else content)
+    if damage == "is missing":
+        path.unlink()
+    # Opening looks at sizes only.
+    flipped = damage == "has a flipped bit"
+    with pytest.raises(StudyError, match=f"{name} has (changed|[0-9,]+ bytes, but corpus.json)"):
+        open_corpus(corpus.folder, verify=flipped)
+    with pytest.raises(StudyError, match=name):
         write(corpus.folder)
     write(corpus.folder, overwrite=True)
     open_corpus(corpus.folder, verify=True)
@@ -195,14 +180,6 @@ def test_another_corpus_is_replaced_only_when_asked(corpus):
     assert [path.name for path in corpus.folder.parent.iterdir()] == ["noise"]
 
 
-def test_a_folder_that_is_no_corpus_is_never_overwritten(tmp_path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(StudyError, match="is there, and is not a corpus"):
-        write(tmp_path / "thesis", overwrite=True)
-    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
-
-
 def test_a_source_that_fails_leaves_nothing_behind(tmp_path):
     def failing():
         yield from make_utterances()[:5]
@@ -211,29 +188,20 @@ def test_a_source_that_fails_leaves_nothing_behind(tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         write(tmp_path / "noise", failing())
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StudyError, match=r"noise is not a corpus: it has no corpus\.json"):
+        open_corpus(tmp_path / "noise")
 
 
-SLOW_WRITER = """
-import sys, time
-from tests.test_corpora_store import make_utterances, write
-def slowly():
-    for utterance in make_utterances():
-        yield utterance
-        print("one", flush=True)
-        time.sleep(float(sys.argv[2]))
-write(sys.argv[1], slowly())
-"""
+def write_slowly(folder):
+    write(folder, (utterance for utterance in make_utterances() if not time.sleep(0.2)))
 
 
 def test_a_killed_build_leaves_nothing_under_the_final_name(tmp_path):
-    writer = subprocess.Popen(
-        [sys.executable, "-c", SLOW_WRITER, str(tmp_path / "noise"), "5"],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parent.parent,
-    )
-    assert writer.stdout.readline() == b"one\n"
+    writer = start(write_slowly, tmp_path / "noise")
+    while not (tmp_path / "noise.partial" / "audio.i16").exists():
+        time.sleep(0.01)
     os.kill(writer.pid, signal.SIGKILL)
-    writer.communicate()
+    writer.join()
     assert [path.name for path in tmp_path.iterdir()] == ["noise.partial"]
     corpus = write(tmp_path / "noise")
     open_corpus(corpus.folder, verify=True)
@@ -241,39 +209,17 @@ def test_a_killed_build_leaves_nothing_under_the_final_name(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["noise"]
 
 
-def one(**changes):
-    values = {"id": "a", "speaker": "s", "session": "t", "split": "train"} | changes
-    return Utterance(**values, samples=np.ones(changes.pop("n", 5), dtype=np.int16))
-
-
 @pytest.mark.parametrize(
-    ("utterances", "message"),
+    ("rows", "message"),
     [
         ([], "no utterances"),
-        ([one(), one()], "'a' occurs twice"),
-        ([one(), one(id="b", split="test")], "Speaker 's' is in more than one split"),
+        ([("a", "s", "train"), ("a", "s", "train")], "'a' occurs twice"),
+        ([("a", "s", "train"), ("b", "s", "test")], "Speaker 's' is in more than one split"),
     ],
-    ids=["none", "repeated id", "speaker in two splits"],
 )
-def test_what_is_no_corpus_is_not_written(tmp_path, utterances, message):
+def test_what_is_no_corpus_is_not_written(tmp_path, rows, message):
+    samples = np.ones(5, dtype=np.int16)
+    utterances = [Utterance(name, speaker, "t", split, samples) for name, speaker, split in rows]
     with pytest.raises(StudyError, match=message):
         write(tmp_path / "noise", utterances, trials={})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_trial_of_an_unknown_utterance_is_refused(tmp_path):
-    frame = pd.DataFrame({"first": ["u1"], "second": ["nobody"], "target": [True]})
-    with pytest.raises(StudyError, match="'some' names the utterance 'nobody'"):
-        write(tmp_path / "noise", trials={"some": frame})
-
-
-def test_a_trial_list_is_never_written_outside_its_folder(corpus):
-    with pytest.raises(ValueError, match="utterances"):
-        write(
-            corpus.folder,
-            trials={"../utterances": trials_of},
-            description={"version": "2"},
-            overwrite=True,
-        )
-    open_corpus(corpus.folder, verify=True)
-    assert not list(corpus.folder.parent.glob("*.parquet"))

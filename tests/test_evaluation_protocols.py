@@ -29,18 +29,9 @@ def energies(corpus):
     return embed_crops
 
 
-@pytest.mark.parametrize("seconds", [3.0, 3.01, 4.0, 4.01, 11.7])
-def test_windows_reach_from_start_to_end_and_are_at_most_a_hop_apart(seconds):
-    count = int(count_windows(np.array([seconds]), window=3.0, hop=1.0)[0])
-    starts = np.linspace(0, seconds - 3.0, count) if count > 1 else np.array([0.0])
-    assert starts[-1] + 3.0 == pytest.approx(seconds, abs=1e-6) or count == 1
-    assert (np.diff(starts) <= 1 + 1e-6).all()
-    fewer = np.linspace(0, seconds - 3.0, count - 1) if count > 2 else np.array([0.0])
-    assert count == 1 or len(fewer) == 1 or (np.diff(fewer) > 1).all()
-
-
-def test_an_utterance_shorter_than_a_window_is_one_window():
-    assert count_windows(np.array([0.4, 3.0]), 3.0, 1.0).tolist() == [1, 1]
+def test_as_few_windows_as_reach_from_start_to_end_at_most_a_hop_apart():
+    seconds = np.array([0.4, 3.0, 3.01, 4.0, 4.01, 11.7])
+    assert count_windows(seconds, window=3.0, hop=1.0).tolist() == [1, 1, 2, 2, 3, 10]
 
 
 def test_sliding_windows_give_the_mean_of_their_embeddings(tiny_corpus):
@@ -68,9 +59,9 @@ def test_training_speakers_are_embedded_only_where_a_back_end_learns_from_them(t
     assert embed_training(embed_crops, tiny_corpus, EvaluateSettings()) is None
     few = {"training_speakers": 5, "training_utterances": 3, "crops": 2, "crop_seconds": 1.0}
     settings = EvaluateSettings(backends=["cosine", "plda"], **few)
-    training = embed_training(embed_crops, tiny_corpus, settings)
-    assert training.embeddings.shape == (15, 2, 2)
-    assert np.unique(training.speakers, return_counts=True)[1].tolist() == [3] * 5
+    embeddings, speakers = embed_training(embed_crops, tiny_corpus, settings)
+    assert embeddings.shape == (15, 2, 2)
+    assert np.unique(speakers, return_counts=True)[1].tolist() == [3] * 5
 
 
 def test_few_of_each_takes_all_there_is_where_there_is_less():

@@ -32,29 +32,6 @@ def test_factorised_scores_equal_the_mean_over_all_hundred_pairs(case, name, loo
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_single_precision_embeddings_lose_nothing_but_their_own_rounding(case):
-    embeddings, first, second = case
-    for name in ("cosine", "euclidean"):
-        exact = trial_scores(embeddings, first, second, scoring=name)
-        single = trial_scores(embeddings.astype(np.float32), first, second, scoring=name)
-        np.testing.assert_allclose(single, exact, rtol=1e-5, atol=1e-6)
-
-
-def test_one_whole_utterance_embedding_gives_the_plain_cosine_and_distance(case):
-    embeddings, first, second = case
-    whole = embeddings[:, :1]
-    a, b = whole[first, 0], whole[second, 0]
-    cosine = np.sum(a * b, axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    np.testing.assert_allclose(
-        trial_scores(whole, first, second, scoring="cosine"), cosine, atol=1e-13
-    )
-    np.testing.assert_allclose(
-        trial_scores(whole, first, second, scoring="euclidean"),
-        -np.sum((a - b) ** 2, axis=1),
-        rtol=1e-11,
-    )
-
-
 def test_a_memory_map_scores_like_the_array(case, tmp_path):
     embeddings, first, second = case
     np.save(tmp_path / "embeddings.npy", embeddings)

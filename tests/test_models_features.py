@@ -1,13 +1,12 @@
-"""Features against torchaudio, and against the definitions written out in float64 numpy."""
+"""Features against their definitions, written out in float64 numpy."""
 
 import numpy as np
 import pytest
 import torch
-import torchaudio
 from scipy.fft import dct
 
 from studylib.errors import StudyError
-from studylib.models.features import FEATURES, LogMel, Mfcc, Spectrogram, Waveform
+from studylib.models.features import FEATURES, LogMel, Mfcc, Spectrogram
 
 TWO_SECONDS = 200 * 160 + 240  # samples: paper B's crop
 
@@ -29,14 +28,14 @@ def spectra_by_definition(samples: np.ndarray) -> np.ndarray:
     return np.array([np.abs((samples[s : s + 512] * window) @ waves) ** 2 for s in starts])
 
 
-def log_mel_by_definition(samples: np.ndarray, n_mels: int) -> np.ndarray:
-    """(n_mels, T), one filter and one bin at a time."""
+def log_mel_by_definition(samples: np.ndarray) -> np.ndarray:
+    """(40, T), one filter and one bin at a time."""
     power = spectra_by_definition(np.pad(samples, 256, mode="reflect"))
-    mels = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), n_mels + 2)
+    mels = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42)
     hertz = 700 * (10 ** (mels / 2595) - 1)
-    filters = np.zeros((257, n_mels))
+    filters = np.zeros((257, 40))
     for k in range(257):
-        for m in range(n_mels):
+        for m in range(40):
             left, centre, right = hertz[m : m + 3]
             f = k * 8000 / 256
             if left < f <= centre:
@@ -48,19 +47,10 @@ def log_mel_by_definition(samples: np.ndarray, n_mels: int) -> np.ndarray:
 
 def test_log_mel_equals_its_definition_in_float64(noise):
     for item in (0, 10):
-        expected = log_mel_by_definition(noise[item].double().numpy(), 40)
+        expected = log_mel_by_definition(noise[item].double().numpy())
         np.testing.assert_allclose(LogMel()(noise)[item], expected, atol=6e-6)
         in_double = LogMel().double()(noise[item : item + 1].double())[0]
         np.testing.assert_allclose(in_double, expected, atol=2e-6)
-
-
-@pytest.mark.parametrize(("n_mels", "window"), [(40, "hamming"), (64, "hann")])
-def test_log_mel_equals_torchaudios_whole_transform(noise, n_mels, window):
-    window = getattr(torch, f"{window}_window")
-    frames = {"n_fft": 512, "win_length": 400, "hop_length": 160, "window_fn": window}
-    reference = torchaudio.transforms.MelSpectrogram(16_000, n_mels=n_mels, **frames)
-    expected = (reference(noise) + 1e-6).log()
-    torch.testing.assert_close(LogMel(n_mels, window)(noise), expected, atol=5e-5, rtol=1e-5)
 
 
 def test_the_spectrogram_equals_its_definition(noise):
@@ -69,34 +59,16 @@ def test_the_spectrogram_equals_its_definition(noise):
 
 
 def test_mfcc_is_the_orthonormal_cosine_transform_of_log_mel(noise):
-    expected = dct(LogMel(40)(noise).double().numpy(), norm="ortho", axis=1)[:, :30]
+    expected = dct(LogMel()(noise).double().numpy(), norm="ortho", axis=1)[:, :30]
     np.testing.assert_allclose(Mfcc()(noise), expected, atol=1e-4)
-
-
-def test_waveform_is_the_waveform(noise):
-    assert torch.equal(Waveform()(noise)[:, 0], noise)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [
-        ("log_mel", (40, 202)),
-        ("spectrogram", (257, 199)),
-        ("mfcc", (30, 202)),
-        ("waveform", (1, TWO_SECONDS)),
-    ],
-)
-def test_paper_b_s_crop_has_its_shape(noise, name, shape):
-    feature = FEATURES[name]()
-    assert feature(noise).shape == (11, *shape)
-    assert feature.n_features == shape[0]
 
 
 @pytest.mark.parametrize("name", FEATURES)
 class TestEveryFeature:
-    def test_an_item_does_not_depend_on_its_batch(self, name, noise):
-        feature = FEATURES[name]()
+    def test_an_item_does_not_depend_on_its_batch_and_is_left_as_it_was(self, name, noise):
+        feature, copy = FEATURES[name](), noise.clone()
         torch.testing.assert_close(feature(noise)[4:5], feature(noise[4:5]), atol=1e-5, rtol=1e-5)
+        assert torch.equal(copy, noise)
 
     def test_float32_without_gradient_even_under_autocast(self, name, noise):
         waveform = noise[:2].clone().requires_grad_()
@@ -107,16 +79,8 @@ class TestEveryFeature:
         assert not under_autocast.requires_grad
         assert torch.equal(under_autocast, feature(waveform))
 
-    def test_silence_is_finite(self, name):
-        assert FEATURES[name]()(torch.zeros(1, 8000)).isfinite().all()
-
-    def test_the_input_is_left_as_it_was(self, name, noise):
-        copy = noise.clone()
-        FEATURES[name]()(noise)
-        assert torch.equal(copy, noise)
-
-    def test_less_than_half_a_second_is_refused_with_its_length(self, name):
+    def test_half_a_second_of_silence_is_finite_and_less_is_refused(self, name):
         feature = FEATURES[name]()
-        feature(torch.zeros(1, 8000))
+        assert feature(torch.zeros(1, 8000)).isfinite().all()
         with pytest.raises(StudyError, match=r"7999 samples.*8000"):
             feature(torch.zeros(1, 7999))

@@ -5,22 +5,20 @@ import pandas as pd
 import pytest
 from training_runs import AP, settings_of, train_run
 
-from studylib.reports.experiment import first_batch, view_batch, with_players, worst_trials
+from studylib.reports.experiment import view_batch, with_players, worst_trials
 
 
 def test_the_batch_shown_is_the_one_that_training_begins_with(tiny_corpus, tmp_path):
     settings = settings_of(AP, crops=12)
     train_run(settings, tiny_corpus, tmp_path, seed=3)
-    batch = first_batch(settings, tiny_corpus, 3)
-    before = view_batch(settings, 3, batch)
-    assert batch.samples.shape == (6, 2, 8000)
+    before = view_batch(settings, tiny_corpus, 3)
     assert before.embeddings.shape == (6, 2, 8)
     curve = pd.read_csv(tmp_path / "model" / "curve.csv")
     assert before.loss == pytest.approx(curve["loss"][0], rel=1e-4)
     flat = before.embeddings.flatten(0, 1).double().numpy()
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
     np.testing.assert_allclose(before.similarities, unit @ unit.T, atol=1e-5)
-    after = view_batch(settings, 3, batch, tmp_path / "model")
+    after = view_batch(settings, tiny_corpus, 3, tmp_path / "model")
     assert after.loss < before.loss  # one step on these very crops
 
 

@@ -1,14 +1,17 @@
 """Degraded crops and their error rates against plain transcriptions and the plain evaluation."""
 
+from itertools import product
+
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import all_trials
 
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.models.embedder import Embedder, embed
-from studylib.reports.figures import robustness as figures
+from studylib.reports.figures.robustness import rates_by_level
 from studylib.reports.robustness import (
     degrade,
     degraded_scores,
@@ -47,34 +50,20 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def scored(tiny_corpus, rows, models):
-    return degraded_scores(models, tiny_corpus, rows, FACTORS, CPU)
-
-
-@pytest.fixture(scope="module")
-def tables(scored):
-    rates, cells = error_rates(*scored, 50)
+def tables(tiny_corpus, rows, models):
+    rates, cells = error_rates(*degraded_scores(models, tiny_corpus, rows, FACTORS, CPU), 50)
     return rates, growth_table(cells, FACTORS, list(LOSSES))
 
 
-@pytest.mark.parametrize("snr", [20, 10, 0])
-def test_added_noise_has_the_power_asked_for(snr):
+def test_every_level_adds_the_same_noise_at_the_power_asked_for():
     speech = (2000 * np.random.default_rng(0).standard_normal(32_000)).astype(np.int16)
-    noisy = degrade(speech, (2, Session(snr=snr, noise_slope=-3.0)), np.random.default_rng(1))
-    noise = noisy.astype(np.int32) - speech
-    assert 10 * np.log10(power(speech) / power(noise)) == pytest.approx(snr, abs=0.05)
-
-
-def test_every_level_of_noise_is_the_same_noise():
-    speech = (500 * np.random.default_rng(0).standard_normal(32_000)).astype(np.int16)
-    loud, soft = (
-        degrade(speech, (2, Session(snr=snr, noise_slope=-3.0)), np.random.default_rng(1)).astype(
-            float
-        )
-        - speech
-        for snr in (0, 10)
-    )
-    assert np.corrcoef(loud, soft)[0, 1] > 0.999
+    noises = []
+    for snr in (20, 0):
+        noisy = degrade(speech, (2, Session(snr=snr, noise_slope=-3.0)), np.random.default_rng(1))
+        noises.append(noisy.astype(np.int32) - speech)
+        ratio = 10 * np.log10(power(speech) / power(noises[-1]))
+        assert ratio == pytest.approx(snr, abs=0.05)
+    assert np.corrcoef(noises)[0, 1] > 0.99
 
 
 def test_a_room_acts_on_the_whole_utterance_before_the_crop():
@@ -88,16 +77,8 @@ def test_a_room_acts_on_the_whole_utterance_before_the_crop():
     np.testing.assert_array_equal(crop, whole[24_000:40_000])
 
 
-def test_a_short_utterance_is_repeated_and_a_clean_one_untouched():
-    speech = np.arange(10_000, dtype=np.int16)
-    crop = degrade(speech, (1, Session()), np.random.default_rng(0))
-    np.testing.assert_array_equal(crop, np.concatenate([speech, speech[:6000]]))
-    crop = degrade(speech, (0.5, Session()), np.random.default_rng(0))
-    np.testing.assert_array_equal(crop, speech[1000:9000])
-
-
 def test_the_clean_condition_is_the_plain_evaluation_of_the_same_crops(tiny_corpus, rows, models):
-    for seconds in (0.5, 2):
+    for seconds in (0.5, 6):  # an utterance shorter than 6 s is repeated
         ours = embed_degraded(models, tiny_corpus, rows, (seconds, Session()), CPU)
         for run, (model, _) in models.items():
             plain = embed(model, tiny_corpus, rows, crops=1, crop_seconds=seconds, device=CPU)
@@ -123,35 +104,23 @@ def test_levels_go_from_the_reference_to_the_hardest_and_leave_out_what_is_too_l
     assert list(factors_of(SETTINGS, 2, 1)) == ["added noise", "added reverberation"]
 
 
-def test_every_run_has_a_rate_with_its_interval_at_every_level(tables):
-    rates, _ = tables
-    rows = rates.set_index(["run", "factor", "level"])
-    assert set(rows.index) == {
-        (run, factor, level)
-        for factor, levels in FACTORS.items()
-        for level in levels
-        for run in LOSSES
-    }
-    assert rows.index.is_unique
-    assert rates["eer"].between(rates["low"], rates["high"]).all()
-
-
 def test_a_rate_is_that_of_all_pairs_scored_one_by_one(tables, tiny_corpus, rows, models):
-    rates = tables[0][tables[0]["level"] == "0 dB"].set_index("run")["eer"]
-    speakers = tiny_corpus.utterances["speaker"].to_numpy(str)[rows]
-    pairs = [(i, j) for i in range(len(speakers)) for j in range(i + 1, len(speakers))]
-    targets = [speakers[i] == speakers[j] for i, j in pairs]
+    rates = tables[0][tables[0]["level"] == "0 dB"].set_index("run")["rate"]
+    trials = all_trials(8, 4)
     embeddings = embed_degraded(models, tiny_corpus, rows, FACTORS["added noise"]["0 dB"], CPU)
     for run, vectors in embeddings.items():
         if SCORINGS[run] == "cosine":
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        scores = [-np.sum((vectors[i].astype(float) - vectors[j]) ** 2) for i, j in pairs]
-        assert rates[run] == pytest.approx(equal_error_rate(scores, targets), abs=1e-4)
+        apart = vectors[trials["first"]].astype(float) - vectors[trials["second"]]
+        expected = equal_error_rate(-np.square(apart).sum(axis=1), trials["target"])
+        assert rates[run] == pytest.approx(expected, abs=1e-4)
 
 
 def test_growth_is_the_ratio_of_the_hardest_level_to_the_reference(tables):
     rates, growth = tables
-    eers = rates.set_index(["run", "factor", "level"])["eer"]
+    assert len(rates) == len(LOSSES) * sum(map(len, FACTORS.values()))
+    assert rates["rate"].between(rates["low"], rates["high"]).all()
+    eers = rates.set_index(["run", "factor", "level"])["rate"]
     for row in growth.itertuples():
         hardest = eers[row.run, row.factor, row.hardest]
         assert row.ratio == pytest.approx(hardest / eers[row.run, row.factor, row.reference])
@@ -159,106 +128,52 @@ def test_growth_is_the_ratio_of_the_hardest_level_to_the_reference(tables):
 
 
 def test_a_run_that_alone_fails_in_noise_is_found():
-    rng = np.random.default_rng(0)
-    speakers = np.repeat([f"s{n:02d}" for n in range(20)], 4)
-    first, second = np.triu_indices(len(speakers), 1)
-    target = speakers[first] == speakers[second]
-    factors = {"added noise": {"clean": (1, Session()), "0 dB": (1, Session(snr=0))}}
-    cells = [
-        (run, "added noise", level)
-        for run in ("a", "b", "c", "fails")
-        for level in factors["added noise"]
-    ]
-    shift = {cell: 1.0 if cell == ("fails", "added noise", "0 dB") else 3.0 for cell in cells}
-    scores = {cell: shift[cell] * target + rng.normal(size=len(target)) for cell in cells}
-    _, cells = error_rates(scores, speakers[first], speakers[second], 200)
-    growth = growth_table(cells, factors, ["a", "b", "c", "fails"]).set_index("run")
-    assert growth.loc["fails", "p_holm"] < 0.05
+    rng, runs = np.random.default_rng(0), ["a", "b", "c", "fails"]
+    factors, trials = {"noise": {"none": (1, Session()), "0 dB": (1, Session())}}, all_trials(20, 4)
+    scores = {}
+    for run, factor, level in product(runs, factors, factors["noise"]):
+        distance = 1.0 if (run, level) == ("fails", "0 dB") else 3.0
+        noise = rng.normal(size=len(trials))
+        scores[run, factor, level] = distance * trials["target"].to_numpy() + noise
+    sides = (trials[f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
+    growth = growth_table(error_rates(scores, *sides, 200)[1], factors, runs).set_index("run")
     assert growth["p_holm"].idxmin() == "fails"
+    assert growth.loc["fails", "p_holm"] < 0.05
     assert (growth.drop("fails")["ratio"] < growth.loc["fails", "low"]).all()
 
 
-def made_trials(utterances):
-    first, second = np.triu_indices(len(utterances), 1)
-    speaker = utterances["speaker"].to_numpy(str)
-    return pd.DataFrame(
-        {
-            "first": utterances.index[first],
-            "second": utterances.index[second],
-            "target": speaker[first] == speaker[second],
-            "first_speaker": speaker[first],
-            "second_speaker": speaker[second],
-        }
-    )
-
-
-def test_kinds_of_trial_are_those_the_corpus_can_tell_apart(tiny_corpus):
-    test = tiny_corpus.utterances.query("split == 'test'").drop(columns=["sex", "accent"])
-    trials = made_trials(test)
-    assert list(trial_kinds(trials, test)) == ["all"]  # a session an utterance
-    number = np.arange(len(test))
-    few = np.where(number // 4 < 4, "x", "")  # four speakers of a known accent are too few
-    assert "same accent" not in trial_kinds(trials, test.assign(accent=few))
-    sex = np.where(number // 4 % 2, "f", "m")
-    known = test.assign(sex=sex, session=test["speaker"] + [f"-{n % 4 // 2}" for n in number])
+def test_kinds_of_trial_are_those_the_corpus_can_tell_apart():
+    trials, number = all_trials(8, 4), np.arange(32)
+    speaker = number // 4
+    unknown = pd.DataFrame({"session": number, "accent": np.where(speaker < 4, "x", "")})
+    # A session an utterance; four speakers of a known accent are too few.
+    assert list(trial_kinds(trials, unknown)) == ["all"]
+    sexes = np.array(["f", "m", "f", "m", "f", "m", "", None], dtype=object)[speaker]
+    known = pd.DataFrame({"session": number // 2, "sex": sexes})
+    expected = {"all": [], "same sex": [], "within a session": [], "across sessions": []}
+    for i, j, target in trials[["first", "second", "target"]].itertuples(index=False):
+        session = i // 2 == j // 2
+        expected["all"].append(True)
+        expected["same sex"].append(sexes[i] == sexes[j] and sexes[i] in ("f", "m"))
+        expected["within a session"].append(session or not target)
+        expected["across sessions"].append(not session)
     kinds = trial_kinds(trials, known)
-    assert list(kinds) == ["all", "same sex", "within a session", "across sessions"]
-    for name, mask in kinds.items():
-        for trial in trials[mask].itertuples():
-            a, b = known.loc[trial.first], known.loc[trial.second]
-            assert name != "same sex" or a["sex"] == b["sex"]
-            if trial.target and name in ("within a session", "across sessions"):
-                assert (a["session"] == b["session"]) == (name == "within a session")
-
-
-def test_a_kinds_rate_is_that_of_its_trials(tiny_corpus):
-    test = tiny_corpus.utterances.query("split == 'test'")
-    trials = made_trials(test)
+    assert {kind: list(mask) for kind, mask in kinds.items()} == expected
     scores = np.random.default_rng(0).normal(size=len(trials)) + trials["target"].to_numpy()
-    rates = trial_rates({"a": scores}, trials, test, 20).set_index("level")
-    for name, mask in trial_kinds(trials, test).items():
-        expected = equal_error_rate(scores[mask], trials.loc[mask, "target"])
-        assert rates.loc[name, "eer"] == pytest.approx(expected)
+    rates = trial_rates({"a": scores}, trials, known, 20).set_index("level")["rate"]
+    for kind, mask in kinds.items():
+        own = equal_error_rate(scores[mask], trials.loc[mask, "target"])
+        assert rates[kind] == pytest.approx(own)
 
 
-def test_two_speakers_of_unknown_sex_or_accent_are_not_the_same(tiny_corpus):
-    test = tiny_corpus.utterances.query("split == 'test'")
-    speakers = test["speaker"].unique()
-    unknown = dict(zip(speakers[-3:], (None, "", np.nan), strict=True))
-    same = pd.Series(np.where(test["speaker"].isin(list(unknown)), None, "f"), test.index)
-    known = test.assign(sex=same.astype(object))
-    for speaker, value in unknown.items():
-        known.loc[known["speaker"] == speaker, "sex"] = value
-    n = len(test) - 3 * 4
-    assert trial_kinds(made_trials(known), known)["same sex"].sum() == n * (n - 1) / 2
-
-
-def test_figures_name_eight_runs_and_show_the_intervals_of_all(tables):
-    names = [f"triplet_{number:02d}" for number in range(10)]
-    losses = dict.fromkeys(names, "triplet")
-    rates, growth = (
-        pd.concat([table[table["run"] == "softmax"].assign(run=name) for name in names])
-        for table in tables
-    )
-    for factor, levels in FACTORS.items():
-        figure = figures.from_easy_to_hard(rates, growth, losses, factor)
-        left, right = figure.axes
-        assert len(figure.legends[0].get_texts()) == 8
-        assert len(left.lines) >= 10
-        assert [label.get_text() for label in left.get_xticklabels()] == list(levels)
-        titles = {label.get_text().removesuffix(" *") for label in right.get_yticklabels()}
-        assert titles == {f"Triplet {number:02d}" for number in range(10)}
-        matplotlib.pyplot.close(figure)
-
-
-def test_each_kind_of_trial_has_a_panel_with_the_best_run_on_top():
+def test_each_level_has_a_panel_in_the_order_of_the_first():
     rows = [
-        {"run": run, "level": kind, "eer": eer, "low": eer / 2, "high": 2 * eer}
+        {"run": run, "factor": "sex", "level": kind, "rate": eer, "low": eer / 2, "high": 2 * eer}
         for kind in ("all", "same sex")
         for run, eer in (("softmax", 0.1), ("logmel", 0.2), ("triplet", 0.05))
     ]
     losses = {"softmax": "softmax", "logmel": None, "triplet": "triplet"}
-    figure = figures.trial_kinds(pd.DataFrame(rows), losses)
+    figure = rates_by_level(pd.DataFrame(rows), losses)
     assert [axes.get_title() for axes in figure.axes] == ["all", "same sex"]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["Logmel", "Softmax", "Triplet"]

@@ -19,7 +19,7 @@ from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
 from studylib.evaluation.development import development_eer
 from studylib.training import checkpoints, loop
-from studylib.training.distributed import SynchronisedBatchNorm, process_group, rank
+from studylib.training.distributed import process_group, rank, synchronise_batch_norms
 from studylib.training.learner import Learner, build_learner
 from studylib.training.settings import RunSettings
 
@@ -88,8 +88,7 @@ def one_step(settings: RunSettings, *, frozen: bool = False, wide: bool = False)
     if frozen:
         learner.model.eval()
     step = loop.TrainingStep(settings, learner, 0, CPU)
-    samples = noise() if step.reads is None else noise()[step.reads]
-    loss = step(samples, torch.arange(N) + 2, 0, 0.0)
+    loss = step(noise()[step.share.places], torch.arange(N) + 2, 0, 0.0)
     parts = {"trunk": learner.model.trunk, "loss": learner.criterion}
     found = {"value": loss}
     for part, module in parts.items():
@@ -116,7 +115,7 @@ def normalised(norm: nn.Module, rows: slice) -> dict[str, Tensor]:
     x = (10 + x[rows]).requires_grad_()
     y = norm.double()(x)
     (y * target[rows]).sum().backward()
-    return {"y": y.detach(), "x": x.grad, "mean": norm.running_mean, "var": norm.running_var}
+    return {"y": y.detach(), "x": x.grad, "mean": norm[0].running_mean, "var": norm[0].running_var}
 
 
 def is_wide(settings: RunSettings) -> bool:
@@ -145,7 +144,8 @@ def as_a_process(number: int, port: int, folder: Path, cases: Sequence[str]) -> 
                 settings = RunSettings.model_validate_json(case)
                 found = one_step(settings, wide=is_wide(settings))
                 save_file(found, folder / f"{number}-{index}.safetensors")
-            norm = SynchronisedBatchNorm(nn.BatchNorm1d(4))
+            norm = nn.Sequential(nn.BatchNorm1d(4))
+            synchronise_batch_norms(norm)
             rows = slice(0, 3) if number == 0 else slice(3, 5)
             save_file(normalised(norm, rows), folder / f"{number}-norm.safetensors")
             if rank() == 1:

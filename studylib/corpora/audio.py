@@ -20,7 +20,6 @@ MP4_SUFFIXES = (".m4a", ".mp4", ".aac")  # decoded by FFmpeg's libraries, which 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", *MP4_SUFFIXES)
 # From the middle of a compressed file with losses a decoder need not give the same samples.
 IN_PLACE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC")
-LONGEST_OGG_PAGE = 65_307  # bytes
 
 
 def audio_files(folder: str | Path) -> Iterator[str]:
@@ -37,7 +36,7 @@ def audio_files(folder: str | Path) -> Iterator[str]:
                 yield os.path.join(parent, name)
 
 
-def decode(path: Path, minimum_seconds: float = 0.0) -> np.ndarray:
+def decode(path: Path, minimum_seconds: float = 0.05) -> np.ndarray:
     """Read a whole file: channels averaged, resampled to 16 kHz (soxr, high quality), rounded.
 
     Parameters
@@ -54,19 +53,13 @@ def decode(path: Path, minimum_seconds: float = 0.0) -> np.ndarray:
     Raises
     ------
     StudyError
-        If the file cannot be decoded to its end, is empty, silent or too short, or has samples
+        If the file cannot be decoded to its end, is silent or too short, or has samples
         that are not numbers.
     """
-    if not path.is_file():
-        raise StudyError(f"{path} is missing.")
-    if not path.stat().st_size:
-        raise StudyError(f"{path} is an empty file.")
     read = _read_mp4 if path.suffix.lower() in MP4_SUFFIXES else _read_sound
     waveform, rate, is_cut = read(path)
     if is_cut:
         raise StudyError(f"{path} is truncated: it ends before it should.")
-    if not len(waveform):
-        raise StudyError(f"{path} holds no samples.")
     if not np.isfinite(waveform).all():
         raise StudyError(f"{path} has samples that are not finite numbers (NaN or infinite).")
     seconds = len(waveform) / rate
@@ -87,8 +80,7 @@ def check_in_place(path: Path) -> None:
     if path.suffix.lower() not in MP4_SUFFIXES:
         with _open(path) as file:
             kind = (file.samplerate, file.channels, file.subtype)
-            fits = kind == (SAMPLE_RATE, 1, "PCM_16") and file.format in IN_PLACE_FORMATS
-            if fits and file.seekable():
+            if kind == (SAMPLE_RATE, 1, "PCM_16") and file.format in IN_PLACE_FORMATS:
                 return
             found = f"{kind[0]} Hz, {kind[1]} channel(s), {kind[2]} in {file.format}"
     raise StudyError(
@@ -101,7 +93,7 @@ def _open(path: Path) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        raise StudyError(f"{path} cannot be read as audio: {_reason(error)}.") from None
+        raise StudyError(f"{path} cannot be read as audio: {error.error_string}") from None
 
 
 def _read_sound(path: Path) -> tuple[np.ndarray, int, bool]:
@@ -110,9 +102,8 @@ def _read_sound(path: Path) -> tuple[np.ndarray, int, bool]:
         try:
             waveform = file.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise StudyError(f"{path} is damaged: {_reason(error)}.") from None
+            raise StudyError(f"{path} is damaged: {error.error_string}") from None
         is_cut = len(waveform) < file.frames or _is_cut(file.extra_info)
-        is_cut |= file.format == "OGG" and _ends_within_a_page(path)
         return waveform, file.samplerate, is_cut
 
 
@@ -144,19 +135,3 @@ def _is_cut(log: str) -> bool:
     # A length of all ones is how a program writes a wav file into a pipe: that is no damage.
     found = re.search(r"^\s*data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     return bool(found) and int(found[2]) < int(found[1]) < 0x7FFFF000
-
-
-def _ends_within_a_page(path: Path) -> bool:
-    """Whether an Ogg file (RFC 3533) is cut: libsndfile reads the part without complaint."""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - LONGEST_OGG_PAGE))
-        tail = file.read()
-    _, mark, page = tail.rpartition(b"OggS")
-    if not mark or len(page) < 23:
-        return True
-    segments = page[22]
-    return len(page) < 23 + segments + sum(page[23 : 23 + segments])
-
-
-def _reason(error: soundfile.LibsndfileError) -> str:
-    return (error.error_string or "unknown error").rstrip(".")

@@ -18,25 +18,19 @@ from tqdm import tqdm
 
 from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
 from studylib.corpora.audio import check_in_place, decode
-from studylib.corpora.parallel import cores
 from studylib.corpora.recordings import Recording, word_of
 from studylib.corpora.report import Report
 from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import SAMPLE_BYTES
 from studylib.errors import StudyError
+from studylib.files.cores import usable_cores
 
 PART = 256  # recordings that are decoded before the log is written
-DECISIVE = {"storage", "pieces_per_utterance", "session_effects", "minimum_seconds", "seed"}
 FORMAT = "2"  # counts up whenever the same recordings give other samples
 
 
 def decode_recordings(
-    recordings: Sequence[Recording],
-    settings: PreparationSettings,
-    folder: Path,
-    report: Report,
-    workers: int | None,
-    progress: bool,
+    recordings: Sequence[Recording], settings: PreparationSettings, folder: Path, report: Report
 ) -> dict[str, list[int]]:
     """Decode all recordings into a folder: audio.i16, in their order.
 
@@ -49,16 +43,14 @@ def decode_recordings(
         Id of each recording that can be used -> lengths of its utterances.
     """
     folder.mkdir(exist_ok=True)
-    keys = _keys(recordings, settings)
-    entries = _entries_so_far(keys, settings, folder)
+    keys, packed = _keys(recordings, settings), settings.storage == "packed"
+    entries = _entries_so_far(keys, packed, folder)
     for row, (_, problem) in zip(recordings, entries, strict=False):
         if problem:
             report.problem(row.path, problem)
-    bar = tqdm(
-        total=len(recordings), initial=len(entries), unit="files", desc="Decoding",
-        disable=None if progress else True,  # None: no bar where there is no terminal
-    )  # fmt: skip
-    pool = ThreadPoolExecutor(workers or cores())
+    # No bar where there is no terminal.
+    bar = tqdm(total=len(keys), initial=len(entries), unit="files", desc="Decoding", disable=None)
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         with bar, open(folder / "audio.i16", "ab") as audio, open(folder / "log.jsonl", "a") as log:
             for first in range(len(entries), len(recordings), PART):
@@ -68,7 +60,7 @@ def decode_recordings(
                     if problem:
                         report.problem(row.path, problem)
                     entries.append(([len(samples) for samples in utterances], problem))
-                    for samples in utterances if settings.storage == "packed" else ():
+                    for samples in utterances if packed else ():
                         audio.write(samples.astype("<i2", copy=False).data)
                     bar.update()
                 audio.flush()
@@ -82,34 +74,33 @@ def decode_recordings(
     return {row.id: lengths for row, (lengths, problem) in named if not problem}
 
 
-def _entries_so_far(
-    keys: Sequence[str], settings: PreparationSettings, folder: Path
-) -> list[tuple[list[int], str]]:
+def _entries_so_far(keys: Sequence[str], packed: bool, folder: Path) -> list[tuple[list[int], str]]:
     """Lengths and problem of each recording decoded by an earlier call, which stay as they are."""
-    audio, log = folder / "audio.i16", folder / "log.jsonl"
-    audio.touch()
+    log = folder / "log.jsonl"
     log.touch()
-    entries, lines, position, size = [], [], 0, audio.stat().st_size
-    for wanted, line in zip(keys, log.read_text().splitlines(keepends=True), strict=False):
+    entries, lines = [], []
+    for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
         try:
             key, lengths, problem = json.loads(line)
         except ValueError:  # written in part
             break
-        if settings.storage == "packed":
-            position += SAMPLE_BYTES * sum(lengths)
-        if key != wanted or position > size:
+        if key != wanted:
             break
         entries.append((lengths, problem))
-        lines.append(line)
-    if settings.storage == "packed":
-        os.truncate(audio, SAMPLE_BYTES * sum(sum(lengths) for lengths, _ in entries))
+        lines.append(f"{line}\n")
+    audio, size = folder / "audio.i16", SAMPLE_BYTES * sum(sum(own) for own, _ in entries) * packed
+    audio.touch()
+    if audio.stat().st_size < size:
+        entries, lines, size = [], [], 0
+    # First the log: at no time does it name samples that are not there.
     log.write_text("".join(lines))
+    os.truncate(audio, size)
     return entries
 
 
 def _keys(recordings: Sequence[Recording], settings: PreparationSettings) -> list[str]:
     """For each recording a checksum of the settings and of the file's state."""
-    decisive = json.dumps([FORMAT, settings.model_dump(mode="json", include=DECISIVE)])
+    decisive = json.dumps([FORMAT, settings.decisive()])
     states = (f"{decisive}{(row.id, str(row.path), row.size, row.changed)}" for row in recordings)
     return [hashlib.sha256(state.encode()).hexdigest()[:32] for state in states]
 
@@ -123,9 +114,7 @@ def _result(settings: PreparationSettings, row: Recording) -> tuple[list[np.ndar
         samples = decode(row.path, settings.minimum_seconds * pieces)
     except StudyError as error:
         return [], str(error)
-    if pieces > 1:
-        samples = samples[: len(samples) // pieces * pieces]
-    cut = np.split(samples, pieces)
+    cut = np.split(samples[: len(samples) // pieces * pieces], pieces)
     if settings.session_effects is not None:
         preset = PRESETS[settings.session_effects]
         for number, piece in enumerate(cut, start=1):

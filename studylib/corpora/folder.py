@@ -11,7 +11,6 @@ or from the manifest's own folder.
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic import model_validator
 
@@ -38,8 +37,6 @@ class FolderSettings(PreparationSettings):
         Kept with the corpus.
     """
 
-    places: ClassVar[frozenset[str]] = PreparationSettings.places | {"root", "manifest"}
-
     root: Path | None = None
     manifest: Path | None = None
     name: str | None = None
@@ -51,7 +48,7 @@ class FolderSettings(PreparationSettings):
             raise ValueError("root (a folder of speakers) or manifest (a table of files) is needed")
         return self
 
-    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+    def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:
         root = Path(os.path.abspath(self.root or self.manifest.parent))
         if self.manifest is not None:
             return root, manifest_recordings(self.manifest, root, report)
@@ -73,8 +70,8 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
     Raises
     ------
     StudyError
-        If there is no such folder or no speaker in it; for a speaker without recordings, unless
-        the report keeps going.
+        If there is no such folder, or no folder in it, or a single one that holds folders (then
+        those may be the speakers); for a speaker without recordings, unless the report keeps going.
     """
     speakers = subfolders(root)
     if not speakers:
@@ -82,14 +79,22 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
             f"{root} has no folders of speakers; expected {root}/<speaker>/[<session>/]<utterance>"
             f" with the suffix {', '.join(SUFFIXES)}."
         )
+    deepest, inner = root, speakers
+    while len(inner) == 1:
+        deepest = deepest / inner[0]
+        inner = subfolders(deepest)
+    if inner and deepest != root:
+        raise StudyError(
+            f"{root} holds one folder, {speakers[0]}, which would be the only speaker; if the "
+            f"{len(inner)} folders in {deepest} are the speakers, name that one."
+        )
     for speaker in speakers:
-        found = False
+        place = ""
         for path in audio_files(root / speaker):
-            found = True
             place = path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
             yield Recording(place, speaker, place.rpartition("/")[0], None, Path(path))
-        if not found:
-            where = f"{root / speaker}"
+        if not place:
+            where = root / speaker
             report.problem(where, f"{where} has no recordings ({', '.join(SUFFIXES)}).")
 
 
@@ -103,8 +108,7 @@ def manifest_recordings(manifest: Path, root: Path, report: Report) -> Iterator[
         unless the report keeps going.
     """
     named = ("path", "speaker", "id", "session", "split")
-    for line, row in read_rows(manifest, ("path", "speaker"), report):
-        where = f"{manifest}, line {line}"
+    for where, row in read_rows(manifest, ("path", "speaker"), report):
         place = row["path"].replace("\\", "/")
         split = row.get("split") or None
         if split not in (None, *SPLITS):

@@ -1,6 +1,5 @@
 """What keeps an open-set test honest: no speaker whom the model knows."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pandas as pd
 
 from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
+from studylib.files.atomic import read_json
 
 KNOWN_SPEAKERS = "known_speakers.json"
 
@@ -28,14 +28,11 @@ def known_speakers(corpus: Corpus, learned: Iterable[str] | None = None) -> dict
         same person only within one population (`voxceleb` for VoxCeleb 1 and 2, `librispeech`, one
         for each folder corpus).
     """
-    table = corpus.utterances
-    speakers = {
-        split: sorted(table.loc[table["split"] == split, "speaker"].unique())
-        for split in ("train", "dev")
-    }
+    speakers = corpus.utterances.groupby("split")["speaker"].unique()
+    known = {split: sorted(speakers.get(split, ())) for split in ("train", "dev")}
     if learned is not None:
-        speakers["train"] = sorted(map(str, learned))
-    return {"population": _population(corpus)} | speakers
+        known["train"] = sorted(map(str, learned))
+    return {"population": _population(corpus)} | known
 
 
 def refuse_known_speakers(known: dict, corpus: Corpus, trial_list: str) -> None:
@@ -75,13 +72,7 @@ def known_to_model(model_file: Path) -> list[dict] | None:
     Training writes it beside the model, as known_speakers.json.
     """
     path = model_file.with_name(KNOWN_SPEAKERS)
-    if not path.is_file():
-        return None
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return [{key: each[key] for key in ("population", "train", "dev")} for each in known]
-    except (ValueError, KeyError, TypeError):
-        raise StudyError(f"{path} is damaged: expected what training writes.") from None
+    return read_json(path) if path.is_file() else None
 
 
 def _population(corpus: Corpus) -> str:

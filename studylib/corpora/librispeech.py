@@ -5,17 +5,14 @@ session is a chapter.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
-
-from pydantic import Field, field_validator
+from typing import Literal
 
 from studylib.corpora.audio import audio_files
 from studylib.corpora.recordings import Recording, subfolders
-from studylib.corpora.report import Report
+from studylib.corpora.report import Report, read_text
 from studylib.corpora.settings import PreparationSettings
 from studylib.errors import StudyError
 from studylib.files.disk import exclusive
@@ -32,6 +29,7 @@ CHECKSUMS = {
     "train-other-500": "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
 }
 
+Subset = Literal[tuple(CHECKSUMS)]
 SUBSETS = {"train-clean-100": "train", "dev-clean": "dev", "test-clean": "test"}
 
 
@@ -50,28 +48,16 @@ class LibriSpeechSettings(PreparationSettings):
         Of the archives.
     """
 
-    places: ClassVar[frozenset[str]] = PreparationSettings.places | {"root", "download", "base_url"}
-
     root: Path
-    subsets: dict[str, Literal["train", "dev", "test"]] = Field(default=SUBSETS, min_length=1)
+    subsets: dict[Subset, Literal["train", "dev", "test"]] = SUBSETS
     download: bool = False
     base_url: str = "https://www.openslr.org/resources/12"
 
-    @field_validator("subsets")
-    @classmethod
-    def _known(cls, subsets: dict[str, str]) -> dict[str, str]:
-        if unknown := subsets.keys() - CHECKSUMS:
-            known = ", ".join(CHECKSUMS)
-            raise ValueError(f"LibriSpeech has no subset {min(unknown)!r} (known: {known})")
-        return subsets
-
-    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+    def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:
         root = Path(os.path.abspath(self.root))
-        folders = {
-            _subset_folder(root, subset, self, progress): split
-            for subset, split in self.subsets.items()
-        }
-        return root, librispeech_recordings(folders, report)
+        splits = self.subsets.items()
+        folders = {_subset_folder(root, subset, self): split for subset, split in splits}
+        return root, librispeech_recordings(folders)
 
     def facts(self) -> dict[str, str]:
         return {
@@ -82,53 +68,39 @@ class LibriSpeechSettings(PreparationSettings):
         }
 
 
-def librispeech_recordings(folders: Mapping[Path, str], report: Report) -> Iterator[Recording]:
+def librispeech_recordings(folders: Mapping[Path, str]) -> Iterator[Recording]:
     """The recordings of subsets: folder of a subset -> its split.
 
     Raises
     ------
     StudyError
-        If a subset has no speakers; for a file whose name does not fit its folders or a fault in
-        SPEAKERS.TXT, unless the report keeps going.
+        If a subset has no speakers.
     """
     for folder, split in folders.items():
-        sexes = read_speakers(folder.parent / "SPEAKERS.TXT", report)
+        sexes = read_speakers(folder.parent / "SPEAKERS.TXT")
         speakers = subfolders(folder)
         if not speakers:
             raise StudyError(f"{folder} has no folders of speakers.")
         for speaker in speakers:
             facts = {"sex": sexes[speaker]} if speaker in sexes else {}
-            for path in audio_files(folder / speaker):
-                path = Path(path)
+            for path in map(Path, audio_files(folder / speaker)):
                 session = f"{speaker}-{path.parent.name}"
-                if not re.fullmatch(rf"{re.escape(session)}-\d+", path.stem):
-                    report.problem(str(path), f"{path} should be named {session}-<number>.flac.")
-                    continue
                 yield Recording(path.stem, speaker, session, split, path, facts)
 
 
-def read_speakers(path: Path, report: Report) -> dict[str, str]:
-    """Speaker -> sex (f or m), from SPEAKERS.TXT: `ID | SEX | SUBSET | MINUTES | NAME`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        report.problem(path, f"{path}, the table of the speakers' sex, cannot be read: {error}.")
-        return {}
-    sexes = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith(";"):
-            continue
-        fields = [field.strip() for field in line.split("|", 4)]  # a name may hold a bar
-        if len(fields) == 5 and fields[1] in ("F", "M"):
-            sexes[fields[0]] = fields[1].lower()
-        else:
-            where, expected = f"{path}, line {number}", "ID | F or M | SUBSET | MINUTES | NAME"
-            report.problem(where, f"{where}: expected {expected!r}, found {line!r}.")
-    return sexes
+def read_speakers(path: Path) -> dict[str, str]:
+    """Speaker -> sex (f or m), from SPEAKERS.TXT: `ID | SEX | SUBSET | MINUTES | NAME`.
+
+    Empty if there is no such file.
+    """
+    lines = read_text(path).splitlines() if path.is_file() else ()
+    rows = [[field.strip() for field in line.split("|")] for line in lines]
+    return {row[0]: row[1].lower() for row in rows if row[1:2] in (["F"], ["M"])}
 
 
-def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings, progress: bool) -> Path:
-    for folder in (root / "LibriSpeech" / subset, root / subset):
+def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings) -> Path:
+    target = root / "LibriSpeech" / subset
+    for folder in (target, root / subset):
         if folder.is_dir():
             return folder
     if not settings.download:
@@ -137,12 +109,10 @@ def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings, progr
             "holds LibriSpeech/ as root."
         )
     name = f"{subset}.tar.gz"
-    url = f"{settings.base_url.rstrip('/')}/{name}"
-    archive = download(url, root / name, sha256=CHECKSUMS[subset], progress=progress)
-    target, unpacked = root / "LibriSpeech" / subset, root / f"{subset}.unpacked"
+    archive = download(f"{settings.base_url}/{name}", root / name, CHECKSUMS[subset])
     with exclusive(root / f"{subset}.unpack.lock"):
         if not target.is_dir():
-            shutil.rmtree(unpacked, ignore_errors=True)
+            unpacked = root / f"{subset}.unpacked"
             unpack(archive, unpacked)
             target.parent.mkdir(exist_ok=True)
             for path in (unpacked / "LibriSpeech").glob("*.TXT"):

@@ -15,24 +15,15 @@ from studylib.corpora.report import Report
 from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import COLUMNS, Corpus, skipped_file
 from studylib.corpora.trials import TrialList, make_trials
-from studylib.corpora.writing import find_written, write_corpus
-from studylib.errors import StudyError
+from studylib.corpora.writing import check_utterances, find_written, write_corpus
 from studylib.files.disk import exclusive, explained_full_disk
 
 
-def prepare(
-    settings: PreparationSettings,
-    folder: Path,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-    keep_going: bool = False,
-    overwrite: bool = False,
-) -> Corpus:
+def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = False) -> Corpus:
     """Decode a source's recordings and write them as a corpus, ordered by id.
 
     A preparation that was stopped goes on where it was; what it writes depends neither on that
-    nor on the number of workers. A second process that prepares the same folder waits, and then
+    nor on the number of cores. A second process that prepares the same folder waits, and then
     opens what the first has made. What is left out is listed in `<folder>.skipped.csv`.
 
     Parameters
@@ -41,12 +32,6 @@ def prepare(
         Of a source.
     folder : Path
         Of the corpus.
-    workers : int
-        Threads; as many as there are cores if None.
-    progress : bool
-        Show a bar on the standard error stream.
-    keep_going : bool
-        As the setting of this name.
     overwrite : bool
         Replace another corpus in this folder.
 
@@ -55,17 +40,14 @@ def prepare(
     StudyError
         For the first thing that is wrong, unless it keeps going.
     """
-    folder = Path(folder)
-    report = Report(keep_going or settings.keep_going)
-    root, listed = settings.recordings(report, progress)
-    lock = folder.with_name(f"{folder.name}.lock")
-    with exclusive(lock), explained_full_disk(folder.parent, "preparing a corpus"):
-        recordings = select_recordings(
-            listed, settings.splits, settings.max_utterances_per_speaker, settings.seed, report
-        )
+    report = Report(settings.keep_going)
+    root, listed = settings.recordings(report)
+    lock = exclusive(folder.with_name(f"{folder.name}.lock"))
+    with lock, explained_full_disk(folder.parent, "preparing a corpus"):
+        recordings = select_recordings(listed, settings.splits, report)
         lists = settings.trial_lists(recordings)
         description = settings.facts() | {
-            "settings": settings.content(),
+            "settings": settings.decisive(),
             "trial_lists": {name: trial_list.identity() for name, trial_list in lists.items()},
             "recordings": fingerprint(recordings, root),
         }
@@ -74,13 +56,14 @@ def prepare(
             description["root"] = str(root)
         if found := find_written(folder, description, overwrite):
             return found
-        # Faults of the trial lists show now, and not after hours of decoding.
-        _with_trials(_table(recordings, settings, None, None), lists, Report(report.keep_going))
+        # Faults of the table and the trial lists show now, and not after hours of decoding.
+        unknown = {row.id: [0] * settings.pieces_per_utterance for row in recordings}
+        table = _table(recordings, settings, unknown, root)
+        check_utterances(table)
+        _with_trials(table, lists, Report(settings.keep_going))
         decoded = folder.with_name(f"{folder.name}.decoded")
-        lengths = decode_recordings(recordings, settings, decoded, report, workers, progress)
-        kept = [row for row in recordings if row.id in lengths]
-        table = _table(kept, settings, lengths, root)
-        table, trials = _with_trials(table, lists, report)
+        lengths = decode_recordings(recordings, settings, decoded, report)
+        table, trials = _with_trials(_table(recordings, settings, lengths, root), lists, report)
         report.write(skipped_file(folder))
         corpus = write_corpus(
             folder,
@@ -97,22 +80,23 @@ def prepare(
 def _table(
     recordings: Sequence[Recording],
     settings: PreparationSettings,
-    lengths: Mapping[str, Sequence[int]] | None,
-    root: Path | None,
+    lengths: Mapping[str, Sequence[int]],
+    root: Path,
 ) -> pd.DataFrame:
-    """The table of utterances, in the order of the audio; lengths are 0 while they are unknown."""
+    """The utterances of those recordings whose lengths are given, in the order of the audio."""
     rows, facts, position = [], [], 0
     for row in recordings:
-        own = [0] * settings.pieces_per_utterance if lengths is None else lengths[row.id]
-        names = row.pieces(len(own), settings.session_effects is not None)
-        for (name, session), length in zip(names, own, strict=True):
+        own = lengths.get(row.id, ())
+        for number, length in enumerate(own, start=1):
+            name = row.id if len(own) == 1 else f"{row.id}#{number}"
+            session = name if settings.session_effects else row.session
             rows.append((name, row.speaker, session, row.split, position, length))
             facts.append(row.facts)
             position += length
     table = pd.DataFrame.from_records(rows, columns=COLUMNS)
-    if settings.storage == "in_place" and root is not None:
+    if settings.storage == "in_place":
         table["start"] = 0
-        table["path"] = [place(row, root) for row in recordings]
+        table["path"] = [place(row, root) for row in recordings if row.id in lengths]
     return pd.concat([table, pd.DataFrame.from_records(facts)], axis=1)
 
 
@@ -130,6 +114,4 @@ def _with_trials(
             "add recordings, or cut each into pieces (pieces_per_utterance: 2).",
         )
     table = table[~table["speaker"].isin(lonely)].reset_index(drop=True)
-    if table.empty:
-        raise StudyError("No recordings are left to make a corpus of.")
     return table, make_trials(lists, table, report)

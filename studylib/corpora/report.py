@@ -4,6 +4,8 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from studylib.errors import StudyError
 from studylib.files.atomic import atomic_file
 
@@ -36,19 +38,27 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write the report as CSV; if nothing was skipped, there is no such file."""
-        if not self.skipped:
-            path.unlink(missing_ok=True)
-            return
-        with atomic_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("skipped", "why"), *self.skipped])
+        path.unlink(missing_ok=True)
+        if self.skipped:
+            with atomic_file(path) as partial:
+                frame = pd.DataFrame(self.skipped, columns=["skipped", "why"])
+                frame.to_csv(partial, index=False)
+
+
+def read_text(path: Path) -> str:
+    """A text that a person wrote, without its byte-order mark; StudyError if it is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} cannot be read: {error}.") from None
 
 
 def read_rows(
     path: Path, needed: Sequence[str], report: Report
-) -> Iterator[tuple[int, dict[str, str]]]:
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Read a table with a header: comma-, semicolon- or tab-separated, as the header shows.
 
-    A byte-order mark and spaces around a field are dropped; empty lines are skipped.
+    Spaces around a field are dropped; empty lines are skipped.
 
     Parameters
     ----------
@@ -60,41 +70,31 @@ def read_rows(
 
     Yields
     ------
-    (line, row) : (int, dict)
-        The number of the line in the file, and its fields by column.
+    (where, row) : (str, dict)
+        The file and number of the line, and its fields by column.
 
     Raises
     ------
     StudyError
         If the file cannot be read or lacks a column; for a bad row, unless the report keeps going.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} cannot be read: {error}.") from None
-    if not lines:
-        raise StudyError(f"{path} is empty; expected a header with {', '.join(needed)}.")
+    lines = read_text(path).splitlines() or [""]
     separator = next((mark for mark in "\t;" if mark in lines[0]), ",")
-    header = _fields(lines[0], separator)
-    if missing := [column for column in needed if column not in header]:
-        raise StudyError(
-            f"{path}, line 1: the column {missing[0]!r} is missing; found {', '.join(header)}."
-        )
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
+    header: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        fields = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+        if not header:
+            header = fields
+            if missing := [column for column in needed if column not in header]:
+                found = ", ".join(header)
+                raise StudyError(f"{where}: the column {missing[0]!r} is missing; found {found}.")
+        elif not line.strip():
             continue
-        where, fields = f"{path}, line {number}", _fields(line, separator)
-        if len(fields) != len(header):
-            mark = {"\t": "tabs", ";": "semicolons", ",": "commas"}[separator]
-            expected = f"expected {len(header)} fields separated by {mark}"
-            report.problem(where, f"{where}: {expected}, found {len(fields)}: {line!r}.")
-            continue
-        row = dict(zip(header, fields, strict=True))
-        if empty := [column for column in needed if not row[column]]:
+        elif len(fields) != len(header):
+            found = f"found {len(fields)} fields in place of {len(header)}: {line!r}"
+            report.problem(where, f"{where}: {found}.")
+        elif empty := [column for column in needed if not fields[header.index(column)]]:
             report.problem(where, f"{where}: the field {empty[0]!r} is empty.")
-            continue
-        yield number, row
-
-
-def _fields(line: str, separator: str) -> list[str]:
-    return [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+        else:
+            yield where, dict(zip(header, fields, strict=True))

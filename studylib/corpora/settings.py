@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,9 @@ from studylib.corpora.recordings import Recording, Splits
 from studylib.corpora.report import Report
 from studylib.corpora.trials import TrialList
 from studylib.files.documents import Name, Section
+
+# What decides the samples of a list of recordings.
+DECISIVE = {"storage", "pieces_per_utterance", "session_effects", "minimum_seconds", "seed"}
 
 
 class PreparationSettings(Section):
@@ -24,8 +27,6 @@ class PreparationSettings(Section):
         None: as the source has them.
     trials : mapping of TrialList
         None: all pairs of dev and of test, where they have speakers.
-    max_utterances_per_speaker : int or None
-        The files that stay are drawn at random.
     pieces_per_utterance : int
         Cut each file into so many utterances: speakers with one file then give target trials.
     session_effects : str or None
@@ -36,16 +37,12 @@ class PreparationSettings(Section):
     keep_going : bool
         Skip what is wrong, and list it, instead of stopping at the first.
     seed : int
-        Of all that is drawn here.
+        Of the session effects.
     """
-
-    # Keys that a corpus does not depend on: paths, and how problems are reported.
-    places: ClassVar[frozenset[str]] = frozenset({"trials", "keep_going"})
 
     storage: Literal["packed", "in_place"] = "packed"
     splits: Splits | None = None
     trials: dict[Name, TrialList] | None = None
-    max_utterances_per_speaker: int | None = Field(default=None, ge=1)
     pieces_per_utterance: int = Field(default=1, ge=1)
     session_effects: Literal["mild", "mid", "hard"] | None = None
     minimum_seconds: float = Field(default=0.5, ge=0.05)
@@ -61,13 +58,11 @@ class PreparationSettings(Section):
             )
         return self
 
-    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+    def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:
         """The source's folder (absolute), and all recordings below it, in any order."""
-        raise NotImplementedError
 
     def facts(self) -> dict[str, str]:
         """source, version, licence and population of the corpus (see `hygiene`)."""
-        raise NotImplementedError
 
     def trial_lists(self, recordings: Iterable[Recording]) -> Mapping[str, TrialList]:
         """The lists asked for, or all pairs of each split that is tested."""
@@ -76,7 +71,6 @@ class PreparationSettings(Section):
         splits = {row.split for row in recordings} & {"dev", "test"}
         return {split: TrialList(recipe="all_pairs", split=split) for split in sorted(splits)}
 
-    def content(self) -> dict[str, Any]:
-        """The settings that a corpus depends on, to be kept with it."""
-        left_out = dict.fromkeys(self.places, True) | {"splits": {"file": True}}
-        return self.model_dump(mode="json", exclude=left_out)
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the samples of a list of recordings."""
+        return self.model_dump(mode="json", include=DECISIVE)

@@ -20,14 +20,7 @@ SOURCES = {
 
 
 def prepare_corpus(
-    source: str,
-    settings: Mapping[str, Any],
-    folder: Path,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-    keep_going: bool = False,
-    overwrite: bool = False,
+    source: str, settings: Mapping[str, Any], folder: Path, *, overwrite: bool = False
 ) -> Corpus:
     """Prepare the corpus of a source in a folder, unless it is there.
 
@@ -39,12 +32,6 @@ def prepare_corpus(
         Of the source.
     folder : Path
         Of the corpus.
-    workers : int
-        As many as there are cores if None. The bytes do not depend on it.
-    progress : bool
-        Show a bar on the standard error stream.
-    keep_going : bool
-        Skip recordings that cannot be used, and list them in `<folder>.skipped.csv`.
     overwrite : bool
         Replace another corpus in this folder.
 
@@ -54,10 +41,7 @@ def prepare_corpus(
         If a setting is wrong, a recording cannot be used, or another corpus stands there.
     """
     settings = check_settings(source, settings)
-    options = {"workers": workers, "progress": progress, "overwrite": overwrite}
-    if source != "embedded":  # that one is made, not read: it has nothing to skip
-        options["keep_going"] = keep_going
-    return import_module(SOURCES[source][2]).prepare(settings, folder, **options)
+    return import_module(SOURCES[source][2]).prepare(settings, folder, overwrite=overwrite)
 
 
 def check_settings(source: str, settings: Mapping[str, Any]) -> Any:
@@ -65,7 +49,6 @@ def check_settings(source: str, settings: Mapping[str, Any]) -> Any:
     from studylib.files.documents import validated  # pydantic
 
     if source not in SOURCES:
-        known = ", ".join(SOURCES)
-        raise StudyError(f"the source of a corpus is {source!r}: expected one of {known}")
+        raise StudyError(f"the corpus's source is {source!r}: expected one of {', '.join(SOURCES)}")
     module, name, _ = SOURCES[source]
     return validated(getattr(import_module(module), name), settings, source)

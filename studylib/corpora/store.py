@@ -14,9 +14,7 @@ has a `path` column, and corpus.json a `root`; only the part of a file that a cr
 `writing` writes this format.
 """
 
-import json
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from studylib.errors import StudyError
+from studylib.files.atomic import read_json
 from studylib.files.checksums import sha256
 from studylib.files.tables import read_parquet
 
@@ -32,7 +31,7 @@ SAMPLE_RATE = 16_000
 SAMPLE_BYTES = 2
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("id", "speaker", "session", "split", "start", "length")
-READERS = 4  # threads that read crops where the operating system cannot be told of them before
+READERS = 4  # threads that read crops from files in place
 
 
 class Corpus:
@@ -73,7 +72,7 @@ class Corpus:
             known = ", ".join(self.trial_lists) or "none"
             raise StudyError(f"{self.folder} has no trial list {name!r}; it has: {known}.")
         path = self.folder / "trials" / f"{name}.parquet"
-        trials = _read_table(path, ("first", "second", "target"))
+        trials = _read_table(path)
         rows = pd.Index(self.utterances["id"])
         sides = {side: rows_of(trials[side], rows, path) for side in ("first", "second")}
         return pd.DataFrame(sides | {"target": trials["target"].to_numpy(dtype=bool)})
@@ -93,7 +92,7 @@ class Corpus:
 
         Sample k of a crop is sample (start + k) mod (length of the utterance): an utterance that
         is too short is repeated from its start. A disk answers many requests at once: the operating
-        system is told of all crops before the first is read, or several threads read them.
+        system is told of all crops before the first is read; files in place are read by threads.
 
         Parameters
         ----------
@@ -116,37 +115,33 @@ class Corpus:
             If a row is not in the table or a start not in its utterance.
         """
         rows, starts = np.asarray(rows, dtype=np.int64), np.asarray(starts, dtype=np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self._lengths)):
-            raise IndexError(f"rows must lie in [0, {len(self._lengths)})")
         lengths = self._lengths[rows]
-        if (starts < 0).any() or (starts >= lengths).any():
-            raise IndexError("every start must lie within its utterance")
+        if (rows < 0).any() or (starts < 0).any() or (starts >= lengths).any():
+            raise IndexError("every row must be in the table and every start in its utterance")
         crops = np.empty((len(rows), length), dtype=np.int16) if out is None else out
         fits = starts + length <= lengths
         begins, sizes = np.where(fits, starts, 0), np.where(fits, length, lengths)
         wanted = list(zip(rows.tolist(), begins.tolist(), sizes.tolist(), strict=True))
 
-        def read(numbers: Iterable[int]) -> None:
-            for number in numbers:
-                row, begin, size = wanted[number]
-                if fits[number]:
-                    self._read(row, begin, crops[number])
-                else:
-                    samples = np.empty(size, dtype=np.int16)
-                    self._read(row, begin, samples)
-                    crops[number] = np.resize(np.roll(samples, -starts[number]), length)
+        def read(number: int) -> None:
+            row, begin, size = wanted[number]
+            if fits[number]:
+                self._read(row, begin, crops[number])
+            else:
+                samples = np.empty(size, dtype=np.int16)
+                self._read(row, begin, samples)
+                crops[number] = np.resize(np.roll(samples, -starts[number]), length)
 
-        if self._paths is None and hasattr(os, "posix_fadvise"):
-            file = self._audio.fileno()
+        if self._paths is not None:
+            with ThreadPoolExecutor(READERS) as pool:
+                list(pool.map(read, range(len(wanted))))
+            return crops
+        if hasattr(os, "posix_fadvise"):
             for row, begin, size in wanted:
                 place, size = SAMPLE_BYTES * (self._starts[row] + begin), SAMPLE_BYTES * size
-                os.posix_fadvise(file, place, size, os.POSIX_FADV_WILLNEED)
-            read(range(len(wanted)))
-        elif len(wanted) < READERS:
-            read(range(len(wanted)))
-        else:
-            with ThreadPoolExecutor(READERS) as pool:
-                list(pool.map(read, [range(n, len(wanted), READERS) for n in range(READERS)]))
+                os.posix_fadvise(self._audio.fileno(), place, size, os.POSIX_FADV_WILLNEED)
+        for number in range(len(wanted)):
+            read(number)
         return crops
 
     def _read(self, row: int, begin: int, samples: np.ndarray) -> None:
@@ -185,21 +180,23 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
         If a file is missing or damaged, or files do not belong together.
     """
     folder = Path(folder)
-    description = _read_description(folder)
+    if not (folder / "corpus.json").is_file():
+        raise StudyError(
+            f"{folder} is not a corpus: it has no corpus.json; make it with `studylib corpus`"
+        )
+    description = read_json(folder / "corpus.json")
     for name, size in description["sizes"].items():
         path = folder / name
-        if not path.is_file():
-            raise StudyError(f"{path} is missing.")
-        if (found := path.stat().st_size) != size:
+        found = path.stat().st_size if path.is_file() else 0
+        if found != size:
             raise StudyError(
-                f"{path} has {found:,} bytes, but corpus.json says {size:,}: it was cut or belongs "
-                "to another corpus."
+                f"{path} has {found:,} bytes, but corpus.json says {size:,}: it is missing, was "
+                "cut, or belongs to another corpus."
             )
-    corpus = Corpus(folder, _read_table(folder / "utterances.parquet", COLUMNS), description)
+    corpus = Corpus(folder, _read_table(folder / "utterances.parquet"), description)
     if verify:
         for name, expected in description["checksums"].items():
-            if sha256(folder / name) != expected:
-                path = folder / name
+            if sha256(path := folder / name) != expected:
                 raise StudyError(f"{path} has changed since it was written: its checksum differs.")
         for path, length in zip(corpus._paths or (), corpus._lengths, strict=False):
             _read_file(path, int(length), int(length) - 1, np.empty(1, dtype=np.int16))
@@ -222,28 +219,11 @@ def rows_of(ids: pd.Series, rows: pd.Index, where: Path | str) -> np.ndarray:
     return result.astype(np.int64)
 
 
-def _read_description(folder: Path) -> dict:
-    path = folder / "corpus.json"
-    if not path.is_file():
-        raise StudyError(
-            f"{folder} is not a corpus: it has no corpus.json; make it with `studylib corpus`"
-        )
+def _read_table(path: Path) -> pd.DataFrame:
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        description["counts"]["utterances"], description["checksums"], description["sizes"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is damaged: {error}.") from None
-    return description
-
-
-def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        table = read_parquet(path)
+        return read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are these two
         raise StudyError(f"{path} cannot be read as a table: {error}.") from None
-    if missing := [column for column in columns if column not in table]:
-        raise StudyError(f"{path} lacks the column {missing[0]!r}.")
-    return table
 
 
 def _read_file(path: Path, whole: int, start: int, samples: np.ndarray) -> None:

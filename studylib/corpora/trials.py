@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from studylib.corpora.report import Report
+from studylib.corpora.report import Report, read_text
 from studylib.errors import StudyError
 from studylib.files.documents import Section
 
 
 def all_pairs(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
     """Every pair of utterances of a split: n (n - 1) / 2 trials."""
-    first, second = np.triu_indices(len(_of_split(utterances, split)), k=1)
-    return _as_trials(_of_split(utterances, split), first, second)
+    part = _of_split(utterances, split)
+    return _as_trials(part, *np.triu_indices(len(part), k=1))
 
 
 def same_sex(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -112,6 +112,8 @@ class TrialList(Section):
         The utterances that the recipe compares.
     file : Path
         A list in VoxCeleb's format; utterances are named by their ids.
+    repeats : bool
+        Whether the file may name a pair more than once, as VoxCeleb's own lists do.
     """
 
     recipe: Literal["all_pairs", "same_sex", "cross_session", "per_speaker"] | None = None
@@ -119,6 +121,7 @@ class TrialList(Section):
     n: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     file: Path | None = None
+    repeats: bool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> "TrialList":
@@ -132,7 +135,7 @@ class TrialList(Section):
         """What the list consists of: its recipe, or the checksum of its file."""
         if self.file is None:
             return self.model_dump(mode="json", exclude_none=True)
-        return f"sha256 {hashlib.sha256(_read_bytes(self.file)).hexdigest()}"
+        return f"sha256 {hashlib.sha256(read_text(self.file).encode()).hexdigest()}"
 
     def trials(self, utterances: pd.DataFrame, report: Report) -> pd.DataFrame:
         """The trials: first, second (ids) and target.
@@ -145,7 +148,7 @@ class TrialList(Section):
             Collects each line of a file that cannot be used.
         """
         if self.file is not None:
-            return read_trial_list(self.file, utterances, report)
+            return read_trial_list(self.file, utterances, report, self.repeats)
         if self.recipe == "per_speaker":
             rng = np.random.default_rng(self.seed)
             return per_speaker(utterances, self.split, self.n, rng)
@@ -157,17 +160,17 @@ def make_trials(
     lists: Mapping[str, TrialList], utterances: pd.DataFrame, report: Report
 ) -> dict[str, pd.DataFrame]:
     """Name -> trials. StudyError if a list has no target or no non-target trial."""
-    made = {}
-    for name, trial_list in lists.items():
-        trials = trial_list.trials(utterances, report)
+    made = {name: each.trials(utterances, report) for name, each in lists.items()}
+    for name, trials in made.items():
         for target, kind in ((True, "target"), (False, "non-target")):
             if not (trials["target"] == target).any():
                 raise StudyError(f"The trial list {name!r} has no {kind} trial.")
-        made[name] = trials
     return made
 
 
-def read_trial_list(path: Path, utterances: pd.DataFrame, report: Report) -> pd.DataFrame:
+def read_trial_list(
+    path: Path, utterances: pd.DataFrame, report: Report, repeats: bool = False
+) -> pd.DataFrame:
     """Read a list in VoxCeleb's format, and check each line against the corpus.
 
     A byte-order mark is dropped, and backslashes are read as slashes.
@@ -175,54 +178,39 @@ def read_trial_list(path: Path, utterances: pd.DataFrame, report: Report) -> pd.
     Raises
     ------
     StudyError
-        If the file cannot be read or is empty, or, unless the report keeps going, a line is not
-        of the form `<0 or 1> <utterance> <utterance>`, names an utterance that the corpus lacks
-        or trains on, compares an utterance with itself, or calls two speakers the same (or one
-        speaker two).
+        If the file cannot be read, or, unless the report keeps going, a line is not of the form
+        `<0 or 1> <utterance> <utterance>`, names an utterance that the corpus lacks or trains on,
+        compares an utterance with itself, calls two speakers the same (or one speaker two), or
+        repeats a pair, in either order, without `repeats`.
     """
-    try:
-        lines = _read_bytes(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise StudyError(f"The trial list {path} is not text in UTF-8.") from None
     rows = {name: row for row, name in enumerate(utterances["id"])}
     speakers, splits = utterances["speaker"].tolist(), utterances["split"].tolist()
-    kept = []
-    for number, line in enumerate(lines, start=1):
+    kept: list[tuple[int, int]] = []
+    lines: dict[tuple[int, ...], int] = {}  # pair -> the line that names it first
+
+    def fault(fields: list[str], number: int) -> str | None:
+        if len(fields) != 3 or fields[0] not in ("0", "1"):
+            return "expected '<0 or 1> <utterance> <utterance>'"
+        for name in fields[1:]:
+            if name not in rows:
+                return f"the utterance {name} is not in the corpus"
+            if splits[rows[name]] == "train":
+                return f"the utterance {name} is one to train on"
+        one, other = pair = rows[fields[1]], rows[fields[2]]
+        if one == other:
+            return "an utterance is compared with itself"
+        if (speakers[one] == speakers[other]) != (fields[0] == "1"):
+            return f"the label {fields[0]} contradicts the speakers of the two utterances"
+        first = lines.setdefault(tuple(sorted(pair)), number)
+        if first != number and not repeats:
+            return f"the pair is already in line {first}"
+        return None
+
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.replace("\\", "/").split()
-        if not fields:
-            continue
-        if fault := _fault(fields, rows, speakers, splits):
+        if fields and (problem := fault(fields, number)):
             where = f"{path}, line {number}"
-            report.problem(where, f"{where}: {fault}: {line.strip()!r}.")
-        else:
+            report.problem(where, f"{where}: {problem}: {line.strip()!r}.")
+        elif fields:
             kept.append((rows[fields[1]], rows[fields[2]]))
-    if not kept:
-        raise StudyError(f"The trial list {path} has no trials.")
-    return _as_trials(utterances, *np.array(kept).T)
-
-
-def _fault(
-    fields: list[str], rows: Mapping[str, int], speakers: list[str], splits: list[str]
-) -> str | None:
-    if len(fields) != 3:
-        return f"expected '<0 or 1> <utterance> <utterance>', found {len(fields)} fields"
-    label, *sides = fields
-    if label not in ("0", "1"):
-        return f"the label must be 0 or 1, not {label}"
-    for name in sides:
-        if name not in rows:
-            return f"the utterance {name} is not in the corpus"
-        if splits[rows[name]] == "train":
-            return f"the utterance {name} is one to train on"
-    if sides[0] == sides[1]:
-        return "an utterance is compared with itself"
-    if (speakers[rows[sides[0]]] == speakers[rows[sides[1]]]) != (label == "1"):
-        return f"the label {label} contradicts the speakers of the two utterances"
-    return None
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StudyError(f"The trial list {path} cannot be read: {error.strerror}.") from None
+    return _as_trials(utterances, *np.array(kept, dtype=int).reshape(-1, 2).T)

@@ -9,13 +9,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
 from studylib.corpora.audio import audio_files
 from studylib.corpora.recordings import Recording, subfolders
-from studylib.corpora.report import Report, read_rows
+from studylib.corpora.report import Report, read_rows, read_text
 from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.trials import TrialList
 from studylib.errors import StudyError
@@ -31,7 +31,7 @@ OFFICIAL_LISTS = {
     "vox1_h_cleaned": ("list_test_hard2.txt", 550_894, 275_488),
 }
 ListName = Literal[tuple(OFFICIAL_LISTS)]
-TrainingSet = Literal["voxceleb1_dev", "voxceleb2_dev", "voxceleb2_test"]
+TrainingSet = Literal["voxceleb1_dev", "voxceleb2_dev"]
 META_FILES = ("vox1_meta.csv", "vox2_meta.csv")
 SPEAKER = r"id\d{5}"
 # VoxCeleb1 numbers its speakers by name: the 40 whose names start with E are the test set.
@@ -67,10 +67,6 @@ class VoxCelebSettings(PreparationSettings):
         Of the lists and meta files.
     """
 
-    places: ClassVar[frozenset[str]] = PreparationSettings.places.union(
-        ("voxceleb1", "voxceleb2", "meta", "download", "base_url")
-    )
-
     voxceleb1: Path | None = None
     voxceleb2: Path | None = None
     train: tuple[TrainingSet, ...] = ("voxceleb2_dev",)
@@ -87,7 +83,7 @@ class VoxCelebSettings(PreparationSettings):
         needs_1 = self.lists or self.development or "voxceleb1_dev" in self.train
         if needs_1 and self.voxceleb1 is None:
             raise ValueError("voxceleb1, the folder of VoxCeleb1, is needed")
-        if any(name.startswith("voxceleb2") for name in self.train) and self.voxceleb2 is None:
+        if "voxceleb2_dev" in self.train and self.voxceleb2 is None:
             raise ValueError("voxceleb2, the folder of VoxCeleb2, is needed to train on it")
         if self.tests_vox1_dev and ("voxceleb1_dev" in self.train or self.development):
             raise ValueError(
@@ -102,11 +98,12 @@ class VoxCelebSettings(PreparationSettings):
 
     def trial_lists(self, recordings: Iterable[Recording]) -> dict[str, TrialList]:
         """The official lists; for the development set, what `trials` says or a drawn list."""
-        files = {name: self.meta / OFFICIAL_LISTS[name][0] for name in self.lists}
-        lists = {name: TrialList(file=file) for name, file in files.items()}
+        lists = {
+            name: TrialList(file=self.meta / OFFICIAL_LISTS[name][0], repeats=True)
+            for name in self.lists
+        }
         if self.trials is None and self.development:
-            n, seed = DEVELOPMENT_TRIALS, self.seed
-            lists["dev"] = TrialList(recipe="per_speaker", split="dev", n=n, seed=seed)
+            lists["dev"] = TrialList(recipe="per_speaker", split="dev", n=DEVELOPMENT_TRIALS)
         return lists | (self.trials or {})
 
     def split_of(self, part: str, number: int) -> str | None:
@@ -117,9 +114,9 @@ class VoxCelebSettings(PreparationSettings):
             return "dev"
         return "train" if part in self.train else None
 
-    def recordings(self, report: Report, progress: bool) -> tuple[Path, Iterable[Recording]]:
+    def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:
         if self.download:
-            fetch_lists(self, progress)
+            fetch_lists(self)
         roots = [os.path.abspath(root) for root in (self.voxceleb1, self.voxceleb2) if root]
         return Path(os.path.commonpath(roots)), voxceleb_recordings(self, report)
 
@@ -134,81 +131,66 @@ class VoxCelebSettings(PreparationSettings):
 
 
 def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[Recording]:
-    """The recordings that the settings ask for, each with its split."""
-    for name in ("voxceleb1", "voxceleb2"):
-        root = getattr(settings, name)
-        if root is None:
-            continue
-        meta = settings.meta / f"vox{name[-1]}_meta.csv"
-        speakers = read_meta(meta, report)
-        for tree, tree_set in _trees(Path(os.path.abspath(root)), name):
-            for speaker in subfolders(tree):
-                # VoxCeleb1 has the numbers from 10001 on, VoxCeleb2 those below.
-                is_speaker = re.fullmatch(SPEAKER, speaker)
-                if not is_speaker or (int(speaker[2:]) > 10000) != (name == "voxceleb1"):
-                    why = f"{tree / speaker} is not a speaker of {name}."
-                    report.problem(tree / speaker, why)
-                    continue
-                facts = dict(speakers.get(speaker, {}))
-                own_set = tree_set or facts.get("set")
-                if name == "voxceleb1":
-                    own_set = "test" if int(speaker[2:]) in VOX1_TEST else "dev"
-                if own_set is None:
+    """The recordings that the settings ask for, each with its split.
+
+    Folders that are not named as speakers are left alone.
+    """
+    known = {}
+    for name in META_FILES:
+        known |= read_meta(settings.meta / name, report)
+    for root in filter(None, (settings.voxceleb1, settings.voxceleb2)):
+        for tree, tree_set in _trees(Path(os.path.abspath(root))):
+            for speaker in filter(re.compile(SPEAKER).fullmatch, subfolders(tree)):
+                number = int(speaker[2:])
+                own_set, facts = known.get(speaker, (tree_set, {}))
+                if number > 10000:  # VoxCeleb1 has the numbers from 10001 on
+                    part = "voxceleb1_test" if number in VOX1_TEST else "voxceleb1_dev"
+                elif own_set:
+                    part = f"voxceleb2_{own_set}"
+                else:
                     raise StudyError(
-                        f"{tree} merges the sets of VoxCeleb2, and only {meta} tells them apart, "
-                        f"which does not name {speaker}: give that file, or set download: true."
+                        f"{tree} merges the sets of VoxCeleb2, and only vox2_meta.csv in "
+                        f"{settings.meta} tells them apart, which does not name {speaker}: give "
+                        "that file, or set download: true."
                     )
-                facts.pop("set", None)
-                split = settings.split_of(f"{name}_{own_set}", int(speaker[2:]))
+                split = settings.split_of(part, number)
                 for path in map(Path, audio_files(tree / speaker) if split else ()):
                     video = path.parent.name
                     utterance = f"{speaker}/{video}/{path.stem}.wav"
                     yield Recording(utterance, speaker, video, split, path, facts)
 
 
-def read_meta(path: Path, report: Report) -> dict[str, dict[str, str]]:
-    """Speaker -> sex, set, and nationality where it is known; empty if there is no such file.
+def read_meta(path: Path, report: Report) -> dict[str, tuple[str, dict[str, str]]]:
+    """Speaker -> set (dev, test) and facts: sex, nationality; empty if there is no such file.
 
     vox1_meta.csv is tab-separated; vox2_meta.csv has a byte-order mark, commas and padded fields.
     """
-    if not path.is_file():
-        return {}
     speakers = {}
-    for line, row in read_rows(path, ("Gender", "Set"), report):
-        speaker, sex, own_set = next(iter(row.values())), row["Gender"], row["Set"]
-        if sex not in ("f", "m") or own_set not in ("dev", "test"):
-            where = f"{path}, line {line}"
-            report.problem(where, f"{where}: expected gender f or m and set dev or test.")
-            continue
-        nationality = {"nationality": row["Nationality"]} if row.get("Nationality") else {}
-        speakers[speaker] = {"sex": sex, "set": own_set} | nationality
+    for _, row in read_rows(path, ("Gender", "Set"), report) if path.is_file() else ():
+        facts = {"sex": row["Gender"], "nationality": row.get("Nationality", "")}
+        speakers[next(iter(row.values()))] = row["Set"], facts
     return speakers
 
 
-def fetch_lists(settings: VoxCelebSettings, progress: bool = True) -> None:
+def fetch_lists(settings: VoxCelebSettings) -> None:
     """Download the trial lists and meta files that are missing, and check the lists' counts."""
-    base = settings.base_url.rstrip("/")
     for name in META_FILES:
-        download(f"{base}/{name}", settings.meta / name, progress=progress)
-    for name in settings.lists:
-        file, *expected = OFFICIAL_LISTS[name]
-        path = settings.meta / file
+        download(f"{settings.base_url}/{name}", settings.meta / name)
+    for file, *expected in (OFFICIAL_LISTS[name] for name in settings.lists):
+        path, url = settings.meta / file, f"{settings.base_url}/{file}"
         if path.is_file():
             continue
-        download(f"{base}/{file}", path, progress=progress)
-        labels = [line[:1] for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        labels = [line[:1] for line in read_text(download(url, path)).splitlines()]
         if [len(labels), labels.count("1")] != expected:
             path.unlink()
-            raise StudyError(
-                f"{base}/{file} is not the list {name}: expected {expected[0]:,} trials, "
-                f"{expected[1]:,} of them targets."
-            )
+            counts = f"{expected[0]:,} trials, {expected[1]:,} of them targets"
+            raise StudyError(f"{url} is not the official list: expected {counts}.")
 
 
-def _trees(root: Path, name: str) -> list[tuple[Path, str | None]]:
+def _trees(root: Path) -> list[tuple[Path, str | None]]:
     """The folders of speakers below a root, each with its set if that is the folder's name."""
     if not root.is_dir():
-        raise StudyError(f"{name}: the folder {root} does not exist.")
+        raise StudyError(f"The folder {root} does not exist.")
     trees = []
     for part, above in (("dev", root / "dev"), ("test", root / "test"), (None, root)):
         for path in (above / "wav", above / "aac", above):
@@ -216,7 +198,7 @@ def _trees(root: Path, name: str) -> list[tuple[Path, str | None]]:
                 trees.append((path, part))
     if not trees:
         raise StudyError(
-            f"{name}: {root} has no folders of speakers (id10001 and so on), neither itself nor in "
+            f"{root} has no folders of speakers (id10001 and so on), neither itself nor in "
             "dev/wav, dev/aac, test/wav, test/aac, wav or aac."
         )
     return trees

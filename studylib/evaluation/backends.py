@@ -1,8 +1,9 @@
 """Back-ends by name: each turns embeddings into a function that scores trials.
 
-A back-end is called with embeddings (U, crops, D), the training embeddings (None where no back-end
-of the settings learns), the settings, and the `scoring` of the model's file. What it gives is
-called with both sides (T,) of the trials, rows of the embeddings, and gives scores (T,).
+A back-end is called with embeddings (U, crops, D), those of training utterances with their speakers
+(None where no back-end of the settings learns), the settings, and the `scoring` of the model's
+file. What it gives is called with both sides (T,) of the trials, rows of the embeddings, and gives
+scores (T,).
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from studylib.evaluation.plda import fit_plda
-from studylib.evaluation.protocols import TrainingEmbeddings
+from studylib.evaluation.protocols import Training
 from studylib.evaluation.scores import (
     dot_products,
     mean_unit_embeddings,
@@ -23,9 +24,7 @@ Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 COHORT_BLOCK = 1024  # utterances compared with the cohort at a time
 
 
-def cosine(
-    embeddings, training: TrainingEmbeddings | None, settings: EvaluateSettings, scoring: str
-) -> Scorer:
+def cosine(embeddings, training, settings: EvaluateSettings, scoring: str) -> Scorer:
     """The plain similarity of the embeddings, as the model's file says.
 
     The mean cosine, or minus the mean squared distance for a loss that trains distances
@@ -34,9 +33,7 @@ def cosine(
     return lambda first, second: trial_scores(embeddings, first, second, scoring=scoring)
 
 
-def snorm(
-    embeddings, training: TrainingEmbeddings, settings: EvaluateSettings, scoring: str
-) -> Scorer:
+def snorm(embeddings, training: Training, settings: EvaluateSettings, scoring: str) -> Scorer:
     """The mean cosine after adaptive symmetric score normalisation.
 
     Each side of a trial is scored against a cohort of training speakers, one mean embedding each;
@@ -49,7 +46,7 @@ def snorm(
     A: Coria et al. 2020, section 4: the 400 closest of a cohort of per-speaker mean embeddings.
     """
     vectors = mean_unit_embeddings(embeddings)
-    cohort, *_ = speaker_means(mean_unit_embeddings(training.embeddings), training.speakers)
+    cohort, *_ = speaker_means(mean_unit_embeddings(training[0]), training[1])
     cohort /= np.linalg.norm(cohort, axis=1, keepdims=True)
     top = min(settings.cohort_top, len(cohort))
     means, deviations = np.empty(len(vectors)), np.empty(len(vectors))
@@ -67,15 +64,13 @@ def snorm(
     return score
 
 
-def plda(
-    embeddings, training: TrainingEmbeddings, settings: EvaluateSettings, scoring: str
-) -> Scorer:
+def plda(embeddings, training: Training, settings: EvaluateSettings, scoring: str) -> Scorer:
     """LDA and PLDA fitted to one mean vector a training utterance."""
-    vectors = training.embeddings.mean(axis=1)
-    most = min(vectors.shape[1], len(np.unique(training.speakers)) - 1)
-    fitted = fit_plda(vectors, training.speakers, min(settings.plda_dimension, most))
-    tested = fitted.project(embeddings.mean(axis=1))
-    return lambda first, second: fitted.model.log_likelihood_ratios(tested, first, second)
+    vectors, speakers = training[0].mean(axis=1), training[1]
+    most = min(vectors.shape[1], len(np.unique(speakers)) - 1)
+    project, model = fit_plda(vectors, speakers, min(settings.plda_dimension, most))
+    tested = project(embeddings.mean(axis=1))
+    return lambda first, second: model.log_likelihood_ratios(tested, first, second)
 
 
 BACKENDS = {"cosine": cosine, "snorm": snorm, "plda": plda}

@@ -5,7 +5,7 @@ the mean over the training utterances: as they are, or whitened by the within-sp
 the training speakers (a linear, supervised system; strong on clean channels).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,6 @@ from studylib.models.features import LogMel
 MOST_TRAINING_UTTERANCES = 10_000  # enough for 80 x 80 covariances
 
 
-def as_they_are(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
-    """The identity (D, D)."""
-    return np.eye(vectors.shape[1])
-
-
 def whitening(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     """A matrix (D, D) that turns the within-speaker covariance of vectors (U, D) into identity."""
     means, numbers, counts = speaker_means(vectors, speakers)
@@ -42,7 +37,10 @@ def whitening(vectors: np.ndarray, speakers: np.ndarray) -> np.ndarray:
 
 
 # Name -> from centred training vectors (U, D) and their speakers to a projection (D, D).
-BASELINES = {"logmel_mean_std": as_they_are, "logmel_whitened": whitening}
+BASELINES = {
+    "logmel_mean_std": lambda vectors, speakers: np.eye(vectors.shape[1]),
+    "logmel_whitened": whitening,
+}
 
 
 def evaluate_baseline(
@@ -52,12 +50,11 @@ def evaluate_baseline(
     out: Path,
     *,
     manifest: Mapping[str, Any] = {},
-    report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Evaluate a baseline by the protocol of the networks and write `out` as `evaluate` does."""
     if name not in BASELINES:
         raise StudyError(unknown("there is no baseline", name, BASELINES))
-    report(f"{name}: protocol {settings.protocol}")
+    print(f"{name}: protocol {settings.protocol}")
     torch.set_num_threads(settings.threads or available_cores())
     rows, speakers = training_rows(corpus)
     few = np.linspace(0, len(rows) - 1, min(len(rows), MOST_TRAINING_UTTERANCES)).astype(np.int64)

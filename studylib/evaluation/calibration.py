@@ -11,31 +11,13 @@ References
 Bruemmer, du Preez 2006, "Application-independent evaluation of speaker detection".
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.special import logit
 
 from studylib.errors import StudyError
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """llr = scale x score + offset (natural log), and the score from which on a trial is accepted.
-
-    `threshold` is in units of the raw score: the Bayes threshold for `target_prior` at equal costs.
-    """
-
-    scale: float
-    offset: float
-    target_prior: float
-    threshold: float
-
-    def log_likelihood_ratios(self, scores) -> np.ndarray:
-        return self.scale * np.asarray(scores, dtype=np.float64) + self.offset
-
-
-def fit_calibration(scores, targets, *, target_prior: float = 0.05) -> Calibration:
+def fit_calibration(scores, targets, *, target_prior: float = 0.05) -> dict[str, float]:
     """Fit scale and offset on development trials.
 
     Parameters
@@ -44,6 +26,12 @@ def fit_calibration(scores, targets, *, target_prior: float = 0.05) -> Calibrati
     targets : (T,) bool
     target_prior : float
         The prior at which the fit is best and for which the threshold is kept.
+
+    Returns
+    -------
+    dict
+        scale, offset; target_prior; threshold, the raw score from which on a trial is accepted:
+        Bayes' threshold for target_prior at equal costs.
 
     Raises
     ------
@@ -67,4 +55,5 @@ def fit_calibration(scores, targets, *, target_prior: float = 0.05) -> Calibrati
         raise StudyError("The development scores do not part targets from nontargets.")
     offset = model.intercept_[0] - logit(target_prior) - scale * centre
     threshold = (-logit(target_prior) - offset) / scale
-    return Calibration(float(scale), float(offset), target_prior, float(threshold))
+    found = {"scale": scale, "offset": offset, "target_prior": target_prior, "threshold": threshold}
+    return {name: float(value) for name, value in found.items()}

@@ -5,7 +5,6 @@ log-likelihood ratios are, and what one threshold, fixed beforehand, costs.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from studylib.errors import StudyError
-from studylib.evaluation.calibration import Calibration, fit_calibration
+from studylib.evaluation.calibration import fit_calibration
 from studylib.files.atomic import read_json
+from studylib.statistics.comparisons import error_table
 from studylib.statistics.error_rates import (
     PRIORS,
     actual_detection_cost,
@@ -22,7 +22,8 @@ from studylib.statistics.error_rates import (
     minimum_log_likelihood_ratio_cost,
     summary,
 )
-from studylib.statistics.intervals import eer_interval
+from studylib.statistics.intervals import cells_of
+from studylib.statistics.resampling import bootstrap
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -57,35 +58,29 @@ def measure_lists(
         eer_threshold, auc, min_dcf_<prior>, and how many trials and speakers; on lists other than
         "dev", where there is a calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
     """
-    calibration, shown = None, {"skipped": "evaluate.trials has no list 'dev'"}
+    calibration = {"skipped": "evaluate.trials has no list 'dev'"}
     if "dev" in lists:
         try:
             calibration = fit_calibration(lists["dev"][column], lists["dev"]["target"])
-            shown = asdict(calibration)
         except StudyError as error:  # such as scores that separate few trials without an error
-            shown = {"skipped": str(error)}
+            calibration = {"skipped": str(error)}
     measured = {}
     for name, frame in lists.items():
         scores, targets = frame[column].to_numpy(), frame["target"].to_numpy()
         sides = [frame[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second")]
-        interval = eer_interval(scores, targets, *sides, n_resamples=n_resamples)
+        resamples = bootstrap({"run": scores}, targets, *sides, n_resamples=n_resamples)["eer"]
+        interval = error_table(cells_of(resamples, {"run": ["run"]})).loc["run", ["low", "high"]]
         measured[name] = summary(scores, targets) | {
-            "eer_interval": [interval.low, interval.high],
+            "eer_interval": interval.tolist(),
             "n_target": int(targets.sum()),
             "n_nontarget": int((~targets).sum()),
             "n_speakers": len(np.union1d(*sides)),
         }
-        if calibration is not None and name != "dev":
-            measured[name] |= _evidence(scores, targets, calibration)
-    return {"calibration": shown, "lists": measured}
-
-
-def _evidence(scores: np.ndarray, targets: np.ndarray, calibration: Calibration) -> dict:
-    """Costs of the calibrated scores: as log-likelihood ratios, and as decisions."""
-    ratios = calibration.log_likelihood_ratios(scores)
-    costs = {
-        f"act_dcf_{prior:g}": actual_detection_cost(ratios, targets, target_prior=prior)
-        for prior in PRIORS.values()
-    }
-    costs["cllr"] = log_likelihood_ratio_cost(ratios, targets)
-    return costs | {"min_cllr": minimum_log_likelihood_ratio_cost(scores, targets)}
+        if "scale" in calibration and name != "dev":
+            ratios = calibration["scale"] * scores + calibration["offset"]
+            for prior in PRIORS.values():
+                cost = actual_detection_cost(ratios, targets, target_prior=prior)
+                measured[name][f"act_dcf_{prior:g}"] = cost
+            measured[name]["cllr"] = log_likelihood_ratio_cost(ratios, targets)
+            measured[name]["min_cllr"] = minimum_log_likelihood_ratio_cost(scores, targets)
+    return {"calibration": calibration, "lists": measured}

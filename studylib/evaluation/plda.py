@@ -14,8 +14,8 @@ Garcia-Romero, Espy-Wilson 2011, "Analysis of i-vector length normalization".
 A: Coria et al. 2020 compare with an x-vector baseline with this back-end.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -49,19 +49,7 @@ class TwoCovariance:
         return own[first] + own[second] + crossed + constant
 
 
-@dataclass(frozen=True)
-class Plda:
-    """LDA, scaling to length sqrt(d), and the two-covariance model of dimension d."""
-
-    lda: Any
-    model: TwoCovariance
-
-    def project(self, vectors) -> np.ndarray:
-        """Embeddings (U, D) -> the vectors (U, d) that the model sees."""
-        return _on_sphere(self.lda.transform(vectors))
-
-
-def fit_plda(vectors, speakers, dimension: int) -> Plda:
+def fit_plda(vectors, speakers, dimension: int) -> tuple[Callable, TwoCovariance]:
     """Fit LDA and PLDA to training embeddings.
 
     Parameters
@@ -71,6 +59,13 @@ def fit_plda(vectors, speakers, dimension: int) -> Plda:
     speakers : (U,) int or str
     dimension : int
         d, what LDA keeps: at most D and at most the number of speakers - 1 (Kaldi: 200 of 512).
+
+    Returns
+    -------
+    project : (U, D) -> (U, d)
+        LDA, then scaling to length sqrt(d).
+    model : TwoCovariance
+        Of projected vectors.
 
     Raises
     ------
@@ -87,8 +82,14 @@ def fit_plda(vectors, speakers, dimension: int) -> Plda:
             f"of {len(vectors) - n_repeated} speakers."
         )
     lda = LinearDiscriminantAnalysis(n_components=dimension)
-    projected = _on_sphere(lda.fit_transform(np.asarray(vectors, dtype=np.float64), speakers))
-    return Plda(lda, fit_two_covariance(projected, speakers))
+    lda.fit(np.asarray(vectors, dtype=np.float64), speakers)
+
+    def project(vectors) -> np.ndarray:
+        projected = lda.transform(vectors)
+        lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+        return projected * np.sqrt(dimension) / lengths
+
+    return project, fit_two_covariance(project(vectors), speakers)
 
 
 def fit_two_covariance(vectors, speakers, iterations: int = 100) -> TwoCovariance:
@@ -119,11 +120,6 @@ def fit_two_covariance(vectors, speakers, iterations: int = 100) -> TwoCovarianc
         within = (back.T @ within @ back + scatter) / len(vectors)
         mean = mean + shift @ back
     return TwoCovariance(mean, between, within)
-
-
-def _on_sphere(vectors: np.ndarray) -> np.ndarray:
-    """The vectors (U, d), scaled to length sqrt(d)."""
-    return vectors * np.sqrt(vectors.shape[1]) / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _joint_basis(between, within) -> tuple[np.ndarray, np.ndarray]:

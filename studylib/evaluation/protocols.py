@@ -7,7 +7,6 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from studylib.evaluation.settings import EvaluateSettings
 
 # Rows of the corpus (U,), crops an utterance, seconds of a crop (None: whole) -> (U, crops, D).
 EmbedCrops = Callable[[np.ndarray, int, float | None], np.ndarray]
+Training = tuple[np.ndarray, np.ndarray]  # embeddings (U, C, D), and each one's speaker (U,)
 
 
 def embed_utterances(
@@ -29,13 +29,12 @@ def embed_utterances(
         return embed_crops(rows, 1, None)
     seconds = corpus.utterances["length"].to_numpy()[rows] / SAMPLE_RATE
     windows = count_windows(seconds, settings.crop_seconds, settings.hop_seconds)
-    means = [np.empty(0)] * len(rows)
-    for count in np.unique(windows):  # utterances of as many windows together
-        alike = np.flatnonzero(windows == count)
-        vectors = embed_crops(rows[alike], int(count), settings.crop_seconds)
-        for place, mean in zip(alike, vectors.mean(axis=1), strict=True):
-            means[place] = mean
-    return np.stack(means)[:, None]
+    alike = [np.flatnonzero(windows == count) for count in np.unique(windows)]
+    means = [
+        embed_crops(rows[part], int(windows[part[0]]), settings.crop_seconds).mean(axis=1)
+        for part in alike
+    ]
+    return np.concatenate(means)[np.argsort(np.concatenate(alike)), None]
 
 
 def count_windows(seconds: np.ndarray, window: float, hop: float) -> np.ndarray:
@@ -44,24 +43,16 @@ def count_windows(seconds: np.ndarray, window: float, hop: float) -> np.ndarray:
     return 1 + np.ceil(room / hop - 1e-9).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class TrainingEmbeddings:
-    """Embeddings (U, C, D) of training utterances, and each one's speaker (U,)."""
-
-    embeddings: np.ndarray
-    speakers: np.ndarray
-
-
 def embed_training(
     embed_crops: EmbedCrops, corpus: Corpus, settings: EvaluateSettings
-) -> TrainingEmbeddings | None:
+) -> Training | None:
     """Training utterances by the same protocol, if a back-end of the settings learns from them."""
     if set(settings.backends) <= {"cosine"}:
         return None
     rows, speakers = training_rows(corpus)
     kept = few_of_each(speakers, settings.training_speakers, settings.training_utterances)
     embeddings = embed_utterances(embed_crops, corpus, rows[kept], settings)
-    return TrainingEmbeddings(embeddings, speakers[kept])
+    return embeddings, speakers[kept]
 
 
 def training_rows(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:

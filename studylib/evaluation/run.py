@@ -1,11 +1,11 @@
 """A trained model and trial lists -> embeddings, scores, error rates with intervals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_known_speakers
 from studylib.corpora.store import Corpus
@@ -27,7 +27,6 @@ def evaluate(
     out: Path,
     *,
     manifest: Mapping[str, Any] = {},
-    report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Measure one trained run on every trial list of the settings and write the results.
 
@@ -64,7 +63,7 @@ def evaluate(
     model, scoring = load_model(model_file)
     known = known_to_model(model_file)
     if known is None:
-        report(f"{model_file} has no list of its training speakers: the trials are not checked")
+        print(f"{model_file} has no list of its training speakers: the trials are not checked")
     for speakers in known or []:
         for name in settings.trials:
             refuse_known_speakers(speakers, corpus, name)
@@ -72,7 +71,7 @@ def evaluate(
     def embed_crops(rows, crops, crop_seconds):
         return embed(model, corpus, rows, crops=crops, crop_seconds=crop_seconds, device=device)
 
-    report(f"embedding for the trials {', '.join(settings.trials)}, protocol {settings.protocol}")
+    print(f"embedding for the trials {', '.join(settings.trials)}, protocol {settings.protocol}")
     return write_evaluation(embed_crops, corpus, settings, out, scoring, manifest)
 
 
@@ -85,7 +84,10 @@ def write_evaluation(
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Embed, score and measure; write the files (see `evaluate`)."""
-    lists = {name: _with_speakers(corpus.trials(name), corpus) for name in settings.trials}
+    lists = {name: corpus.trials(name) for name in settings.trials}
+    speakers = corpus.utterances["speaker"].astype("category")
+    for trials, side in product(lists.values(), ("first", "second")):
+        trials[f"{side}_speaker"] = speakers.iloc[trials[side]].to_numpy()
     rows = np.unique(np.concatenate([t[["first", "second"]].to_numpy() for t in lists.values()]))
     embeddings = embed_utterances(embed_crops, corpus, rows, settings)
     if not np.isfinite(embeddings).all():
@@ -124,13 +126,3 @@ def write_evaluation(
     }
     write_json(out / "manifest.json", {**manifest, "files": files})
     return read_metrics(out)
-
-
-def _with_speakers(trials: pd.DataFrame, corpus: Corpus) -> pd.DataFrame:
-    """The list with the speaker of each side, rows of the corpus as in `trials`."""
-    speakers = corpus.utterances["speaker"].astype("category")
-    sides = {
-        f"{side}_speaker": speakers.iloc[trials[side].to_numpy()].to_numpy()
-        for side in ("first", "second")
-    }
-    return trials.assign(**sides)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from studylib.files.documents import Positive, Seconds, Section
 
@@ -40,11 +40,3 @@ class EvaluateSettings(Section):
     resamples: Annotated[int, Field(ge=2)] = 1000
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _each_once(self) -> "EvaluateSettings":
-        for key in ("trials", "backends"):
-            names = getattr(self, key)
-            if len(set(names)) < len(names):
-                raise ValueError(f"{key} names one of {', '.join(names)} twice")
-        return self

@@ -1,7 +1,6 @@
 """Two processes at one folder, and a disk that fills up."""
 
 import errno
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,10 +40,7 @@ def explained_full_disk(folder: Path, doing: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        while not folder.exists():
-            folder = folder.parent
-        free = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
         raise StudyError(
-            f"The disk is full, or a file too large for its limits: {doing} in {folder}, {free} "
-            "free; make room and run again, what is done is kept."
+            f"The disk is full, or a file too large for its limits: {doing} in {folder}; "
+            "make room and run again, what is done is kept."
         ) from None

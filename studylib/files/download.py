@@ -1,7 +1,6 @@
 """Files from the web: resumed, retried, checked, and never half there under their own name."""
 
 import shutil
-import ssl
 import tarfile
 import time
 import urllib.error
@@ -13,24 +12,18 @@ from pathlib import Path
 from tqdm import tqdm
 
 from studylib.errors import StudyError
+from studylib.files.atomic import atomic_folder
 from studylib.files.checksums import sha256 as sha256_of
 from studylib.files.disk import exclusive, explained_full_disk
 
-BLOCK = 1 << 18
-PAUSE_SECONDS = 1.0
+ATTEMPTS = 6  # in a row, without any progress, before a download is given up
+PAUSE_SECONDS = 1.0  # after the first failure; doubled after each further one
+TIMEOUT_SECONDS = 30.0  # without an answer, after which a connection counts as lost
 # A lost connection, as against a full disk, which is an OSError too.
-NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException)
+NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException)
 
 
-def download(
-    url: str,
-    path: Path,
-    *,
-    sha256: str | None = None,
-    attempts: int = 6,
-    timeout: float = 30.0,
-    progress: bool = True,
-) -> Path:
+def download(url: str, path: Path, sha256: str | None = None) -> Path:
     """Fetch a file, unless it is there; go on where an earlier attempt stopped.
 
     What has arrived lies in `<path>.part`, which is renamed when it is whole. Without a checksum
@@ -39,14 +32,9 @@ def download(
     Parameters
     ----------
     url : str
-        http or https.
     path : Path
     sha256 : str or None
         In hexadecimal; a file that is there already is checked too.
-    attempts : int
-        How often in a row a connection may fail without any progress.
-    timeout : float
-        Seconds without an answer after which a connection counts as lost.
 
     Raises
     ------
@@ -54,26 +42,23 @@ def download(
         If the server refuses, the connection is lost for good, the disk is full, or the file is
         not the expected one.
     """
-    if not url.startswith(("http://", "https://")):
-        raise StudyError(f"{url!r} is no address to download from: expected http:// or https://.")
     part = path.with_name(f"{path.name}.part")
-    lock = path.with_name(f"{path.name}.lock")
-    with exclusive(lock), explained_full_disk(path.parent, "downloading"):
+    lock = exclusive(path.with_name(f"{path.name}.lock"))
+    with lock, explained_full_disk(path.parent, "downloading"):
         if path.is_file():
             if sha256 is not None and sha256_of(path) != sha256:
                 raise StudyError(f"{path} is not the expected file (SHA-256 {sha256}): delete it.")
             return path
-        if sha256 is None:
-            part.unlink(missing_ok=True)
+        open(part, "ab" if sha256 else "wb").close()
         failures = 0
-        while reason := _fetch(url, part, timeout, progress, before := _size(part)):
-            failures = 1 if _size(part) > before else failures + 1
-            if failures >= attempts:
+        while reason := _fetch(url, part, before := part.stat().st_size):
+            failures = 1 if part.stat().st_size > before else failures + 1
+            if failures >= ATTEMPTS:
                 raise StudyError(
                     f"{url} could not be downloaded ({reason}); what has arrived is kept in "
                     f"{part}, run again to go on."
                 )
-            time.sleep(min(PAUSE_SECONDS * 2 ** (failures - 1), 30.0))
+            time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
         if sha256 is not None and sha256_of(part) != sha256:
             part.unlink()
             raise StudyError(f"{url} gave another file than expected: its SHA-256 is not {sha256}.")
@@ -81,20 +66,19 @@ def download(
     return path
 
 
-def _fetch(url: str, part: Path, timeout: float, progress: bool, start: int) -> str | None:
+def _fetch(url: str, part: Path, start: int) -> str | None:
     """One connection: append what is missing to the part; returns why it failed, None if whole."""
-    headers = {"User-Agent": "studylib"} | ({"Range": f"bytes={start}-"} if start else {})
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        request = urllib.request.Request(url, headers=headers)
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            start = start if answer.status == 206 else 0
-            length = answer.headers.get("Content-Length")
-            total = start + int(length) if length is not None else None
-            with tqdm.wrapattr(
-                open(part, "ab" if start else "wb"), "write",
-                desc=part.stem, initial=start, total=total, mininterval=0.5, disable=not progress,
-            ) as file:  # fmt: skip
-                shutil.copyfileobj(answer, file, BLOCK)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+            start *= answer.status == 206  # a server without ranges sends all again
+            total = start + int(answer.headers.get("Content-Length", -start))  # 0: not known
+            bar = {"desc": part.stem, "initial": start, "total": total or None, "mininterval": 0.5}
+            with (
+                open(part, "ab" if start else "wb") as file,
+                tqdm.wrapattr(file, "write", disable=None, **bar) as counted,
+            ):
+                shutil.copyfileobj(answer, counted)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing is left to send; the checksum tells whether that is so
             return None
@@ -103,38 +87,21 @@ def _fetch(url: str, part: Path, timeout: float, progress: bool, start: int) -> 
         return f"{error.code} {error.reason}"
     except NETWORK_ERRORS as error:
         return str(getattr(error, "reason", error)) or type(error).__name__
-    if total is not None and _size(part) < total:
-        return f"the connection ended after {_size(part)} of {total} bytes"
-    return None
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    arrived = part.stat().st_size
+    return f"the connection ended after {arrived} of {total} bytes" if arrived < total else None
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar archive into a new folder: all of it, or nothing.
 
-    Members that would land outside the folder (`../`, absolute names, links to elsewhere) and
-    devices are refused.
-
     Raises
     ------
     StudyError
-        If a member is refused, the archive is damaged, or the disk is full.
+        If the archive is damaged, the disk is full, or a member would land outside the folder
+        (`../`, absolute names, links to elsewhere) or is a device.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        with (
-            explained_full_disk(folder.parent, f"unpacking {archive.name}"),
-            tarfile.open(archive) as tar,
-        ):
-            tar.extractall(partial, filter="data")
-        partial.rename(folder)
-    except tarfile.FilterError as error:
-        raise StudyError(f"{archive} is refused: {error}.") from None
+        with explained_full_disk(folder.parent, "unpacking"), atomic_folder(folder) as partial:
+            shutil.unpack_archive(archive, partial, filter="data")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise StudyError(f"{archive} is damaged: {error}.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise StudyError(f"{archive} is refused: {error}.") from None

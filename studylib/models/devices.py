@@ -5,6 +5,7 @@ import os
 import torch
 
 from studylib.errors import StudyError
+from studylib.files.cores import usable_cores
 
 
 def choose_device(wanted: str, threads: int) -> torch.device:
@@ -40,10 +41,3 @@ def omp_num_threads() -> int:
     """The environment's OMP_NUM_THREADS; 0 if it is not set, or is not a whole number."""
     value = os.environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdecimal() else 0
-
-
-def usable_cores() -> int:
-    """Cores that the system lets this process use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

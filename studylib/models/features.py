@@ -58,33 +58,27 @@ class LogMel(nn.Module):
     log(1e-6 + M |X|^2), where X is the 512-point DFT of a frame and M holds triangular filters
     spaced evenly on the HTK mel scale from 0 to 8 kHz. S samples give 1 + S // 160 frames; the
     ends are mirrored.
-
-    Parameters
-    ----------
-    n_mels : int
-        Number of filters.
-    window : callable
-        The window of so many samples, periodic.
     """
 
-    def __init__(
-        self, n_mels: int = N_MELS, window: Callable[[int], Tensor] = torch.hamming_window
-    ):
+    n_features = N_MELS
+
+    def __init__(self):
         super().__init__()
-        self.n_features = n_mels
-        self.spectrum = transforms.Spectrogram(FFT_SIZE, WINDOW, STEP, window_fn=window, power=None)
+        self.spectrum = transforms.Spectrogram(
+            FFT_SIZE, WINDOW, STEP, window_fn=torch.hamming_window, power=None
+        )
         # One product with the filters given twice adds up re^2 and im^2 as well.
-        twice = mel_filters(n_mels).repeat_interleave(2, dim=0)
+        twice = mel_filters(N_MELS).repeat_interleave(2, dim=0)
         self.register_buffer("twice_filters", twice, persistent=False)
 
     @without_gradient
     def forward(self, waveform: Tensor) -> Tensor:
-        """(B, S) samples -> (B, n_mels, 1 + S // 160)."""
+        """(B, S) samples -> (B, 40, 1 + S // 160)."""
         mel = torch.cat([self.mel_power(chunk) for chunk in in_chunks(waveform)])
         return mel.add_(1e-6).log_().transpose(1, 2)
 
     def mel_power(self, waveform: Tensor) -> Tensor:
-        """(B, S) samples -> (B, T, n_mels)."""
+        """(B, S) samples -> (B, T, 40)."""
         parts = torch.view_as_real(self.spectrum(waveform).transpose(1, 2))  # (B, T, 257, 2)
         return parts.square_().flatten(2) @ self.twice_filters
 

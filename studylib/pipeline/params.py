@@ -119,7 +119,7 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
         "corpus": params.corpus,
         "loss": entry.loss | changes.loss,
         "trunk": trunk,
-        "train": _augmented(params.train | entry.train | changes.train, where),
+        "train": params.train | entry.train | changes.train,
     }
     settings = validated(RunSettings, document, where)
     trunk = _completed(settings.trunk, TRUNKS, set(), f"{where}: trunk")
@@ -158,17 +158,6 @@ def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -
         )
     document = params.evaluate.model_dump() | own | changes.evaluate
     return validated(EvaluateSettings, document, where=f"run {name}: evaluate")
-
-
-def _augmented(train: dict[str, Any], where: str) -> dict[str, Any]:
-    """The section `train` with the defaults of its augmentation, if it has one."""
-    if train.get("augmentation") is None:
-        return train
-    from studylib.training.augmentation import AugmentationSettings
-
-    where = f"{where}: train.augmentation"
-    augmentation = validated(AugmentationSettings, train["augmentation"], where)
-    return train | {"augmentation": augmentation.model_dump()}
 
 
 def _completed(

@@ -23,11 +23,12 @@ from studylib.pipeline.provenance import digest
 from studylib.reports.settings import check_batch_size
 
 EXPERIMENT = "experiment"  # the notebook that is no report
-# A run's own loss, trunk and source are named apart; values of settings are in the plan itself.
+# A run's own loss, trunk, source and augmentation are named apart; settings are in the plan.
 NOT_FOLLOWED = {
     "corpora/sources.py",
     "evaluation/settings.py",
     "models/trunks.py",
+    "training/augmentation.py",
     "training/settings.py",
 }
 NO_CHANGE_OF_WEIGHTS = {"checkpoint_seconds", "device", "threads"}
@@ -78,6 +79,8 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
         LOSSES[settings.loss.name].__module__,
         TRUNKS[settings.trunk.name].__module__,
     ]
+    if settings.train.augmentation:
+        modules.append("studylib.training.augmentation")
     if settings.train.keep == "best":
         modules.append("studylib.evaluation.development")
     # The corpus by name: what it holds is in the checksums of its corpus.json.
@@ -182,15 +185,15 @@ def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
         As in `studylib.training.loop`; or a name of a module or of a face, as in
         `studylib.models.Embedder`.
     """
-    package, found = root / "studylib", set()
+    found, not_followed = set(), {root / "studylib" / name for name in NOT_FOLLOWED}
     waiting = [path for name in modules for path in _defining(root, *name.rpartition(".")[::2])]
     while waiting:
         path = waiting.pop()
-        if path in found or path.relative_to(package).as_posix() in NOT_FOLLOWED:
+        if path in found:
             continue
         found.add(path)
         for module, name, _ in _imports(path.read_text(encoding="utf-8")):
-            waiting += _defining(root, module, name)
+            waiting += set(_defining(root, module, name)) - not_followed
     return found
 
 

@@ -40,14 +40,13 @@ def split_table(corpus: Corpus) -> pd.DataFrame:
 
 def trial_table(corpus: Corpus) -> pd.DataFrame:
     """One row a trial list: trials, targets, nontargets, and how many speakers they are of."""
-    speaker = corpus.utterances["speaker"].to_numpy()
     rows = {}
     for name in corpus.trial_lists:
         trials = corpus.trials(name)
         targets = int(trials["target"].sum())
-        counts = {"trials": len(trials), "targets": targets, "nontargets": len(trials) - targets}
-        used = pd.unique(speaker[trials[["first", "second"]].to_numpy().ravel()])
-        rows[name] = counts | {"speakers": len(used)}
+        used = corpus.utterances.loc[np.union1d(trials["first"], trials["second"]), "speaker"]
+        counts = len(trials), targets, len(trials) - targets, used.nunique()
+        rows[name] = dict(zip(("trials", "targets", "nontargets", "speakers"), counts, strict=True))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("list")
 
 
@@ -76,14 +75,14 @@ def example_row(corpus: Corpus, utterance: str = "") -> int:
     table = corpus.utterances
     if not utterance:
         return int(table.notna().sum(axis=1).idxmax())
-    found = np.flatnonzero(table["id"] == utterance)
-    if not len(found):
+    found = table.index[table["id"] == utterance]
+    if found.empty:
         raise StudyError(f"{corpus.folder} has no utterance {utterance!r}: expected one of its ids")
     return int(found[0])
 
 
 def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
-    """An utterance, itself without its session's effects, the same speaker's, another speaker's.
+    """An utterance, another of the same speaker, one of another speaker.
 
     The speaker's other utterance is of another session if there is one. The other speaker is of
     the same split and sex, and the nearest in F0, where these are known.
@@ -91,12 +90,10 @@ def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        Title -> (S,) samples, int16 or float.
+        Title -> (S,) int16 samples.
     """
     table, own = corpus.utterances, corpus.utterances.iloc[row]
     sounds = {"as recorded": corpus.samples(row)}
-    if (clean := clean_samples(corpus, row)) is not None:
-        sounds = {"without its session's effects": clean} | sounds
     same = table[(table["speaker"] == own["speaker"]) & (table.index != row)]
     if len(same):
         place = np.argmin(same["session"] == own["session"])
@@ -107,24 +104,6 @@ def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
     distance = (others["f0"] - own["f0"]).abs() if "f0" in table else 0 * others.index
     sounds["another speaker"] = corpus.samples(others.index[np.argmin(distance)])
     return sounds
-
-
-def clean_samples(corpus: Corpus, row: int) -> np.ndarray | None:
-    """The utterance before its session's effects (S,) float32, where the corpus can make it again.
-
-    None if the source is not the embedded one, or the synthesizer here says it otherwise.
-    """
-    from studylib.corpora.synthetic.settings import EmbeddedSettings
-    from studylib.corpora.synthetic.speakers import synthesize
-
-    if corpus.description["source"] != "embedded":
-        return None
-    speakers = corpus.utterances["speaker"]
-    split, number = speakers[row].rsplit("-", 1)
-    position = int((speakers[:row] == speakers[row]).sum())
-    settings = EmbeddedSettings(**corpus.description["settings"])
-    made = synthesize(settings, split, int(number), position + 1)[position]
-    return made.clean if np.array_equal(made.samples, corpus.samples(row)) else None
 
 
 def player(samples: np.ndarray, seconds: float = 5.0):

@@ -151,10 +151,9 @@ def confused_speakers(embeddings: Embeddings, most: int = 8) -> list[str]:
 def geometry_table(embeddings: Embeddings) -> pd.DataFrame:
     """One row a run: run, loss, eer, and the measures of `geometry`."""
     speakers = embeddings.utterances["speaker"].to_numpy()
-    rows = [
-        {"run": run} | geometry(vectors, speakers) for run, vectors in embeddings.vectors.items()
-    ]
-    return embeddings.runs.drop(columns="folder").reset_index().merge(pd.DataFrame(rows), on="run")
+    rows = {run: geometry(vectors, speakers) for run, vectors in embeddings.vectors.items()}
+    measures = pd.DataFrame.from_dict(rows, orient="index")
+    return embeddings.runs[["loss", "eer"]].join(measures).reset_index()
 
 
 def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
@@ -171,9 +170,8 @@ def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
     dict
         within_mean, within_sd, between_mean, between_sd: of the cosines of all pairs.
         d_prime: distance of the two means, in root mean square standard deviations.
-        alignment: mean |x - y|^2 within speakers (Wang and Isola 2020, eq. 4, alpha 2); 0 is best.
-        uniformity: log mean exp(-2 |x - y|^2) of all pairs (their eq. 5, t 2); the lower, the more
-        evenly the vectors fill the sphere.
+        uniformity: log mean exp(-2 |x - y|^2) of all pairs (Wang and Isola 2020, eq. 5, t 2); the
+        lower, the more evenly the vectors fill the sphere. (Their alignment is 2 - 2 within_mean.)
         effective_rank: exp of the entropy of the normalised singular values of the vectors around
         their mean (Roy and Vetterli 2007): 1 on a line, D if spread evenly in all directions.
     """
@@ -188,7 +186,6 @@ def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
         "between_mean": between.mean(),
         "between_sd": between.std(),
         "d_prime": (within.mean() - between.mean()) / np.sqrt((within.var() + between.var()) / 2),
-        "alignment": np.mean(2 - 2 * within),
         "uniformity": np.log(np.mean(np.exp(4 * cosines[once] - 4))),
         "effective_rank": np.exp(entropy(sizes)),
     }

@@ -13,29 +13,20 @@ from torch import Tensor
 
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
-from studylib.training.curve import scheduled
-from studylib.training.learner import build_learner
+from studylib.reports.corpus import player
+from studylib.training.learner import build_learner, scheduled
 from studylib.training.loading import read_batches, training_data
 from studylib.training.sampling import BatchSampler
 from studylib.training.settings import RunSettings
 
 SHOWN_SPEAKERS = 16
-MEASURES = ("min_dcf_0.01", "cllr", "min_cllr", "n_target", "n_nontarget", "n_speakers")
+MEASURES = ["eer", "from", "to", "min_dcf_0.01", "cllr", "min_cllr"]
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Crops (N, M, S) int16 of N speakers, whose numbers are labels (N,)."""
-
-    samples: Tensor
-    labels: Tensor
-    n_training_speakers: int
-
-
-@dataclass(frozen=True)
 class View:
-    """A batch under one network.
+    """A batch of N speakers with M crops each, under one network.
 
     Attributes
     ----------
@@ -50,36 +41,31 @@ class View:
     loss: float
 
 
-def first_batch(settings: RunSettings, corpus: Corpus, seed: int) -> Batch:
-    """The first batch that a run trains on, of at most 16 of its speakers."""
-    keys = settings.train
-    data = training_data(corpus, keys.training_speakers)
-    sampler = BatchSampler(data.speakers, keys, seed)
-    shown = min(SHOWN_SPEAKERS, keys.speakers_per_batch)
-    places = np.arange(shown * keys.utterances_per_speaker)
-    drawn = read_batches(corpus, data, sampler, range(1), keys.crop_seconds, places, CPU)
-    samples, labels = next(drawn)
-    return Batch(samples.unflatten(0, (shown, -1)), labels[:shown], len(data.names))
-
-
 @torch.no_grad()
-def view_batch(settings: RunSettings, seed: int, batch: Batch, model: Path | None = None) -> View:
-    """A batch under the run's initial weights, or under the trained model and loss of a folder.
+def view_batch(settings: RunSettings, corpus: Corpus, seed: int, model: Path | None = None) -> View:
+    """The first batch that a run trains on, of at most 16 of its speakers.
 
-    As in training: batch normalisation by the batch itself, the loss's numbers of the run's start
-    or, for a trained model, of its end.
+    Under the run's initial weights, or under the trained model and loss of a folder. As in
+    training: batch normalisation by the batch itself, the loss's numbers of the run's start or, for
+    a trained model, of its end.
     """
     train = settings.train.model_copy(update={"compile": False})
     settings = settings.model_copy(update={"train": train})
-    learner = build_learner(settings, batch.n_training_speakers, seed, CPU)
+    data = training_data(corpus, train.training_speakers)
+    shape = min(SHOWN_SPEAKERS, train.speakers_per_batch), train.utterances_per_speaker
+    sampler, places = BatchSampler(data.speakers, train, seed), np.arange(shape[0] * shape[1])
+    drawn = read_batches(data, sampler, range(1), train.crop_seconds, places, CPU)
+    samples, labels = next(drawn)
+
+    learner = build_learner(settings, len(data.names), seed, CPU)
     if model is not None:
         learner.model.trunk.load_state_dict(load_file(model / "model.safetensors"))
         learner.criterion.load_state_dict(load_file(model / "loss.safetensors"))
         for name, number in scheduled(settings, 1.0).items():
             setattr(learner.criterion, name, number)
-    flat = learner.model(batch.samples.flatten(0, 1))
-    embeddings = flat.unflatten(0, batch.samples.shape[:2])
-    loss = learner.criterion(embeddings, batch.labels).item()
+    flat = learner.model(samples)
+    embeddings = flat.unflatten(0, shape)
+    loss = learner.criterion(embeddings, labels[: shape[0]]).item()
     first, second = np.indices((len(flat), len(flat))).reshape(2, -1)
     crops = flat[:, None].numpy()  # each a trial's side of its own
     scores = trial_scores(crops, first, second, scoring=learner.criterion.scoring)
@@ -87,16 +73,14 @@ def view_batch(settings: RunSettings, seed: int, batch: Batch, model: Path | Non
 
 
 def measure_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """EER and its 95 % interval (%), costs, bits and sizes by back-end and trial list, rounded."""
+    """EER and its 95 % interval (%), costs and bits by back-end and trial list, rounded."""
     backends = {metrics["backend"]: metrics} | metrics["further_backends"]
-    rows = {}
-    for backend, part in backends.items():
-        for name, measured in part["lists"].items():
-            low, high = measured["eer_interval"]
-            eers = {"EER (%)": measured["eer"], "from (%)": low, "to (%)": high}
-            others = {key: measured.get(key) for key in MEASURES}
-            rows[backend, name] = {k: 100 * value for k, value in eers.items()} | others
-    return pd.DataFrame.from_dict(rows, orient="index").round(3)
+    parts = {backend: pd.DataFrame(part["lists"]).T for backend, part in backends.items()}
+    table = pd.concat(parts)
+    table[["from", "to"]] = table["eer_interval"].tolist()
+    table = table.filter(MEASURES).astype(float)
+    table[["eer", "from", "to"]] *= 100
+    return table.round(3)
 
 
 def worst_trials(scores: pd.DataFrame, *, target: bool, n: int = 10) -> pd.DataFrame:
@@ -113,8 +97,6 @@ def worst_trials(scores: pd.DataFrame, *, target: bool, n: int = 10) -> pd.DataF
 
 def with_players(trials: pd.DataFrame, corpus: Corpus) -> str:
     """The trials as an HTML table in which both sides can be listened to."""
-    from studylib.reports.corpus import player
-
     shown = trials.copy()
     for side in ("first", "second"):
         sounds = (player(corpus.samples(row)).src_attr() for row in trials[side])

@@ -1,4 +1,8 @@
-"""What losses.ipynb shows: error rates with intervals, paired tests, conclusions, variants."""
+"""What losses.ipynb shows: error rates with intervals, paired tests, conclusions, variants.
+
+A fair comparison of losses chooses on development speakers only, with the same budget for every
+setting of a loss.
+"""
 
 import re
 from collections.abc import Collection, Mapping
@@ -9,74 +13,46 @@ import pandas as pd
 
 from studylib.losses import LOSSES
 from studylib.models.trunk_table import trunk_sizes
-from studylib.reports.figures.style import look, per_cent, run_title
-from studylib.reports.study import cells_by_run, collect_scores, read_manifest
+from studylib.reports.figures.style import look, run_title
+from studylib.reports.study import MEASURES, cells_by_run, collect_scores, read_manifest
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import cells_of
 from studylib.statistics.resampling import Resamples
 
-COSTS = ("min_dcf_0.01", "min_dcf_0.05", "cllr")
+SETTINGS = ["loss", "crops", "trunk", "batch", "utterances_per_speaker", "margin", "scale"]
+JUDGED = ["seed", *SETTINGS, "backend", "other_settings"]
+PRINTED = {"rate": "EER (%)", "low": "from", "high": "to"}
+PRINTED |= {"seed_sd": "spread over seeds (%)", "speaker_sd": "over speakers (%)"}
+PRINTED |= {"min_dcf_0.01": "minDCF 0.01", "min_dcf_0.05": "minDCF 0.05", "cllr": "Cllr (bits)"}
 
 
-def measured(runs: pd.DataFrame) -> list[str]:
-    """The measures of a study; Cllr where any of its runs is calibrated."""
-    return ["eer", *(COSTS if runs["cllr"].notna().any() else COSTS[:-1])]
+def run_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
+    """Error rates and costs of every run with their intervals, the lowest EER first.
 
-
-def eer_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
-    """EER of every run with its interval, the best first.
-
-    Index run. Columns as in `comparisons.error_table` (rate: a fraction, mean over seeds), loss and
-    trunk; backend_<name>, the EER of every further back-end, means over seeds.
+    Index run. Columns as in `comparisons.error_table` (of the EER, a fraction, mean over seeds);
+    for each other measure <measure>, <measure>_low and <measure>_high (Cllr in bits, of the runs
+    that are calibrated); the run's SETTINGS.
     """
     table = error_table(cells_by_run(runs, resamples["eer"])).rename_axis("run")
-    table = table.join(runs.groupby("run")[["loss", "trunk"]].first())
-    further = runs.filter(regex="^backend_").groupby(runs["run"]).mean()
-    return table.join(further).sort_values("rate")
+    for measure in MEASURES[1:]:
+        known = runs.dropna(subset=measure)
+        costs = error_table(cells_by_run(known, resamples[measure])) if len(known) else table[:0]
+        names = {"rate": measure, "low": f"{measure}_low", "high": f"{measure}_high"}
+        table = table.join(costs[list(names)].rename(columns=names))
+    return table.join(runs.groupby("run")[SETTINGS].first()).sort_values("rate")
 
 
-def cost_table(runs: pd.DataFrame, resamples: Mapping[str, Resamples]) -> pd.DataFrame:
-    """Detection costs and Cllr (bits) of every run that has them, the best first.
-
-    Columns measure, run, value (mean over seeds), low, high.
-    """
-    rows = dict.fromkeys(COSTS, runs) | {"cllr": runs[runs["cllr"].notna()]}
-    tables = {
-        measure: error_table(cells_by_run(rows[measure], resamples[measure])).sort_values("rate")
-        for measure in COSTS
-        if measure in resamples
-    }
-    table = pd.concat(tables, names=["measure", "run"]).rename(columns={"rate": "value"})
-    return table[["value", "low", "high"]].reset_index()
-
-
-def printed_table(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run for readers: per cent, names in print.
+def printed_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a run for readers: names in print, PRINTED.
 
     The spread over seeds (of one run) and over test speakers are standard deviations in per cent of
     the EER.
     """
-    names = {"min_dcf_0.01": "minDCF 0.01", "min_dcf_0.05": "minDCF 0.05", "cllr": "Cllr (bits)"}
-    values = costs.pivot(index="run", columns="measure", values="value").rename(columns=names)
-    shown = pd.DataFrame(index=table.index)
-    shown["run"] = [run_title(run, loss) for run, loss in table["loss"].items()]
-    if table["trunk"].nunique() > 1:
-        shown["trunk"] = table["trunk"]
-    shown["EER (%)"] = table["rate"].map(per_cent)
-    shown["95 % interval"] = intervals_in_print(table)
-    for column in table.filter(regex="^backend_"):
-        shown[f"EER (%), {column.removeprefix('backend_')}"] = table[column].map(per_cent)
-    for name in filter(values.__contains__, names.values()):
-        shown[name] = values[name].map("{:.3f}".format)
-    shown["seeds"] = table["seeds"]
-    shown["spread over seeds (%)"] = (100 * table["seed_sd"]).map("{:.1f}".format)
-    shown["over speakers (%)"] = (100 * table["speaker_sd"]).map("{:.1f}".format)
-    return shown.replace("nan", "")
-
-
-def intervals_in_print(table: pd.DataFrame) -> list[str]:
-    ends = table[["low", "high"]].itertuples(index=False)
-    return [f"{per_cent(low)} to {per_cent(high)}" for low, high in ends]
+    names = pd.Series(map(run_title, table.index, table["loss"]), table.index, name="run")
+    rates = (100 * table[["rate", "low", "high", "seed_sd", "speaker_sd"]]).map("{:.2f}".format)
+    costs = table.filter(MEASURES).map("{:.3f}".format)
+    shown = pd.concat([names, rates, costs, table[["seeds", "trunk"]]], axis="columns")
+    return shown.rename(columns=PRINTED).replace("nan", "")
 
 
 def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resamples) -> pd.DataFrame:
@@ -92,30 +68,26 @@ def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resampl
     Returns
     -------
     DataFrame
-        Columns variant, run (the parent), seed, EER (%), 95 % interval, difference (%) from the
-        parent's EER, its 95 % interval and p, on the same resampled speakers. Empty without
-        variants; differences are blank where the study has no such run.
+        Columns variant, run (the parent), EER (%) with its interval (from, to), difference (%)
+        from the parent's EER and its interval (at least, at most), on the same resampled speakers.
+        Variants of runs that the study no longer has are left out.
     """
+    variants = variants[variants["run"].isin(runs["run"])]
     members = {run: list(group.index) for run, group in runs.groupby("run", sort=False)}
     cells = cells_of(resamples, members | {name: [name] for name in variants.index})
-    table = error_table(cells).loc[variants.index].join(variants[["run", "seed", "folder"]])
-    rows = []
-    for row, interval in zip(table.itertuples(), intervals_in_print(table), strict=True):
-        shown = {"variant": row.folder.name, "run": row.run, "seed": row.seed}
-        shown |= {"EER (%)": per_cent(row.rate), "95 % interval": interval}
-        if row.run in members:
-            test = paired_tests(cells, [(row.Index, row.run)]).iloc[0]
-            shown["difference (%)"] = f"{100 * test['difference']:+.1f}"
-            shown["its interval"] = f"{100 * test['low']:+.1f} to {100 * test['high']:+.1f}"
-            shown["p"] = f"{test['p']:.2g}"
-        rows.append(shown)
-    return pd.DataFrame(rows)
+    table = error_table(cells).loc[variants.index]
+    tests = paired_tests(cells, variants["run"].items()).set_axis(variants.index)
+    changes = (100 * tests[["difference", "low", "high"]]).map("{:+.1f}".format)
+    changes = changes.set_axis(["difference (%)", "at least", "at most"], axis="columns")
+    rates = (100 * table[["rate", "low", "high"]]).map("{:.2f}".format).rename(columns=PRINTED)
+    names = {"variant": variants.index.str.removeprefix("variants/"), "run": variants["run"]}
+    return pd.concat([pd.DataFrame(names), rates, changes], axis="columns")
 
 
 def paired_differences(
     runs: pd.DataFrame, table: pd.DataFrame, resamples: Resamples
 ) -> pd.DataFrame:
-    """Tests of every two trained runs of `eer_table`, the better first: see `paired_tests`."""
+    """Tests of every two trained runs of `run_table`, the better first: see `paired_tests`."""
     order = table.index[table["loss"].notna()]
     trained = cells_by_run(runs[runs["loss"].notna()], resamples)  # their seeds alone
     return paired_tests(trained, combinations(order, 2))
@@ -134,28 +106,91 @@ def first_seeds(
     return common, {run: (firsts["loss"][run], scores[run]) for run in firsts.index}
 
 
+def at_the_common_budget(runs: pd.DataFrame) -> pd.DataFrame:
+    """The trained runs on the number of training crops that most of them have seen."""
+    trained = runs[runs["loss"].notna()]
+    return trained[trained["crops"] == trained.drop_duplicates("run")["crops"].mode().iloc[0]]
+
+
+def chosen_runs(trained: pd.DataFrame) -> pd.DataFrame:
+    """The run that stands for each loss on each trunk.
+
+    The run that bears the loss's name stands for it, and so does its only run (tried 1); otherwise
+    the run with the lowest mean EER on development speakers. The best of twelve settings is better
+    by luck alone than the best of four, so `verdicts` compares losses only where as many were
+    tried of each.
+
+    Parameters
+    ----------
+    trained : DataFrame
+        From `at_the_common_budget`.
+
+    Returns
+    -------
+    DataFrame
+        Columns trunk, loss, run, eer_dev (mean over seeds) and tried (from how many). A loss of
+        several settings without a development EER is left out.
+    """
+    keys = ["trunk", "loss"]
+    runs = trained.groupby([*keys, "run"], as_index=False, sort=False)["eer_dev"].mean()
+    runs["tried"] = runs.groupby(keys)["run"].transform("size")
+    runs.loc[runs["run"] == runs["loss"], "tried"] = 1
+    best = runs.sort_values(["tried", "eer_dev"]).drop_duplicates(keys).sort_index()
+    return best[(best["tried"] == 1) | best["eer_dev"].notna()]
+
+
+def runs_to_judge(trained: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The trained runs as `verdicts` wants them; `chosen` from `chosen_runs`."""
+    tried = trained["run"].map(chosen.set_index("run")["tried"])
+    judged = trained[JUDGED].assign(cell=trained["run"], chosen=tried.notna())
+    return judged.assign(tried=tried.fillna(1).astype(int))
+
+
 def sentences(conclusions: pd.DataFrame) -> str:
     """The conclusions of `verdicts` as a Markdown list: claim, verdict, the numbers behind it."""
     lines = []
     for row in conclusions.itertuples():
         why = "; ".join(filter(None, [row.evidence, row.missing and f"needs {row.missing}"]))
-        lines.append(f"- **{row.id}, {row.verdict}.** *{row.claim}* {_named_in_print(why)}.\n")
+        why = re.sub(
+            r"\w+", lambda word: look(word[0]).title if word[0] in LOSSES else word[0], why
+        )
+        lines.append(f"- **{row.id}, {row.verdict}.** *{row.claim}* {why}.\n")
     return "".join(lines)
 
 
-def _named_in_print(text: str) -> str:
-    return re.sub(r"\w+", lambda word: look(word[0]).title if word[0] in LOSSES else word[0], text)
+def varied(trained: pd.DataFrame, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of `run_table` of losses that were run with several values of some setting.
 
+    Parameters
+    ----------
+    trained : DataFrame
+        From `at_the_common_budget`.
+    table : DataFrame
 
-def trunk_costs(trained: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """What the trunks of the losses that were trained on several cost, beside the error rates.
-
-    Columns run, those of `eer_table` and of `trunk_sizes`. Empty where each loss has one trunk.
+    Returns
+    -------
+    dict
+        margin: losses with several margins and several scales (no schedules of the scale). loss:
+        with several utterances of each speaker, in batches of equally many crops. trunk: on several
+        trunks, with the columns of `trunk_sizes`. Each has the columns comparison and size for
+        `eer_by_size`, whose lines are named by the key. What the study does not vary is left out.
     """
-    several = trained[trained.groupby("loss")["trunk"].transform("nunique") > 1]
-    sizes = {}
-    for run in several.drop_duplicates("run").itertuples():
-        trunk = read_manifest(run.folder)["settings"]["trunk"]
-        sizes[run.run] = trunk_sizes(trunk["name"], trunk["parameters"])
-    costs = pd.DataFrame.from_dict(sizes, orient="index").rename_axis("run")
-    return table.join(costs, how="inner").reset_index()
+    folders = trained.drop_duplicates("run").set_index("run")["folder"]
+    table = table[table.index.isin(folders.index)]
+    scales = table.assign(comparison=table["loss"], size=pd.to_numeric(table["scale"], "coerce"))
+    scales = scales.dropna(subset=["margin", "size"]).astype({"margin": str})
+    several = scales.groupby("loss")[["margin", "size"]].transform("nunique").gt(1)
+    alike = table.groupby(["trunk", "loss", "batch", "crops"])["utterances_per_speaker"]
+    utterances = table[alike.transform("nunique") > 1].assign(comparison="utterances")
+    utterances["size"] = utterances["utterances_per_speaker"].astype(int)
+    trunks = table[table.groupby("loss")["trunk"].transform("nunique") > 1]
+    sizes = []
+    for folder in folders[trunks.index]:
+        trunk = read_manifest(folder)["settings"]["trunk"]
+        sizes.append(trunk_sizes(trunk["name"], trunk["parameters"]))
+    trunks = trunks.join(pd.DataFrame(sizes, trunks.index, ["parameters", "multiply_adds"]))
+    trunks = trunks.assign(
+        comparison="trunks", size=trunks["multiply_adds"].astype(float).round(-6) / 1e6
+    )
+    frames = {"margin": scales[several.all(axis=1)], "loss": utterances, "trunk": trunks}
+    return {name: frame.reset_index() for name, frame in frames.items() if len(frame)}

@@ -167,14 +167,14 @@ def error_rates(
     Returns
     -------
     DataFrame
-        run, factor, level, eer, low, high (fractions).
+        run, factor, level, rate (EER), low, high (fractions).
     Cells
         The same error rates on the same resamples, for `growth_table`.
     """
     sides = first_speaker, second_speaker
     resamples = bootstrap(scores, np.equal(*sides), *sides, n_resamples=n_resamples)["eer"]
     cells = cells_of(resamples, {cell: [cell] for cell in scores})
-    table = error_table(cells).rename(columns={"rate": "eer"})[["eer", "low", "high"]]
+    table = error_table(cells)[["rate", "low", "high"]]
     table.index = pd.MultiIndex.from_tuples(scores, names=["run", "factor", "level"])
     return table.reset_index(), cells
 
@@ -191,9 +191,8 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
     tables = []
     for factor, (reference, *_, hardest) in factors.items():
         pairs = [((run, factor, hardest), (run, factor, reference)) for run in runs]
-        mean = {hard: -1 / len(runs) for hard, _ in pairs} | {
-            easy: 1 / len(runs) for _, easy in pairs
-        }
+        share = 1 / len(runs)
+        mean = {hard: -share for hard, _ in pairs} | {easy: share for _, easy in pairs}
         p_values = [
             cells.contrast(mean | {hard: 1 + mean[hard], easy: mean[easy] - 1}).p_value()
             for hard, easy in pairs
@@ -248,7 +247,7 @@ def trial_rates(
     Returns
     -------
     DataFrame
-        run, factor ("kind of trial"), level, eer, low, high.
+        run, factor ("kind of trial"), level, rate, low, high.
     """
     tables = []
     for kind, mask in trial_kinds(trials, utterances).items():

@@ -1,24 +1,22 @@
 """What the reports on all runs show: the section `report` of a parameter file."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import combinations
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from studylib.errors import StudyError
 from studylib.files.documents import Positive, Seconds, Section, unknown
-from studylib.training.settings import RunSettings, TrainSettings
+from studylib.training.settings import RunSettings
 
-# Keys of `train` in which two runs of one loss may differ, by the list that names them.
-_BATCH = {"speakers_per_batch", "learning_rate"}
+# What may differ between two runs of one loss, by the list that names them.
 MAY_DIFFER = {
-    "equal_crops": _BATCH,
-    "equal_steps": _BATCH | {"crops"},
+    "equal_crops": {"speakers_per_batch", "learning_rate", "steps"},
+    "equal_steps": {"speakers_per_batch", "learning_rate", "crops"},
     "training_speakers": {"training_speakers"},
 }
-SIZES = {"speakers_per_batch", "training_speakers"}
 
 
 class EmbeddingsSettings(Section):
@@ -67,10 +65,6 @@ class BatchSizeRuns(Section):
     equal_steps: list[str] = Field(default=[])
     training_speakers: list[str] = Field(default=[])
 
-    @property
-    def names(self) -> set[str]:
-        return {*self.equal_crops, *self.equal_steps, *self.training_speakers}
-
 
 class ReportSettings(Section):
     """What the reports on all runs show, one section a notebook."""
@@ -87,7 +81,7 @@ def check_batch_size(compared: BatchSizeRuns, runs: Mapping[str, RunSettings]) -
     ------
     StudyError
         A run that is not among `runs`, the study's; two runs of one loss that differ in something
-        else than their list is about, or in no size; runs of another number of crops or steps.
+        else than their list is about; runs of another number of crops or steps.
     """
     for name, names in compared:
         where = f"report.batch_size.{name}"
@@ -95,31 +89,18 @@ def check_batch_size(compared: BatchSizeRuns, runs: Mapping[str, RunSettings]) -
             if run not in runs:
                 raise StudyError(unknown(f"{where} names the run", run, runs))
         for first, second in combinations(names, 2):
-            if runs[first].loss.name == runs[second].loss.name:
-                _check_pair(where, runs[first], runs[second], MAY_DIFFER[name])
-    crops = {run: runs[run].train.crops for run in compared.equal_crops}
-    steps = {run: _steps(runs[run].train) for run in compared.equal_steps}
-    for what, numbers in (("crops", crops), ("steps", steps)):
-        if len(set(numbers.values())) > 1:
-            shown = ", ".join(f"{run} {number:,}" for run, number in numbers.items())
-            raise StudyError(
-                f"report.batch_size.equal_{what}: expected runs of equally many {what}, not {shown}"
-            )
+            one, other = _facts(runs[first]), _facts(runs[second])
+            differing = {key for key in one if one[key] != other[key]} - MAY_DIFFER[name]
+            if one["loss"].name != other["loss"].name:
+                differing &= {"crops", "steps"}
+            if differing:
+                raise StudyError(
+                    f"{where}: {first} and {second} differ in {', '.join(sorted(differing))}: runs "
+                    f"of one list may differ in {', '.join(sorted(MAY_DIFFER[name]))} or the loss"
+                )
 
 
-def _check_pair(where: str, first: RunSettings, second: RunSettings, may: Iterable[str]) -> None:
-    differing = {key for key in ("loss", "trunk") if getattr(first, key) != getattr(second, key)}
-    others = dict(second.train)
-    differing |= {key for key, value in first.train if value != others[key]}
-    pair = f"{where}: {first.name} and {second.name}"
-    if excess := differing - set(may):
-        raise StudyError(
-            f"{pair} differ in {', '.join(sorted(excess))}: expected runs of one loss that differ "
-            f"in nothing but {' and '.join(sorted(may))}"
-        )
-    if not differing & SIZES:
-        raise StudyError(f"{pair} are of one size: expected each size of a loss once")
-
-
-def _steps(train: TrainSettings) -> int:
-    return math.ceil(train.crops / (train.speakers_per_batch * train.utterances_per_speaker))
+def _facts(run: RunSettings) -> dict[str, Any]:
+    batch = run.train.speakers_per_batch * run.train.utterances_per_speaker
+    steps = {"steps": math.ceil(run.train.crops / batch)}
+    return {"loss": run.loss, "trunk": run.trunk} | dict(run.train) | steps

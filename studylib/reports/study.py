@@ -4,7 +4,6 @@
 report's own settings. What a run is made of is read from the manifest of its results.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ from studylib.files.tables import read_parquet
 from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import Resamples, bootstrap
 
+MEASURES = ("eer", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 # Settings of training that a comparison of losses may not leave aside; the rest is arithmetic.
-OTHER_SETTINGS = ("crop_seconds", "max_utterances_per_speaker", "optimizer", "weight_decay")
-OTHER_SETTINGS += ("augmentation", "initial_weights", "keep")
+OTHER_SETTINGS = ("crop_seconds", "training_speakers", "max_utterances_per_speaker", "optimizer")
+OTHER_SETTINGS += ("weight_decay", "augmentation", "initial_weights", "keep")
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,8 @@ def read_study(root: Path, study: str, report: str) -> Study:
     path = folder / "plan" / "reports" / f"{report}.json"
     if not path.exists():
         raise StudyError(f"{path} does not exist: plan the study {name} first (studylib plan)")
-    plan = read_json(path)
-    keys = ("corpus", "runs", "seeds", "baselines", "settings")
-    return Study(name=name, folder=folder, **{key: plan[key] for key in keys})
+    plan = {key: value for key, value in read_json(path).items() if key not in ("study", "digest")}
+    return Study(name, folder, **plan)
 
 
 def collect_experiments(study: Study) -> pd.DataFrame:
@@ -80,9 +79,9 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     Index <run>-<seed>. Columns: run, seed, folder; loss (None for untrained networks and
     baselines), margin, scale (None where a loss has none); trunk (its name, with the numbers that
     tell apart two runs of this study on one trunk), crops, batch (N x M), utterances_per_speaker,
-    training_speakers (None: all), other_settings (a text that differs where anything else does, but
-    for the learning rate); backend, eer and cllr (None where nothing was calibrated) of the first
-    trial list; backend_<name>, its EER by a further back-end; and eer_<list> of every list.
+    other_settings (a text that differs where anything else does, but
+    for the learning rate); backend; MEASURES on the first trial list (cllr None where nothing was
+    calibrated); eer_dev (nan where nothing was scored on development trials).
 
     Raises
     ------
@@ -121,18 +120,18 @@ def collect_variants(study: Study) -> pd.DataFrame:
 
 def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:
     """One row a folder of results; index its name. See `collect_experiments`."""
-    folders = list(folders)
     manifests = {folder: read_manifest(folder) for folder in folders}
     trunks = [manifest["settings"].get("trunk") for manifest in manifests.values()]
-    rows = [
-        {"run": manifest["run"], "seed": manifest["seed"], "folder": folder}
-        | _settings(manifest["settings"], trunks)
-        | _measures(folder)
-        for folder, manifest in manifests.items()
-    ]
+    rows = []
+    for folder, manifest in manifests.items():
+        metrics = read_metrics(folder)
+        row = {"run": manifest["run"], "seed": manifest["seed"], "folder": folder}
+        row |= _settings(manifest["settings"], trunks)
+        row |= {key: metrics.get(key) for key in ("backend", *MEASURES)}
+        row["eer_dev"] = metrics["lists"].get("dev", {}).get("eer", np.nan)
+        rows.append(row)
     columns = None if rows else ["run", "seed", "folder", "loss"]
-    table = pd.DataFrame(rows, index=[folder.name for folder in folders], columns=columns)
-    return table.astype({"loss": object})
+    return pd.DataFrame(rows, index=[folder.name for folder in manifests], columns=columns)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -154,19 +153,16 @@ def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict
         return {"loss": None}
     loss, train = settings["loss"], settings["train"]
     numbers = dict(loss["parameters"])
-    speakers, utterances = train["speakers_per_batch"], train["utterances_per_speaker"]
+    others = {key: train[key] for key in OTHER_SETTINGS}
     return {
         "loss": loss["name"] if train["crops"] else None,
         "margin": _number(numbers.pop("margin", None)),
         "scale": _number(numbers.pop("scale", None)),
         "trunk": _trunk_label(settings["trunk"], trunks),
         "crops": train["crops"],
-        "batch": speakers * utterances,
-        "utterances_per_speaker": utterances,
-        "training_speakers": train["training_speakers"],
-        "other_settings": json.dumps(
-            numbers | {key: train[key] for key in OTHER_SETTINGS}, sort_keys=True
-        ),
+        "batch": train["speakers_per_batch"] * train["utterances_per_speaker"],
+        "utterances_per_speaker": train["utterances_per_speaker"],
+        "other_settings": str(numbers | others),
     }
 
 
@@ -183,17 +179,6 @@ def _trunk_label(trunk: Mapping[str, Any], trunks: list[Mapping | None]) -> str:
     return " ".join([trunk["name"], *differing])
 
 
-def _measures(folder: Path) -> dict[str, Any]:
-    metrics = read_metrics(folder)
-    headline = {key: metrics.get(key) for key in ("backend", "eer", "cllr")}
-    backends = {
-        f"backend_{name}": values["lists"][metrics["trials"]]["eer"]
-        for name, values in metrics["further_backends"].items()
-    }
-    lists = {f"eer_{name}": values["eer"] for name, values in metrics["lists"].items()}
-    return headline | backends | lists
-
-
 def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The scores of every experiment on one trial list.
 
@@ -207,19 +192,15 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
     Raises
     ------
     StudyError
-        If scores are missing, or two experiments were scored on different lists.
+        If two experiments were scored on different lists.
     """
     columns = ["first", "second", "target", "first_speaker", "second_speaker"]
     common, scores = None, {}
     for name, folder in runs["folder"].items():
-        path = folder / "scores" / f"{trials}.parquet"
-        if not path.exists():
-            raise StudyError(f"{path} does not exist: run {name} first (uv run dvc repro)")
-        frame = read_parquet(path)
-        if common is None:
-            common = frame[columns]
-        elif not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
-            raise StudyError(f"{path} holds other trials than the runs before: run {name} again")
+        frame = read_parquet(folder / "scores" / f"{trials}.parquet")
+        common = frame[columns] if common is None else common
+        if not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
+            raise StudyError(f"{folder} has other trials than the runs before: run {name} again")
         scores[name] = frame["score"].to_numpy()
     return common, scores
 
@@ -233,10 +214,9 @@ def resample(
     something only of the experiments that have a calibration.
     """
     common, scores = collect_scores(runs, trials)
-    if "cllr" in measures:
-        for name, folder in runs["folder"].items():
-            calibration = read_metrics(folder).get("calibration") or {}
-            scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
+    for name, folder in runs["folder"].items():
+        calibration = read_metrics(folder)["calibration"]
+        scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
     sides = (common[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second"))
     targets = common["target"].to_numpy()
     return bootstrap(scores, targets, *sides, measures=measures, n_resamples=n_resamples)

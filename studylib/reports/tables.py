@@ -1,9 +1,7 @@
 """What a report leaves behind: tables, figures and where its numbers come from, in one folder."""
 
-import json
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -30,39 +28,18 @@ def write_report(
     runs : DataFrame
         The experiments that the report read.
     tables : name -> DataFrame
-        <name>.csv (all digits) and <name>.md.
+        <name>.csv, numbers with six digits.
     figures : name -> Figure
         <name>.png and <name>.pdf; None is left out.
     """
     if not out:
         return
-    manifests = {name: read_manifest(folder) for name, folder in runs["folder"].items()}
-    machines = {json.dumps(each["machine"]): each["machine"] for each in manifests.values()}
-    sources = {
-        "study": study.name,
-        "corpus": study.corpus,
-        "settings": study.settings,
-        "experiments": {name: each["digests"] for name, each in manifests.items()},
-        "machines": list(machines.values()),
-    }
+    digests = {name: read_manifest(folder)["digests"] for name, folder in runs["folder"].items()}
+    sources = {"study": study.name, "corpus": study.corpus, "settings": study.settings}
     with atomic_folder(project_root() / out) as folder:
         for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False)
-            (folder / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         for name, figure in figures.items():
             if figure is not None:
                 save_figure(figure, folder, name)
-        write_json(folder / "manifest.json", sources)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A Markdown table; numbers with up to three decimals."""
-
-    def show(value: object) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.3f}".rstrip("0").rstrip(".")
-        return "" if value is None else str(value)
-
-    rows = [[show(value) for value in row] for row in table.itertuples(index=False)]
-    lines = [list(table.columns), ["---"] * table.shape[1], *rows]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+        write_json(folder / "manifest.json", sources | {"experiments": digests})

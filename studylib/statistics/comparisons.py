@@ -1,17 +1,19 @@
 """Which setting is better, by how much, and how sure: tables of intervals and paired tests."""
 
 from collections.abc import Iterable
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from studylib.statistics.intervals import Cells, Contrast, interval_of
+from studylib.statistics.intervals import Cells, Contrast
 
 
 def error_table(cells: Cells) -> pd.DataFrame:
     """One row a cell: its error rate with an interval, and where the uncertainty comes from.
+
+    An estimate of 0 gets 0 as its lower bound. Where no resample has any error either, the upper
+    bound is the share of faulty speakers that the list's speakers could still have missed.
 
     Returns
     -------
@@ -20,25 +22,29 @@ def error_table(cells: Cells) -> pd.DataFrame:
         cell's own standard deviation over seeds, on these speakers) and speaker_sd (over test
         speakers), both relative to the rate. The interval pools the seed variance of all cells.
     """
-    rows = [interval_of(cells, name) for name in cells.names]
-    table = pd.DataFrame(rows, index=pd.Index(cells.names, name="cell", tupleize_cols=False))
-    return table.rename(columns={"estimate": "rate"}).assign(
-        seeds=cells.n_seeds,
-        seed_sd=cells.seed_sds,
-        speaker_sd=[cells.contrast({name: 1.0}).speaker_sd for name in cells.names],
-    )
+    rows = []
+    for name, n_seeds, seed_sd in zip(cells.names, cells.n_seeds, cells.seed_sds, strict=True):
+        contrast = cells.contrast({name: 1.0})
+        rate, low, high = np.exp([contrast.value, *contrast.interval()])
+        if contrast.value <= np.log(cells.floor):
+            rate = low = 0.0
+            if not contrast.speaker_sd:
+                high = 1 - 0.05 ** (1 / cells.n_speakers)
+        high = min(high, cells.ceiling)
+        rows.append([rate, low, high, n_seeds, seed_sd, contrast.speaker_sd])
+    index = pd.Index(cells.names, name="cell", tupleize_cols=False)
+    columns = ["rate", "low", "high", "seeds", "seed_sd", "speaker_sd"]
+    return pd.DataFrame(rows, index=index, columns=columns)
 
 
-def paired_tests(
-    cells: Cells, pairs: Iterable[tuple[str, str]] | None = None, *, level: float = 0.95
-) -> pd.DataFrame:
+def paired_tests(cells: Cells, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """Compare cells two by two on the same resampled speakers.
 
     Parameters
     ----------
     cells : Cells
-    pairs : iterable of (first, second), optional
-        The family of comparisons; all pairs unless given. Choose it before looking.
+    pairs : iterable of (first, second)
+        The family of comparisons: choose it before looking.
 
     Returns
     -------
@@ -47,11 +53,10 @@ def paired_tests(
         is 10 % lower), low, high, p, p_holm (corrected over all rows), speakers_needed.
     """
     rows = []
-    for first, second in combinations(cells.names, 2) if pairs is None else pairs:
+    for first, second in pairs:
         contrast = cells.difference(first, second)
-        values = np.expm1([contrast.value, *contrast.interval(level)])
-        needed = speakers_needed(contrast, cells.n_speakers, level=level)
-        rows.append([first, second, *values, contrast.p_value(), needed])
+        values = np.expm1([contrast.value, *contrast.interval()])
+        rows.append([first, second, *values, contrast.p_value(), speakers_needed(contrast)])
     columns = ["first", "second", "difference", "low", "high", "p", "speakers_needed"]
     table = pd.DataFrame(rows, columns=columns)
     table.insert(6, "p_holm", holm(table["p"].to_numpy(dtype=float)))
@@ -62,15 +67,11 @@ def holm(p_values) -> np.ndarray:
     """Holm's step-down correction: compare with the same 0.05 as a single p value (Holm 1979)."""
     p_values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p_values)
-    factors = np.arange(len(p_values), 0, -1)
-    corrected = np.empty_like(p_values)
-    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
-    return corrected
+    rising = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    return np.minimum(rising, 1)[np.argsort(order)]
 
 
-def speakers_needed(
-    contrast: Contrast, n_speakers: int, *, bound: float = 0.0, level: float = 0.95
-) -> float:
+def speakers_needed(contrast: Contrast, *, bound: float = 0.0, level: float = 0.95) -> float:
     """How many test speakers would let the interval exclude a bound, were the value to stay.
 
     The interval's speaker part shrinks with the square root of the speakers; its seed part does
@@ -79,14 +80,11 @@ def speakers_needed(
     Parameters
     ----------
     contrast : Contrast
-    n_speakers : int
-        Speakers of the test list it was measured on.
     bound : float
         Log units.
     """
-    distance = abs(contrast.value - bound)
-    reach = distance / stdtrit(contrast.df, (1 + level) / 2)
+    reach = abs(contrast.value - bound) / stdtrit(contrast.df, (1 + level) / 2)
     room = reach**2 - np.nan_to_num(contrast.seed_sd) ** 2
     if room <= 0:
         return float("inf")
-    return float(np.ceil(n_speakers * contrast.speaker_sd**2 / room))
+    return float(np.ceil(contrast.n_speakers * contrast.speaker_sd**2 / room))

@@ -19,7 +19,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from studylib.errors import StudyError
 from studylib.statistics import evidence
 from studylib.statistics.comparisons import holm, speakers_needed
 from studylib.statistics.evidence import Comparison, Study
@@ -48,19 +47,17 @@ SINC_TDNN = {"trunk": "sinc_xvector", "loss": "aam_softmax", "backend": "cosine"
 X_VECTOR = {"trunk": "xvector", "backend": "plda"}
 EVIDENCE = {
     "B1": partial(evidence.not_worse_than_most, loss="triplet", than=MARGINS),
-    "B2": partial(evidence.sensitive, losses=MARGINS, to=("margin", "scale")),
+    "B2": partial(evidence.sensitive, losses=MARGINS),
     "B3": partial(evidence.better, losses=("ge2e", "prototypical"), than=("triplet",)),
     "B4": partial(evidence.better, losses=("angular_prototypical",), than=OTHERS_OF_B),
-    "B5": partial(
-        evidence.best_value, loss="prototypical", column="utterances_per_speaker", value=2
-    ),
+    "B5": partial(evidence.best, loss="prototypical", column="utterances_per_speaker", value=2),
     "B6": partial(evidence.gain, column="batch", helps=PROTOTYPES, not_helps=MARGINS),
     "A1": partial(evidence.better, losses=("aam_softmax",), than=OTHERS_OF_A),
     "A2": partial(evidence.degrades_less, loss="aam_softmax", than=OTHERS_OF_A),
     "A3": partial(evidence.systems_compete, first=SINC_TDNN, second=X_VECTOR),
 }
-DECISIVE = ("effect", "low", "high", "claimed", "p", "side")  # of the comparison that decides
-COLUMNS = ("id", "claim", "verdict", *DECISIVE, "p_holm", "speakers_needed", "evidence", "missing")
+FACTS = ("effect", "low", "high", "claimed", "p", "side")  # of the comparison that decides
+COLUMNS = ("id", "claim", "verdict", *FACTS, "p_holm", "speakers_needed", "evidence", "missing")
 
 
 def verdicts(
@@ -75,14 +72,14 @@ def verdicts(
     Parameters
     ----------
     runs : DataFrame
-        One row a trained run (index: its name in `resamples`). Columns cell (runs of one cell
-        differ in their seed alone), loss, seed, crops (seen in training), chosen (bool: the loss's
-        setting chosen on development speakers), tried (from how many), margin, scale,
+        One row a run (index: its name in `resamples`), all trained on equally many crops. Columns
+        cell (runs of one cell differ in their seed alone), loss, seed, crops, chosen (bool: the
+        loss's setting chosen on development speakers), tried (from how many), margin, scale,
         utterances_per_speaker, batch, trunk, backend.
     resamples : trial list -> Resamples
         The first list decides; others, of the same speakers, are the harder lists of A2.
     trunk : str, optional
-        On which losses are compared; needed where there are several.
+        On which losses are compared; the only one unless given.
     tolerance : float
         Relative: what "competitive", "no gain" and "sensitive" mean.
 
@@ -94,20 +91,23 @@ def verdicts(
         for the number of comparisons) and the claimed side of it, "above" or "below"; p_holm,
         corrected over all conclusions tested; speakers_needed to decide (undecided only; infinite:
         more seeds, not speakers); evidence and missing in words.
-
-    Raises
-    ------
-    StudyError
-        Several trunks and none named, or runs of one trunk trained on different numbers of crops.
     """
-    study = _study(runs, resamples, trunk, tolerance)
-    rows, comparisons = [], {}
+    assert runs["crops"].nunique() == 1
+    settings = runs.drop(columns="seed").groupby("cell", sort=False).first()
+    members = {cell: list(group.index) for cell, group in runs.groupby("cell", sort=False)}
+    (_, main), *others = resamples.items()
+    cells = cells_of(main, members)
+    harder = {name: cells_of(ratios(main, other, name), members) for name, other in others}
+    trunk = trunk or settings["trunk"].iloc[0]
+    study = Study(settings, cells, harder, float(np.log1p(tolerance)), trunk)
+    rows = []
     for id, claim in CLAIMS.items():
         found = list(EVIDENCE[id](study))
-        comparisons[id] = [part for part in found if isinstance(part, Comparison)]
+        comparisons = [part for part in found if isinstance(part, Comparison)]
         missing = [part for part in found if isinstance(part, str)]
-        words = {"evidence": [each.sentence() for each in comparisons[id]], "missing": missing}
-        rows.append({"id": id, "claim": claim} | _decided(comparisons[id], missing) | words)
+        row = {"id": id, "claim": claim, "comparisons": comparisons, "missing": missing}
+        row["evidence"] = [each.sentence() for each in comparisons]
+        rows.append(row | _decided(comparisons, missing))
     tested = [row for row in rows if row["verdict"] != UNTESTED]
     level = 1 - ALPHA / max(len(tested), 1)  # Bonferroni's, for the speakers needed
     for row, p_holm in zip(tested, holm([row["p"] for row in tested]), strict=True):
@@ -116,8 +116,8 @@ def verdicts(
             row["evidence"].append(f"{row['verdict']} by itself (p {row['p']:.2g})")
             row["verdict"] = "undecided"
         if row["verdict"] == "undecided":
-            row["speakers_needed"] = _needed(comparisons[row["id"]], study.cells.n_speakers, level)
-        if not study.cells.has_seeds:
+            row["speakers_needed"] = _needed(row["comparisons"], level)
+        if max(cells.n_seeds) == 1:
             row["verdict"] += ", one seed"
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.assign(**{name: table[name].map("; ".join) for name in ("evidence", "missing")})
@@ -127,22 +127,20 @@ def _decided(comparisons: list[Comparison], missing: list[str]) -> dict:
     """The verdict of a conclusion by itself: by the surest refutation or by the weakest link."""
     if not comparisons:
         return {"verdict": UNTESTED}
-    p_values = np.array([each.contrast.p_value(each.bound) for each in comparisons])
+    facts = pd.DataFrame([each.facts() for each in comparisons])
     certainties = np.array([each.certainty() for each in comparisons])
-    refuting = np.where(certainties < 0, holm(p_values), 1.0)
-    decisive, verdict = np.argmin(certainties), "undecided"
+    refuting = np.where(certainties < 0, holm(facts["p"]), 1.0)
+    decisive, verdict = certainties.argmin(), "undecided"
     if refuting.min() < ALPHA:
-        decisive, verdict, p_values = np.argmin(refuting), "contradicted", refuting
+        decisive, verdict, facts["p"] = refuting.argmin(), "contradicted", refuting
     elif missing:
         verdict = UNTESTED
-    elif (certainties > 0).all() and (p_values < ALPHA).all():
+    elif (certainties > 0).all() and (facts["p"] < ALPHA).all():
         verdict = "supported"
-    deciding = comparisons[decisive]
-    facts = *deciding.relative(), p_values[decisive], deciding.side
-    return {"verdict": verdict} | dict(zip(DECISIVE, facts, strict=True))
+    return {"verdict": verdict} | facts.loc[decisive].to_dict()
 
 
-def _needed(comparisons: list[Comparison], n_speakers: int, level: float) -> float:
+def _needed(comparisons: list[Comparison], level: float) -> float:
     """How many speakers would decide a conclusion, were all values to stay as they are.
 
     One comparison on the wrong side is enough to contradict; all must hold to support.
@@ -150,30 +148,7 @@ def _needed(comparisons: list[Comparison], n_speakers: int, level: float) -> flo
     wrong = [each for each in comparisons if each.certainty() < 0]
     level = 1 - (1 - level) / len(comparisons) if wrong else level
     numbers = [
-        speakers_needed(each.contrast, n_speakers, bound=each.bound, level=level)
+        speakers_needed(each.contrast, bound=each.bound, level=level)
         for each in wrong or comparisons
     ]
     return min(numbers) if wrong else max(numbers)
-
-
-def _study(runs, resamples: Mapping[str, Resamples], trunk: str | None, tolerance: float) -> Study:
-    runs = runs[runs["crops"] > 0]  # an untrained network stands for no loss
-    settings = runs.drop(columns="seed").groupby("cell", sort=False).first()
-    trunks = sorted(settings["trunk"].unique())
-    if trunk is None and len(trunks) == 1:
-        trunk = trunks[0]
-    if trunk not in trunks:
-        raise StudyError(f"Name the trunk to compare losses on: one of {', '.join(trunks)}.")
-    crops = settings[settings["trunk"] == trunk]["crops"]
-    if crops.nunique() > 1:
-        each = ", ".join(f"{cell} {number:,}" for cell, number in crops.items())
-        raise StudyError(f"Losses are compared at equal numbers of training crops, not {each}.")
-    members = {cell: list(group.index) for cell, group in runs.groupby("cell", sort=False)}
-    first, *others = resamples.items()
-    return Study(
-        settings=settings,
-        cells=cells_of(first[1], members),
-        harder={name: cells_of(ratios(first[1], other, name), members) for name, other in others},
-        tolerance=float(np.log1p(tolerance)),
-        trunk=trunk,
-    )

@@ -7,12 +7,9 @@ false-alarm rate (accepted nontargets / nontargets) and a miss rate (rejected ta
 The curve between neighbouring points is the straight line that joins them, as in the trapezoidal
 ROC; the equal error rate is the point of that polygon where both rates are equal.
 
-Weights, where given, count a trial that many times. Rates and costs are fractions, never per cent.
-Log-likelihood ratios are natural logarithms. `sorted_trials.py` reads the same functions under the
-weights of many resamples at once.
+Rates and costs are fractions, never per cent. Log-likelihood ratios are natural logarithms.
+`trials.py` reads the same functions under the weights of many resamples at once.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logit
@@ -22,24 +19,7 @@ from studylib.errors import StudyError
 PRIORS = {"min_dcf_0.01": 0.01, "min_dcf_0.05": 0.05}  # of a target, for detection costs
 
 
-@dataclass(frozen=True)
-class OperatingPoints:
-    """The K + 1 operating points of K distinct scores, from "accept nothing" to "accept all".
-
-    Attributes
-    ----------
-    thresholds : (K + 1,) float64
-        Falling; point k accepts the scores >= thresholds[k]; the first is infinite.
-    false_alarm, miss : (K + 1,) float64
-        Rates in [0, 1]: false alarms grow from 0 to 1, misses fall from 1 to 0.
-    """
-
-    thresholds: np.ndarray
-    false_alarm: np.ndarray
-    miss: np.ndarray
-
-
-def operating_points(scores, targets, weights=None) -> OperatingPoints:
+def operating_points(scores, targets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count both errors at every distinct score.
 
     Parameters
@@ -48,8 +28,14 @@ def operating_points(scores, targets, weights=None) -> OperatingPoints:
         Higher means more likely the same speaker.
     targets : (T,) bool
         True where both sides are the same speaker.
-    weights : (T,) float, optional
-        How often each trial counts, >= 0.
+
+    Returns
+    -------
+    false_alarm, miss : (K + 1,) float64
+        Of K distinct scores, from "accept nothing" to "accept all": false alarms grow from 0 to 1,
+        misses fall from 1 to 0.
+    thresholds : (K + 1,) float64
+        Falling; point k accepts the scores >= thresholds[k]; the first is infinite.
 
     Raises
     ------
@@ -62,10 +48,8 @@ def operating_points(scores, targets, weights=None) -> OperatingPoints:
     if targets.all() or not targets.any():
         counts = f"{targets.sum()} of {len(targets)} trials"
         raise StudyError(f"Error rates need target and nontarget trials; {counts} are targets.")
-    false_alarm, hit, thresholds = roc_curve(
-        targets, scores, sample_weight=weights, drop_intermediate=False
-    )
-    return OperatingPoints(thresholds, false_alarm, 1 - hit)
+    false_alarm, hit, thresholds = roc_curve(targets, scores, drop_intermediate=False)
+    return false_alarm, 1 - hit, thresholds
 
 
 def crossings(false_alarm, miss) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,21 +78,21 @@ def crossings(false_alarm, miss) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return start + steps * (end - start), before, steps
 
 
-def equal_error_point(points: OperatingPoints) -> tuple[float, float]:
+def equal_error_point(false_alarm, miss, thresholds) -> tuple[float, float]:
     """The equal error rate and its threshold, interpolated like the rate itself."""
-    rate, (before,), step = crossings(points.false_alarm[:, None], points.miss[:, None])
-    above, below = points.thresholds[before : before + 2]
+    rate, (before,), step = crossings(false_alarm[:, None], miss[:, None])
+    above, below = thresholds[before : before + 2]
     threshold = below if np.isinf(above) else above + step[0] * (below - above)
     return float(rate[0]), float(threshold)
 
 
-def equal_error_rate(scores, targets, weights=None) -> float:
+def equal_error_rate(scores, targets) -> float:
     """The rate at which misses equal false alarms, a fraction in [0, 1].
 
     Exact with ties: where the rates cross between two operating points, linear interpolation along
     the line that joins them. All scores equal: 0.5.
     """
-    return equal_error_point(operating_points(scores, targets, weights))[0]
+    return equal_error_point(*operating_points(scores, targets))[0]
 
 
 def detection_costs(false_alarm, miss, target_prior: float):
@@ -116,15 +100,8 @@ def detection_costs(false_alarm, miss, target_prior: float):
 
     (P miss + (1 - P) false_alarm) / the cost of the better of "accept nothing" and "accept all".
     """
-    return (target_prior * miss + (1 - target_prior) * false_alarm) / min(
-        target_prior, 1 - target_prior
-    )
-
-
-def minimum_detection_cost(scores, targets, *, target_prior: float) -> float:
-    """The normalised detection cost at the best threshold (minDCF), in [0, 1]."""
-    points = operating_points(scores, targets)
-    return float(detection_costs(points.false_alarm, points.miss, target_prior).min())
+    costs = target_prior * miss + (1 - target_prior) * false_alarm
+    return costs / min(target_prior, 1 - target_prior)
 
 
 def actual_detection_cost(ratios, targets, *, target_prior: float) -> float:
@@ -143,15 +120,14 @@ def bits(ratios, targets) -> np.ndarray:
     return np.logaddexp(0.0, np.where(targets, -ratios, ratios)) / np.log(2)
 
 
-def log_likelihood_ratio_cost(ratios, targets, weights=None) -> float:
+def log_likelihood_ratio_cost(ratios, targets) -> float:
     """Cllr in bits: 0 is perfect, 1 is as good as the prior alone (Bruemmer, du Preez 2006).
 
     The mean of the targets' and the nontargets' mean `bits`.
     """
     ratios, targets = np.asarray(ratios, dtype=np.float64), np.asarray(targets, dtype=bool)
-    weights, costs = np.ones(len(ratios)) if weights is None else weights, bits(ratios, targets)
-    means = [np.average(costs[kind], weights=weights[kind]) for kind in (targets, ~targets)]
-    return float(sum(means) / 2)
+    costs = bits(ratios, targets)
+    return float((costs[targets].mean() + costs[~targets].mean()) / 2)
 
 
 def minimum_log_likelihood_ratio_cost(scores, targets) -> float:
@@ -168,13 +144,13 @@ def minimum_log_likelihood_ratio_cost(scores, targets) -> float:
 def summary(scores, targets) -> dict[str, float]:
     """The numbers a table of systems needs, from one sort: eer, eer_threshold, auc, min_dcf_<P>.
 
-    auc is the chance that a target outscores a nontarget, ties counting half.
+    auc is the chance that a target outscores a nontarget, ties counting half; min_dcf_<P> is the
+    detection cost at the best threshold.
     """
-    points = operating_points(scores, targets)
-    rate, threshold = equal_error_point(points)
-    auc = float(np.trapezoid(1 - points.miss, points.false_alarm))
-    costs = {
-        name: float(detection_costs(points.false_alarm, points.miss, prior).min())
-        for name, prior in PRIORS.items()
-    }
-    return {"eer": rate, "eer_threshold": threshold, "auc": auc} | costs
+    false_alarm, miss, thresholds = operating_points(scores, targets)
+    rate, threshold = equal_error_point(false_alarm, miss, thresholds)
+    measured = {"eer": rate, "eer_threshold": threshold}
+    measured["auc"] = float(np.trapezoid(1 - miss, false_alarm))
+    for name, prior in PRIORS.items():
+        measured[name] = float(detection_costs(false_alarm, miss, prior).min())
+    return measured

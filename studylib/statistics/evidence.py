@@ -8,7 +8,7 @@ stated beforehand; "sensitive" means a standard deviation over settings above th
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import pandas as pd
@@ -33,12 +33,14 @@ class Comparison:
         distance = (self.contrast.value - self.bound) * (1 if self.side == "above" else -1)
         return distance / max(self.contrast.sd, 1e-12)
 
-    def relative(self) -> list[float]:
-        """The effect, its 95 % interval (low, high) and the bound, as relative differences."""
-        return np.expm1([self.contrast.value, *self.contrast.interval(), self.bound]).tolist()
+    def facts(self) -> dict[str, float | str]:
+        """Relative effect, its 95 % interval (low, high) and claimed bound; p, and the side."""
+        numbers = np.expm1([self.contrast.value, *self.contrast.interval(), self.bound]).tolist()
+        facts = dict(zip(("effect", "low", "high", "claimed"), numbers, strict=True))
+        return facts | {"p": self.contrast.p_value(self.bound), "side": self.side}
 
     def sentence(self) -> str:
-        value, low, high, bound = (100 * number for number in self.relative())
+        value, low, high, bound = (100 * number for number in list(self.facts().values())[:4])
         interval = f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
         return f"{self.what}: {interval}, claimed {self.side} {bound:+.0f} %"
 
@@ -95,13 +97,10 @@ class Study:
         groups = [group for _, group in rows.groupby(rest, dropna=False, sort=False)]
         return max(groups, key=len, default=rows)
 
-    def by_value(self, loss: str, column: str) -> tuple[dict[float, str], list[str]]:
-        """Value -> the loss's cell, others alike; and what is missing where two have one value."""
-        cells = self.varying(loss, column)
-        twice = cells.index[cells[column].duplicated(keep=False)]
-        if len(twice):
-            return {}, [f"one setting of {loss} for each {column}, not {', '.join(twice)}"]
-        return dict(zip(cells[column], cells.index, strict=True)), []
+    def by_value(self, loss: str, column: str) -> dict[float, str]:
+        """Value -> the loss's cell, others alike; a value that two cells have is left out."""
+        cells = self.varying(loss, column).drop_duplicates(column, keep=False)
+        return dict(zip(cells[column], cells.index, strict=True))
 
 
 Found = Iterator[Comparison | str]  # comparisons that can be made, and what is missing
@@ -119,59 +118,55 @@ def better(study: Study, losses: Sequence[str], than: Sequence[str]) -> Found:
 
 def not_worse_than_most(study: Study, loss: str, than: Sequence[str]) -> Found:
     """The loss is worse than the median setting of the others by the tolerance at most."""
-    (own, missing), others = study.stand_ins([loss]), []
-    for other in than:
-        others += (names := list(study.varying(other, "margin", "scale").index))
-        if len(names) < 3:
-            missing.append(f"at least 3 settings of margin and scale of {other}")
+    names, missing = study.stand_ins([loss])
+    grids = {other: list(study.varying(other, "margin", "scale").index) for other in than}
+    few = [other for other, cells in grids.items() if len(cells) < 3]
+    missing += [f"at least 3 settings of margin and scale of {other}" for other in few]
     yield from missing
     if not missing:
-        row, *rows = map(study.cells.names.index, [own[loss], *others])
+        row, *rows = map(study.cells.names.index, [names[loss], *chain(*grids.values())])
         contrast = study.cells.contrast_of(lambda logs: logs[row] - np.median(logs[rows], axis=0))
         what = f"{loss} against the median of {len(rows)} settings of {' and '.join(than)}"
         yield Comparison(what, contrast, study.tolerance)
 
 
-def sensitive(study: Study, losses: Sequence[str], to: Sequence[str]) -> Found:
+def sensitive(study: Study, losses: Sequence[str]) -> Found:
     """The standard deviation over settings, noise removed, is above the tolerance."""
     for loss in losses:
-        rows = list(map(study.cells.names.index, study.varying(loss, *to).index))
-        if len(rows) < 3 or not study.cells.has_seeds:
-            yield f"at least 3 settings of {' and '.join(to)} of {loss}, with seeds"
+        rows = list(map(study.cells.names.index, study.varying(loss, "margin", "scale").index))
+        if len(rows) < 3 or max(study.cells.n_seeds) == 1:
+            yield f"at least 3 settings of margin and scale of {loss}, with seeds"
         else:
             what = f"spread of {loss} over {len(rows)} settings"
             yield Comparison(what, spread(study.cells, rows), study.tolerance, "above")
 
 
-def best_value(study: Study, loss: str, column: str, value: float) -> Found:
+def best(study: Study, loss: str, column: str, value: float) -> Found:
     """With this value the loss has a lower error rate than with any other value tried."""
-    cells, missing = study.by_value(loss, column)
-    if not missing and (value not in cells or len(cells) < 2):
-        missing = [f"{loss} with {column} {value:g} and other values"]
-    yield from missing
-    for other in [] if missing else sorted(set(cells) - {value}):
-        contrast = study.cells.difference(cells[value], cells[other])
+    cells = study.by_value(loss, column)
+    best, others = cells.pop(value, None), sorted(cells)
+    if not best or not others:
+        yield f"{loss} with {column} {value:g} and other values"
+        return
+    for other in others:
+        contrast = study.cells.difference(best, cells[other])
         yield Comparison(f"{loss} with {column} {value:g} against {other:g}", contrast)
 
 
 def gain(study: Study, column: str, helps: Sequence[str], not_helps: Sequence[str]) -> Found:
     """Doubling lowers the error rate of all `helps`, and of those `not_helps` that were run with
     several values, at least one, it lowers it by less than the tolerance."""
-    varied = []
-    for loss in (*helps, *not_helps):
-        cells, missing = study.by_value(loss, column)
-        yield from missing
-        if len(cells) > 1:
-            varied.append(loss)
-            doublings = np.log2(list(cells)) - np.mean(np.log2(list(cells)))
-            slope = doublings / (doublings**2).sum()
-            contrast = study.cells.contrast(dict(zip(cells.values(), slope, strict=True)))
-            claimed = (-study.tolerance, "above") if loss in not_helps else (0.0, "below")
-            yield Comparison(f"{loss}, each doubling of {column}", contrast, *claimed)
-        elif loss in helps and not missing:
-            yield f"{loss} with at least 2 values of {column}"
-    if not set(varied) & set(not_helps):
-        yield f"{' or '.join(not_helps)} with at least 2 values of {column}"
+    cells = {loss: study.by_value(loss, column) for loss in (*helps, *not_helps)}
+    varied = {loss: by_value for loss, by_value in cells.items() if len(by_value) > 1}
+    for loss, by_value in varied.items():
+        doublings = np.log2(list(by_value)) - np.mean(np.log2(list(by_value)))
+        slope = doublings / (doublings**2).sum()
+        contrast = study.cells.contrast(dict(zip(by_value.values(), slope, strict=True)))
+        claimed = (-study.tolerance, "above") if loss in not_helps else (0.0, "below")
+        yield Comparison(f"{loss}, each doubling of {column}", contrast, *claimed)
+    needed = [loss for loss in helps if loss not in varied]
+    needed += [] if set(varied) & set(not_helps) else [" or ".join(not_helps)]
+    yield from (f"{loss} with at least 2 values of {column}" for loss in needed)
 
 
 def degrades_less(study: Study, loss: str, than: Sequence[str]) -> Found:
@@ -206,7 +201,7 @@ def spread(cells: Cells, rows: Sequence[int]) -> Contrast:
     """
     contrast = cells.contrast_of(lambda logs: logs[rows].std(axis=0, ddof=1))
     of_resamples = cells.speakers[rows].var(axis=0, ddof=1).mean()
-    of_seeds = cells.pooled_seed_sd**2 * np.mean(1 / cells.n_seeds[rows])
+    of_seeds = cells.pooled_seeds[0] ** 2 * np.mean(1 / cells.n_seeds[rows])
     value = float(np.sqrt(max(2 * contrast.value**2 - of_resamples - of_seeds, 0.0)))
     wider = min(contrast.value / value, MOST_WIDENED) if value else MOST_WIDENED
     sds = {"speaker_sd": contrast.speaker_sd * wider, "seed_sd": contrast.seed_sd * wider}

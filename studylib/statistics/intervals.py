@@ -16,16 +16,16 @@ Satterthwaite 1946, "An approximate distribution of estimates of variance compon
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from studylib.statistics.resampling import Resamples, bootstrap
+from studylib.statistics.resampling import Resamples
 
 
-def speaker_variance(speakers, pairs, n_speakers: int, *, taken_out: int) -> float:
-    """Variance over test speakers of a number read on the resamples.
+def speaker_variance(speakers, pairs, n_speakers: int, *, taken_out: int):
+    """Variances over test speakers, (...), of numbers read on the resamples.
 
     The product weights w_s w_t have variance 3 where independent pairs would have 1, so the noise
     of single pairs of speakers is in the bootstrap's variance three times (Owen 2007). The factor
@@ -33,16 +33,16 @@ def speaker_variance(speakers, pairs, n_speakers: int, *, taken_out: int) -> flo
 
     Parameters
     ----------
-    speakers, pairs : (B,) float
-        The number on the resamples of the speakers, and under the perturbed pairs.
+    speakers, pairs : (..., B) float
+        The numbers on the resamples of the speakers, and under the perturbed pairs.
     taken_out : 0, 1 or 2
         How many of the two surplus pair noises. Two are right for a difference, whose distribution
         is symmetric. One error rate is skewed (few speakers make most errors), and leaving one
         surplus in makes up for it: benchmarks/coverage.md compares all three.
     """
-    pair_noise = 4 * np.var(pairs, ddof=1)
-    total = np.var(speakers, ddof=1) * n_speakers / (n_speakers - 1)
-    return float(min(max(total - taken_out * pair_noise, pair_noise), total))
+    pair_noise = 4 * np.var(pairs, axis=-1, ddof=1)
+    total = np.var(speakers, axis=-1, ddof=1) * n_speakers / (n_speakers - 1)
+    return np.minimum(np.maximum(total - taken_out * pair_noise, pair_noise), total)
 
 
 def speaker_df(n_speakers: int) -> float:
@@ -66,14 +66,16 @@ class Contrast:
     speaker_sd, seed_sd : float
         Standard deviations of `value`. seed_sd is nan where no cell has two seeds; the interval and
         the p value then hold for these very networks only.
-    speaker_df, seed_df : float
-        Degrees of freedom of the two; seed_df is 0 where seeds add nothing.
+    n_speakers : int
+        Of the test list: see `speaker_df`.
+    seed_df : float
+        Degrees of freedom of seed_sd; 0 where seeds add nothing.
     """
 
     value: float
     speaker_sd: float
     seed_sd: float
-    speaker_df: float
+    n_speakers: int
     seed_df: float
 
     @property
@@ -87,10 +89,10 @@ class Contrast:
         There would be less where next to nothing is left of the seeds' spread, and the speakers do
         not move the value either: any interval would then be infinite.
         """
-        of_speakers, of_seeds = self.speaker_sd**2, np.nan_to_num(self.seed_sd) ** 2
         if not self.seed_df:
-            return self.speaker_df
-        spread = of_speakers**2 / self.speaker_df + of_seeds**2 / self.seed_df
+            return speaker_df(self.n_speakers)
+        of_speakers, of_seeds = self.speaker_sd**2, self.seed_sd**2
+        spread = of_speakers**2 / speaker_df(self.n_speakers) + of_seeds**2 / self.seed_df
         return max((of_speakers + of_seeds) ** 2 / spread, 1.0)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -135,45 +137,30 @@ class Cells:
     floor: float
     ceiling: float = 1.0
 
-    @property
-    def has_seeds(self) -> bool:
-        """Whether any cell was trained with several seeds."""
-        return bool((self.n_seeds > 1).any())
-
-    @property
-    def pooled_seed_sd(self) -> float:
-        """One standard deviation over seeds for all cells (in log units, so relative); nan without.
+    @cached_property
+    def pooled_seeds(self) -> tuple[float, float]:
+        """One standard deviation over seeds for all cells, in log units, and its squares' df.
 
         Three seeds say little about their spread; ten cells of three seeds say enough. It is what
         would remain with a test speaker of every kind: 0 if chance may explain all of the spread.
+        The degrees of freedom follow Satterthwaite's rule. nan and 0 where no cell has two seeds.
         """
-        on_these, of_these = self._pooled(self.seed_sds**2), self._pooled(self.interactions)
-        return float(np.sqrt(np.maximum(on_these - of_these, 0.0)))
-
-    @property
-    def seed_df(self) -> float:
-        """Degrees of freedom of `pooled_seed_sd` squared (Satterthwaite's rule); 0 without."""
-        on_these = self._pooled(self.seed_sds**2)
-        if not on_these > 0:
-            return 0.0
-        return float((self.n_seeds - 1).sum() * (self.pooled_seed_sd**2 / on_these) ** 2)
-
-    def _pooled(self, variances: np.ndarray) -> float:
-        if not self.has_seeds:
-            return float("nan")
+        if max(self.n_seeds) == 1:
+            return float("nan"), 0.0
         weights = self.n_seeds - 1
-        return float(np.nansum(weights * variances) / weights.sum())
+        on_these = np.nansum(weights * self.seed_sds**2) / weights.sum()
+        of_these = np.nansum(weights * self.interactions) / weights.sum()
+        variance = max(on_these - of_these, 0.0)
+        df = weights.sum() * (variance / on_these) ** 2 if on_these else 0.0
+        return float(np.sqrt(variance)), float(df)
 
     def contrast(self, weights: Mapping[str, float]) -> Contrast:
-        """Sum of weight x log error rate over the named cells.
-
-        {"a": 1} is cell a itself.
-        """
+        """Sum of weight x log error rate over the named cells: {"a": 1} is cell a itself."""
         factors = np.zeros(len(self.names))
         for name, weight in weights.items():
             factors[self.names.index(name)] = weight
-        seed_sd = self.pooled_seed_sd * np.sqrt(np.sum(factors**2 / self.n_seeds))
-        return self._contrast(lambda logs: factors @ logs, float(seed_sd))
+        seed_sd = self.pooled_seeds[0] * np.sqrt(np.sum(factors**2 / self.n_seeds))
+        return self._contrast(lambda logs: factors @ logs, seed_sd)
 
     def difference(self, first: str, second: str) -> Contrast:
         """The log ratio of the first cell's error rate to the second's."""
@@ -185,88 +172,49 @@ class Cells:
         How seeds move it is found by adding their noise to the estimates, a thousand times.
         """
         noise = np.random.default_rng(0).normal(size=(len(self.names), 1000))
-        noise *= self.pooled_seed_sd / np.sqrt(self.n_seeds)[:, None]
-        moved = function(self.estimates[:, None] + np.nan_to_num(noise))
-        return self._contrast(function, float(moved.std()) if self.has_seeds else float("nan"))
+        noise *= self.pooled_seeds[0] / np.sqrt(self.n_seeds)[:, None]
+        return self._contrast(function, function(self.estimates[:, None] + noise).std())
 
     def _contrast(self, function, seed_sd: float) -> Contrast:
         value, shifted = function(self.estimates[:, None] + [0.0, 1.0])
-        difference = abs(shifted - value) < 1e-9  # unmoved when all error rates grow alike
-        variance = speaker_variance(
-            function(self.speakers),
-            function(self.pairs),
-            self.n_speakers,
-            taken_out=2 if difference else 1,
-        )
-        speaker_sd, df = float(np.sqrt(variance)), speaker_df(self.n_speakers)
-        return Contrast(float(value), speaker_sd, seed_sd, df, self.seed_df)
+        # A difference does not move when all error rates grow alike.
+        taken_out = 2 if abs(shifted - value) < 1e-9 else 1
+        resampled = function(self.speakers), function(self.pairs)
+        variance = speaker_variance(*resampled, self.n_speakers, taken_out=taken_out)
+        sds = float(np.sqrt(variance)), float(seed_sd)
+        return Contrast(float(value), *sds, self.n_speakers, self.pooled_seeds[1])
 
 
 def cells_of(resamples: Resamples, cells: Mapping[str, Sequence[str]]) -> Cells:
     """Group runs into cells: cell name -> its runs, one a seed."""
-    rows = {name: resamples.rows(runs) for name, runs in cells.items()}
+    members = [[resamples.runs.index(run) for run in runs] for runs in cells.values()]
 
     def log_means(rates: np.ndarray) -> np.ndarray:
-        means = np.stack([rates[of_cell].mean(axis=0) for of_cell in rows.values()])
-        return np.log(np.maximum(means, resamples.floor))
+        return _logs(np.stack([rates[runs].mean(axis=0) for runs in members]), resamples.floor)
 
-    logs = np.log(np.maximum(resamples.estimates, resamples.floor))
+    logs = _logs(resamples.estimates, resamples.floor)
+    interactions = [_interaction(resamples, runs) if len(runs) > 1 else np.nan for runs in members]
+    seed_sds = [logs[runs].std(ddof=1) if len(runs) > 1 else np.nan for runs in members]
     return Cells(
         names=tuple(cells),
         estimates=log_means(resamples.estimates),
         speakers=log_means(resamples.speakers),
         pairs=log_means(resamples.pairs),
-        n_seeds=np.array([len(of_cell) for of_cell in rows.values()]),
-        seed_sds=np.array([logs[c].std(ddof=1) if len(c) > 1 else np.nan for c in rows.values()]),
-        interactions=np.array([_interaction(resamples, of_cell) for of_cell in rows.values()]),
+        n_seeds=np.array([len(runs) for runs in members]),
+        seed_sds=np.array(seed_sds),
+        interactions=np.array(interactions),
         n_speakers=resamples.n_speakers,
         floor=resamples.floor,
         ceiling=resamples.ceiling,
     )
 
 
-def _interaction(resamples: Resamples, runs: np.ndarray) -> float:
+def _interaction(resamples: Resamples, runs: Sequence[int]) -> float:
     """The variance over test speakers, per run, that the runs of a cell do not share."""
-    if len(runs) < 2:
-        return float("nan")
-    own = []
-    for rates in (resamples.speakers[runs], resamples.pairs[runs]):
-        logs = np.log(np.maximum(rates, resamples.floor))
-        own.append(logs - logs.mean(axis=0))
-    variances = [
-        speaker_variance(speakers, pairs, resamples.n_speakers, taken_out=2)
-        for speakers, pairs in zip(*own, strict=True)
-    ]
-    return sum(variances) / (len(runs) - 1)
+    logs = (_logs(part[runs], resamples.floor) for part in (resamples.speakers, resamples.pairs))
+    own = (part - part.mean(axis=0) for part in logs)
+    return speaker_variance(*own, resamples.n_speakers, taken_out=2).sum() / (len(runs) - 1)
 
 
-class Interval(NamedTuple):
-    """An estimate with its confidence interval, in the measure's own units (EER: a fraction)."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-def eer_interval(
-    scores, targets, first_speaker, second_speaker, *, n_resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """The equal error rate of one run with its 95 % interval over test speakers."""
-    sides = first_speaker, second_speaker
-    resamples = bootstrap({"run": scores}, targets, *sides, n_resamples=n_resamples, seed=seed)
-    return interval_of(cells_of(resamples["eer"], {"run": ["run"]}), "run")
-
-
-def interval_of(cells: Cells, name: str, *, level: float = 0.95) -> Interval:
-    """A cell's error rate, mean over its seeds, with the interval that carries both variances.
-
-    An estimate of 0 gets 0 as its lower bound. Where no resample has any error either, the upper
-    bound is the share of faulty speakers that the list's speakers could still have missed.
-    """
-    contrast = cells.contrast({name: 1.0})
-    value, low, high = map(float, np.exp([contrast.value, *contrast.interval(level)]))
-    if contrast.value > np.log(cells.floor):
-        return Interval(value, low, min(high, cells.ceiling))
-    if not contrast.speaker_sd:
-        high = 1 - (1 - level) ** (1 / cells.n_speakers)
-    return Interval(0.0, 0.0, high)
+def _logs(rates: np.ndarray, floor: float) -> np.ndarray:
+    return np.log(np.maximum(rates, floor))

@@ -3,22 +3,65 @@
 A trial list has many trials but few speakers: VoxCeleb1-O has 37,720 trials of 40 speakers. Trials
 that share a speaker are not independent, so the speakers are resampled, both sides of a nontarget
 trial, and every run is read on the same resamples: differences between runs are paired.
+
+In a resample speaker s occurs w_s times. A target trial of s then counts w_s times, a nontarget
+trial of s and t counts w_s w_t times. All weights are whole numbers or halves, so that their sums
+are exact.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from studylib.errors import StudyError
-from studylib.statistics.sorted_trials import read_measures, sort_trials
-from studylib.statistics.trial_weights import (
-    pair_perturbations,
-    speaker_resamples,
-    trial_speakers,
-)
+from studylib.statistics.trials import TrialSpeakers, read_measures, sort_trials, trial_speakers
 
+BLOCK = 2**21  # weights held at a time: 16 MB
 COLUMNS = 32  # of weights read at a time: what is read of them stays in the processor's cache
+
+
+def speaker_resamples(trials: TrialSpeakers, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Weights (S + P, B) of `n_resamples` draws of as many speakers, with replacement, in blocks.
+
+    A draw without any target or any nontarget trial has no error rate and is made again; with the
+    speakers of a real list that practically never happens.
+    """
+    generator = np.random.default_rng(seed)
+    n, (low, high) = len(trials.names), trials.pairs.T
+    with_targets = np.unique(trials.unit[trials.targets])
+    for size in _block_sizes(n, n_resamples):
+        weights, again = np.empty((trials.n_units, size)), np.ones(size, dtype=bool)
+        while again.any():
+            drawn = generator.multinomial(n, np.full(n, 1 / n), size=again.sum())
+            weights[:n, again] = drawn.T
+            np.multiply(weights[low], weights[high], out=weights[n:])
+            again = ~(weights[with_targets].any(axis=0) & weights[n:].any(axis=0))
+        yield weights
+
+
+def pair_perturbations(trials: TrialSpeakers, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Weights (S + P, B) of 1/2 or 3/2, drawn for each pair of speakers alone; targets count once.
+
+    Four times the variance of an error rate under these weights is the noise of the pairs: what
+    would remain of its variance if speakers had no effect beyond the single pair. They are drawn
+    for all pairs of the speakers, whichever the list compares, so that a pair has the same weights
+    in every list of these speakers.
+    """
+    generator = np.random.default_rng([seed, 1])
+    n, (low, high) = len(trials.names), trials.pairs.T
+    places = low * (2 * n - low - 1) // 2 + high - low - 1  # among all pairs, in order
+    for size in _block_sizes(n, n_resamples):
+        weights = np.ones((trials.n_units, size))
+        halves = generator.integers(0, 2, size=(n * (n - 1) // 2, size), dtype=np.int8)
+        np.add(halves[places], 0.5, out=weights[n:])
+        yield weights
+
+
+def _block_sizes(n_speakers: int, n_resamples: int) -> list[int]:
+    """The same for all lists of the same speakers."""
+    most = max(16, BLOCK // max(n_speakers * (n_speakers - 1) // 2, n_speakers))
+    return [min(most, n_resamples - start) for start in range(0, n_resamples, most)]
 
 
 @dataclass(frozen=True)
@@ -32,10 +75,8 @@ class Resamples:
     speakers : (R, B) float64
         In each resample of the speakers.
     pairs : (R, B) float64
-        Under perturbed weights of the speaker pairs alone (`trial_weights.pair_perturbations`).
+        Under perturbed weights of the speaker pairs alone (`pair_perturbations`).
     speaker_names : (S,) str
-    seed : int
-        Lists of the same speakers, resampled with the same seed, draw the same speakers.
     floor : float
         Half a target trial, or half the smallest estimate if that is less: what a measure of 0
         counts as when its logarithm is taken.
@@ -48,17 +89,12 @@ class Resamples:
     speakers: np.ndarray
     pairs: np.ndarray
     speaker_names: tuple[str, ...]
-    seed: int
     floor: float
     ceiling: float = 1.0
 
     @property
     def n_speakers(self) -> int:
         return len(self.speaker_names)
-
-    def rows(self, runs: Sequence[str]) -> list[int]:
-        """Row numbers of the named runs."""
-        return [self.runs.index(run) for run in runs]
 
 
 def bootstrap(
@@ -91,7 +127,7 @@ def bootstrap(
     Raises
     ------
     StudyError
-        What `trial_speakers` and `sort_trials` refuse.
+        What `trial_speakers` refuses.
     """
     trials = trial_speakers(targets, first_speaker, second_speaker)
     ordered = [sort_trials(values, trials) for values in scores.values()]
@@ -114,7 +150,6 @@ def bootstrap(
             speakers=speakers[number],
             pairs=pairs[number],
             speaker_names=trials.names,
-            seed=seed,
             floor=0.5 * min([1 / trials.targets.sum(), *values[values > 0]]),
             ceiling=np.inf if measure == "cllr" else 1.0,
         )
@@ -131,7 +166,7 @@ def ratios(main: Resamples, other: Resamples, name: str) -> Resamples:
     Parameters
     ----------
     main, other : Resamples
-        Of the same runs.
+        Of the same runs, with the same seed.
     name : str
         Of the other list, for messages.
 
@@ -142,17 +177,10 @@ def ratios(main: Resamples, other: Resamples, name: str) -> Resamples:
     """
     if main.speaker_names != other.speaker_names:
         raise StudyError(f"The list {name} cannot be compared: it has other speakers.")
-    assert (main.seed, main.speakers.shape[1]) == (other.seed, other.speakers.shape[1])
-    rows = other.rows(main.runs)
-
-    def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-        return np.maximum(above[rows], other.floor) / np.maximum(below, main.floor)
-
-    return replace(
-        main,
-        estimates=ratio(other.estimates, main.estimates),
-        speakers=ratio(other.speakers, main.speakers),
-        pairs=ratio(other.pairs, main.pairs),
-        floor=0.0,
-        ceiling=np.inf,
-    )
+    assert main.runs == other.runs
+    parts = {
+        part: np.maximum(getattr(other, part), other.floor)
+        / np.maximum(getattr(main, part), main.floor)
+        for part in ("estimates", "speakers", "pairs")
+    }
+    return replace(main, **parts, floor=0.0, ceiling=np.inf)

@@ -1,19 +1,13 @@
-"""What a run asks of its device: number formats, memory layouts, faster or repeatable kernels.
-
-None of it changes what is computed, only its rounding and its speed.
-"""
+"""What a run asks of its device: repeatable kernels, and enough memory."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 from studylib.errors import StudyError
 from studylib.training.settings import TrainSettings
-
-COMPILER = "inductor"
 
 
 def set_arithmetic(settings: TrainSettings, device: torch.device) -> None:
@@ -30,20 +24,6 @@ def set_arithmetic(settings: TrainSettings, device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only mistakes
     torch.backends.cudnn.deterministic = settings.deterministic
     torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if settings.precision == "tf32" else "ieee"
-
-
-def prepare_model(model: nn.Module, settings: TrainSettings) -> None:
-    """Give a model, in place, the layout and the kernels that it is to be trained with.
-
-    Weights of 2-D convolutions lie in channels-last order, which each convolution then passes on:
-    1.2 to 1.4 times as fast on a CPU.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
-    if settings.compile:
-        model.compile(backend=COMPILER, dynamic=False)
 
 
 @contextmanager
@@ -55,11 +35,6 @@ def enough_memory(device: torch.device) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
             raise
         raise StudyError(
-            f"the memory of {device_name(device)} does not hold a step: expected a batch in "
+            f"the memory of {device} does not hold a step: expected a batch in "
             "(smaller) chunks, train.chunk_crops"
         ) from None
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's own name; elsewhere the kind of device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,64 +1,31 @@
 """Training-time augmentation: rooms and noise, a whole batch at once, on the batch's device.
 
 Off by default, as in paper B. Paper A adds background noise at 10-20 dB SNR to every crop: that is
-`AugmentationSettings(noise_folder=...)`. Without folders, rooms and noises have the distributions
-of the session effects (`corpora.acoustics`); a run draws them once, and each crop gets one of them.
+`train: {augmentation: {noise_folder: ...}}`. Without folders, rooms and noises have the
+distributions of the session effects (`corpora.acoustics`); a run draws them once, and each crop
+gets one of them.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from scipy.fft import next_fast_len
 from torch import Generator, Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import add_noise, fftconvolve
 
 from studylib.corpora.acoustics import draw_noise, draw_room, to_int16
 from studylib.corpora.audio import audio_files, decode
 from studylib.corpora.store import SAMPLE_RATE
 from studylib.errors import StudyError
-from studylib.files.documents import Section
 from studylib.files.paths import project_root
+from studylib.training.settings import LONGEST_AUGMENTED, AugmentationSettings
 
 DRAWN_ROOMS = 1_000
 DRAWN_NOISES = 100
-LONGEST_CROP = 10 * SAMPLE_RATE  # samples of a drawn noise; shorter recordings are repeated
+LONGEST_CROP = round(LONGEST_AUGMENTED * SAMPLE_RATE)  # shorter noises are repeated
 LONGEST_ROOM = SAMPLE_RATE
-
-Chance = Annotated[float, Field(ge=0, le=1)]
-
-
-class AugmentationSettings(Section):
-    """What is added to training crops. Folders count from the project's root.
-
-    Attributes
-    ----------
-    noise_chance : float
-        Share of crops that get noise.
-    noise_folder : Path or None
-        Recordings of noise, such as MUSAN's (Snyder et al. 2015); None draws coloured noise.
-    snr : (float, float)
-        Lowest and highest signal-to-noise ratio, dB.
-    room_chance : float
-        Share of crops that get a room.
-    room_folder : Path or None
-        Room impulse responses (channels are averaged); None draws decaying noise.
-    """
-
-    noise_chance: Chance = 1.0
-    noise_folder: Path | None = None
-    snr: tuple[float, float] = (10.0, 20.0)
-    room_chance: Chance = 0.0
-    room_folder: Path | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "AugmentationSettings":
-        if self.snr[0] > self.snr[1]:
-            raise ValueError("snr is (lowest, highest)")
-        return self
 
 
 class Augmentation:
@@ -66,7 +33,7 @@ class Augmentation:
 
     Parameters
     ----------
-    settings : AugmentationSettings, or a mapping of its keys
+    settings : AugmentationSettings
     device : torch.device
         Of the batches; rooms and noises are kept there (two bytes a sample of noise).
     seed : int
@@ -78,23 +45,16 @@ class Augmentation:
         If a folder has no recordings, or one of them cannot be read.
     """
 
-    def __init__(
-        self,
-        settings: AugmentationSettings | Mapping[str, Any],
-        device: torch.device | str,
-        seed: int,
-    ) -> None:
-        self.settings = settings = AugmentationSettings.model_validate(settings)
+    def __init__(self, settings: AugmentationSettings, device: torch.device, seed: int) -> None:
+        self.settings = settings
         rng = np.random.default_rng(seed)
         if settings.room_chance:
             if settings.room_folder is None:
                 rooms = [draw_room(rng) for _ in range(DRAWN_ROOMS)]
             else:
                 rooms = [_from_peak(room) for room in _recordings(settings.room_folder)]
-            padded = np.zeros((len(rooms), LONGEST_ROOM), dtype=np.float32)
-            for row, room in zip(padded, rooms, strict=True):
-                row[: len(room)] = room
-            self._rooms = torch.from_numpy(padded).to(device)
+            rooms = [torch.from_numpy(room).float() for room in rooms]
+            self._rooms = pad_sequence(rooms, batch_first=True).to(device)
         if settings.noise_chance:
             if settings.noise_folder is None:
                 noises = [draw_noise(LONGEST_CROP, rng) for _ in range(DRAWN_NOISES)]
@@ -107,26 +67,32 @@ class Augmentation:
             self._ends = torch.cumsum(self._lengths, 0)
 
     @torch.no_grad()
-    def __call__(self, waveforms: Tensor, generator: Generator) -> Tensor:
-        """Augment a batch.
+    def __call__(
+        self, waveforms: Tensor, generator: Generator, places: Tensor | slice, total: int
+    ) -> Tensor:
+        """Augment a batch, or a part of it as the whole would be.
 
         Parameters
         ----------
-        waveforms : (B, S) float32
+        waveforms : (b, S) float32
             Full scale 1.
         generator : torch.Generator
             All that is random in the batch comes from it; on the batch's device it is fastest.
+        places : (b,) int64, or slice
+            Places of these crops in the batch.
+        total : int
+            B, the crops of the batch.
 
         Returns
         -------
-        (B, S) float32
+        (b, S) float32
             Rows whose peaks would exceed full scale are turned down.
         """
-        settings, batch = self.settings, len(waveforms)
+        settings = self.settings
 
         def uniform() -> Tensor:
-            drawn = torch.rand(batch, 1, generator=generator, device=generator.device)
-            return drawn.to(waveforms.device)
+            drawn = torch.rand(total, 1, generator=generator, device=generator.device)
+            return drawn.to(waveforms.device)[places]
 
         if settings.room_chance:
             chosen = uniform() < settings.room_chance
@@ -142,16 +108,14 @@ class Augmentation:
 
     def _in_rooms(self, waveforms: Tensor, which: Tensor) -> Tensor:
         rooms = self._rooms[(which[:, 0] * len(self._rooms)).long()]
-        samples = waveforms.shape[1]
+        samples, length = waveforms.shape[1], rooms.shape[1]
         # Zeros up to a length of the result, S + R - 1, for which the Fourier transform is fast.
-        fast = next_fast_len(samples + LONGEST_ROOM, real=True)
-        rooms = torch.nn.functional.pad(rooms, (0, fast - samples + 1 - LONGEST_ROOM))
+        fast = next_fast_len(samples + length, real=True)
+        rooms = torch.nn.functional.pad(rooms, (0, fast - samples + 1 - length))
         return fftconvolve(waveforms, rooms)[:, :samples]
 
     def _noise(self, samples: int, which: Tensor, position: Tensor) -> Tensor:
         """A crop of a noise for each row, (B, samples) int16; the draws are (B, 1), 0 to 1."""
-        if samples > LONGEST_CROP:
-            raise StudyError(f"train.augmentation: crops are at most 10 s, not {samples} samples.")
         noises = (which[:, 0] * len(self._lengths)).long()
         first = self._ends[noises] - self._lengths[noises]
         first += (position[:, 0] * (self._lengths[noises] - samples + 1)).long()

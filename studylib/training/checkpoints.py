@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
-from studylib.corpora.store import Corpus
-from studylib.files.atomic import atomic_file, atomic_folder, write_json
+from studylib.files.atomic import atomic_file, atomic_folder, read_json, write_json
+from studylib.files.checksums import sha256
 from studylib.files.disk import exclusive
 from studylib.files.paths import project_root
 from studylib.models.embedder import save_model
 from studylib.training.distributed import from_first_process, rank
 from studylib.training.learner import Learner
+from studylib.training.loading import TrainingData
 from studylib.training.settings import RunSettings
 
 KEPT = 2  # checkpoints: should the last one be damaged, the one before is there
@@ -70,10 +71,7 @@ def restore(
 def _newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
     """The last checkpoint that is whole; damaged ones are set aside, renamed to `.damaged`."""
     for path in sorted(folder.glob(NAMES), reverse=True):
-        try:
-            whole = path.read_bytes()
-        except OSError:
-            whole = b""
+        whole = path.read_bytes()
         digest, content = whole[:DIGEST_BYTES], whole[DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest:
             return content
@@ -85,19 +83,25 @@ def _newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
 def is_whole(out: Path, identity: dict[str, Any]) -> bool:
     """Whether `out` holds the result of the run of this key, seed and corpus, unchanged."""
     try:
-        record = json.loads((out / "training.json").read_text(encoding="utf-8"))
-        weights = (out / "model.safetensors").read_bytes()
+        record, model = read_json(out / "training.json"), sha256(out / "model.safetensors")
     except (OSError, ValueError):
         return False
-    return record == record | identity | {"model": hashlib.sha256(weights).hexdigest()}
+    return record == record | identity | {"model": model}
 
 
 def write_result(
-    out: Path, learner: Learner, known: list[dict] | None, record: dict[str, Any]
+    out: Path, learner: Learner, settings: RunSettings, data: TrainingData, record: dict[str, Any]
 ) -> None:
-    """Replace `out` by the model, its training speakers, curve.csv and training.json."""
-    if learner.best_weights:
-        learner.model.trunk.load_state_dict(learner.best_weights)
+    """Replace `out` by the model, its training speakers, curve.csv and training.json.
+
+    The training speakers are those of the data, if it trained, and those of its initial weights.
+    Where the latter are not known, and it did not train, their file is left out.
+    """
+    learner.take_best()
+    start = settings.train.initial_weights
+    known = known_to_model(project_root() / start) if start else []
+    if learner.step:
+        known = [*(known or []), known_speakers(data.corpus, data.names)]
     with atomic_folder(out) as partial:
         model = partial / "model.safetensors"
         save_model(learner.model, model, scoring=learner.criterion.scoring)
@@ -107,17 +111,4 @@ def write_result(
         pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
         if known is not None:
             write_json(partial / KNOWN_SPEAKERS, known)
-        digest = hashlib.sha256(model.read_bytes()).hexdigest()
-        write_json(partial / "training.json", record | {"model": digest})
-
-
-def known_to_learner(
-    learner: Learner, settings: RunSettings, corpus: Corpus, names: Sequence[str]
-) -> list[dict] | None:
-    """The training speakers of this run, if it trained, and those of its initial weights.
-
-    None where the latter are not known: imported weights that were trained no further.
-    """
-    start = settings.train.initial_weights
-    before = known_to_model(project_root() / start) if start else []
-    return [*(before or []), known_speakers(corpus, names)] if learner.step else before
+        write_json(partial / "training.json", record | {"model": sha256(model)})

@@ -9,6 +9,7 @@ over all processes. So K processes do what one does, and no setting means anythi
 Without torchrun, everything here is what it would be for a single process: nothing.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +19,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.distributed.nn.functional import all_reduce  # with gradient
 
-from studylib.errors import StudyError
-from studylib.models.devices import omp_num_threads, usable_cores
+from studylib.models.devices import usable_cores
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 # The others wait this long for one that measures, or that waits for another training of the run to
-# end. One that died is noticed at once.
+# end. If one dies, the others fail at once.
 LONGEST_WAIT = timedelta(days=7)
 
 
@@ -48,63 +47,33 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
     device : torch.device
         Of a run with one process. If that is a GPU, each process gets one of its own.
     threads : int
-        The setting: 0 shares the cores among the processes, unless OMP_NUM_THREADS says how many
-        threads each has.
+        The setting: 0 shares the cores among the processes of a machine.
 
     Yields
     ------
     torch.device
         This process's.
-
-    Raises
-    ------
-    StudyError
-        Fewer GPUs than processes; or another process ended before the run did.
     """
-    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+    if not dist.is_torchelastic_launched():
         yield device
         return
-    local, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if device.type == "cuda":
-        if processes > torch.cuda.device_count():
-            raise StudyError(
-                f"torchrun started {processes} processes on a machine with "
-                f"{torch.cuda.device_count()} GPU(s): expected at most one process for each, "
-                f"or train.device: cpu"
-            )
-        device = torch.device("cuda", local)
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")  # other accelerators do not talk to each other
         if not threads:
-            torch.set_num_threads(threads_each(processes))
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=LONGEST_WAIT)
-    try:
-        yield device
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
-            raise
-        raise StudyError(
-            f"process {rank()} stops because another of the {world_size()} processes has ended: "
-            f"its own message says why; the same command goes on from the last checkpoint"
-        ) from None
+            torch.set_num_threads(max(1, usable_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    yield device
     dist.destroy_process_group()
-
-
-def threads_each(processes: int) -> int:
-    """CPU threads of one of several processes: OMP_NUM_THREADS, or a share of the cores."""
-    threads = omp_num_threads()
-    # torchrun sets it to 1 where nobody has set it
-    return threads if threads > 1 else max(1, usable_cores() // processes)
 
 
 def from_first_process(value: Any) -> Any:
     """Process 0's value, in all processes."""
-    if world_size() == 1:
-        return value
     values = [value]
-    dist.broadcast_object_list(values)
+    if world_size() > 1:
+        dist.broadcast_object_list(values)
     return values[0]
 
 
@@ -153,69 +122,33 @@ def add_up_gradients(model: nn.Module, criterion: nn.Module) -> None:
             dist.broadcast(parameter.grad, 0)
 
 
-def synchronise_batch_norms(model: nn.Module, device: torch.device) -> None:
+def synchronise_batch_norms(model: nn.Module) -> None:
     """Let the model's batch normalisations, in place, take the statistics of all processes."""
     if world_size() == 1:
         return
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return
-    for module in list(model.modules()):  # torch's own knows only GPUs
-        for name, child in module.named_children():
-            if isinstance(child, BATCH_NORMS):
-                setattr(module, name, SynchronisedBatchNorm(child))
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for norm in model.modules():
+        if isinstance(norm, nn.SyncBatchNorm) and norm.weight.device.type == "cpu":
+            norm.forward = functools.partial(_normalise, norm)  # torch's own knows only GPUs
 
 
-class SynchronisedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of any shape with the statistics of all processes' batches, on a CPU.
-
-    Parameters
-    ----------
-    plain : BatchNorm1d or BatchNorm2d
-        Its weights and running statistics are taken over, not copied.
-    """
-
-    def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
-        super().__init__(plain.num_features, plain.eps, plain.momentum)
-        self.weight, self.bias = plain.weight, plain.bias
-        self.running_mean, self.running_var = plain.running_mean, plain.running_var
-        self.num_batches_tracked = plain.num_batches_tracked
-        self.train(plain.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C) or (B, C, ...) -> the same shape."""
-        if not self.training:
-            running = self.running_mean, self.running_var
-            return F.batch_norm(x, *running, self.weight, self.bias, eps=self.eps)
-        wide, dims = _wide(x), [0, *range(2, x.dim())]
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        count = wide.new_tensor(x.numel() // x.shape[1])
-        dist.all_reduce(count)
-        mean = _AddUp.apply(wide.sum(dims)) / count
-        centred = wide - mean.view(shape)
-        variance = _AddUp.apply(centred.square().sum(dims)) / count
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-            self.num_batches_tracked += 1
-        factor = self.weight * (variance + self.eps).rsqrt()
-        return (centred * factor.view(shape) + self.bias.view(shape)).to(x.dtype)
-
-
-class _AddUp(torch.autograd.Function):
-    """The sum over the processes; backwards, the sum of their gradients."""
-
-    @staticmethod
-    def forward(ctx, own: Tensor) -> Tensor:
-        total = own.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+def _normalise(norm: nn.SyncBatchNorm, x: Tensor) -> Tensor:
+    """(B, C) or (B, C, ...) -> the same shape."""
+    if not norm.training:
+        return nn.SyncBatchNorm.forward(norm, x)
+    wide, dims = _wide(x), [0, *range(2, x.dim())]
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    count = wide.new_tensor(x.numel() // x.shape[1])
+    dist.all_reduce(count)
+    mean = all_reduce(wide.sum(dims)) / count
+    centred = wide - mean.view(shape)
+    variance = all_reduce(centred.square().sum(dims)) / count
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+        norm.num_batches_tracked += 1
+    factor = norm.weight * (variance + norm.eps).rsqrt()
+    return (centred * factor.view(shape) + norm.bias.view(shape)).to(x.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:

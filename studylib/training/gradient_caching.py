@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from studylib.errors import StudyError
-from studylib.training.distributed import BATCH_NORMS, gather, rank, world_size
+from studylib.training.distributed import gather, rank, world_size
 from studylib.training.settings import TrainSettings
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,10 @@ def share_out(settings: TrainSettings, device: torch.device) -> Share:
     Raises
     ------
     StudyError
-        If the processes cannot have equal numbers of speakers, or a chunk has too few crops.
+        If a chunk has too few crops.
     """
-    n, r, k = settings.speakers_per_batch, rank(), world_size()
-    total = n * settings.utterances_per_speaker
+    total, r, k = settings.batch_crops, rank(), world_size()
     chunks = in_chunks(total, settings.chunk_crops)
-    if n % k:
-        raise StudyError(
-            f"train.speakers_per_batch is {n}: expected a multiple of the {k} processes"
-        )
     smallest, least = min(map(len, chunks)), max(2, k)
     if smallest < least:
         raise StudyError(

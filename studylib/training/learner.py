@@ -1,5 +1,7 @@
-"""What a run learns with: model, loss and optimizer, and how far they have come."""
+"""What a run learns with: model, loss and optimizer, how far they have come, and their curve."""
 
+import copy
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +11,13 @@ from torch import Tensor, nn
 from studylib.errors import StudyError
 from studylib.files.paths import project_root
 from studylib.losses import LOSSES
-from studylib.losses.schedules import value_at
+from studylib.losses.schedules import Schedule, value_at
 from studylib.models.embedder import Embedder, load_model
-from studylib.training.acceleration import prepare_model
 from studylib.training.distributed import synchronise_batch_norms
 from studylib.training.settings import RunSettings, TrainSettings
 
 MODULES = ("model", "criterion", "optimizer")
-PROGRESS = ("step", "seconds", "curve", "losses", "best_eer", "best_weights")
+COMPILER = "inductor"
 
 
 @dataclass
@@ -31,26 +32,48 @@ class Learner:
     curve: list[dict[str, float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)  # since the last row of the curve
     best_eer: float = float("inf")
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best: list[dict[str, Tensor]] = field(default_factory=list)  # weights of trunk and loss
 
     def keep_if_best(self, eer: float) -> None:
         """Keep a copy of the present weights if no development EER before was as low."""
         if eer < self.best_eer:
-            self.best_eer = eer
-            weights = self.model.trunk.state_dict()
-            self.best_weights = {name: value.clone() for name, value in weights.items()}
+            weights = self.model.trunk.state_dict(), self.criterion.state_dict()
+            self.best_eer, self.best = eer, [copy.deepcopy(each) for each in weights]
+
+    def take_best(self) -> None:
+        """Go back to the best weights, if any are kept."""
+        if self.best:
+            self.model.trunk.load_state_dict(self.best[0])
+            self.criterion.load_state_dict(self.best[1])
+
+    def curve_row(self, settings: RunSettings, steps_per_epoch: int, steps: int) -> dict:
+        """A row of curve.csv; its loss is the mean since the row before."""
+        progress, losses, self.losses = self.step / steps, self.losses, []
+        row = {"crops": self.step * settings.train.batch_crops, "step": self.step}
+        row |= {"epoch": self.step / steps_per_epoch, "loss": sum(losses) / len(losses)}
+        rate = value_at(settings.train.learning_rate, progress)
+        return row | {"learning_rate": rate} | scheduled(settings, progress)
+
+    def progress_line(self, batch: int, steps: int) -> str:
+        """How far the run has come, its last loss and development EER, and its speed."""
+        row, crops, total = (self.curve or [{}])[-1], self.step * batch, steps * batch
+        last = "".join(f"{name} {row[name]:.3f}, " for name in ("loss", "dev_eer") if name in row)
+        speed = crops / self.seconds
+        left = f"{speed:,.0f} crops/s, {(total - crops) / speed:.0f} s left"
+        return f"{crops:,} of {total:,} crops, {last}{left}"
 
     def state(self) -> dict[str, Any]:
         """Tensors, numbers and lists alone."""
-        modules = {name: getattr(self, name).state_dict() for name in MODULES}
-        return modules | {name: getattr(self, name) for name in PROGRESS}
+        parts = vars(self).items()
+        return {name: part.state_dict() if name in MODULES else part for name, part in parts}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken."""
-        for name in MODULES:
-            getattr(self, name).load_state_dict(state[name])
-        for name in PROGRESS:
-            setattr(self, name, state[name])
+        for name, part in state.items():
+            if name in MODULES:
+                getattr(self, name).load_state_dict(part)
+            else:
+                setattr(self, name, part)
 
 
 def build_learner(
@@ -74,10 +97,50 @@ def build_learner(
     if settings.train.initial_weights:
         _take_initial_weights(model, settings)
     model, criterion = model.to(device).train(), criterion.to(device).train()
-    synchronise_batch_norms(model, device)
+    synchronise_batch_norms(model)
     prepare_model(model, settings.train)
-    parameters = [*model.parameters(), *criterion.parameters()]
-    return Learner(model, criterion, _optimizer(settings.train, parameters, device))
+    keys, parameters = settings.train, [*model.parameters(), *criterion.parameters()]
+    shared = {"weight_decay": keys.weight_decay, "fused": device.type == "cuda" or None}
+    if keys.optimizer == "sgd":
+        optimizer = torch.optim.SGD(parameters, momentum=keys.momentum, **shared)
+    else:
+        optimizer = torch.optim.Adam(parameters, **shared)
+    return Learner(model, criterion, optimizer)
+
+
+def prepare_model(model: nn.Module, settings: TrainSettings) -> None:
+    """Give a model, in place, the layout and the kernels that it is to be trained with.
+
+    Weights of 2-D convolutions lie in channels-last order, which each convolution then passes on:
+    1.2 to 1.4 times as fast on a CPU.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    if settings.compile:
+        model.compile(backend=COMPILER, dynamic=False)
+
+
+def scheduled(settings: RunSettings, progress: float) -> dict[str, float]:
+    """The numbers of the loss that change during a run, such as a margin."""
+    numbers = settings.loss.parameters.items()
+    return {name: value.at(progress) for name, value in numbers if isinstance(value, Schedule)}
+
+
+def is_due(times: int, step: int, steps: int) -> bool:
+    """Whether this step is one of `times` steps spread evenly over the run."""
+    return step * times // steps > (step - 1) * times // steps
+
+
+def finite(losses: list[Tensor], settings: RunSettings, step: int, steps: int) -> list[float]:
+    """The losses of the steps up to `step` as numbers; StudyError if one is not finite."""
+    values = torch.stack(losses).tolist()
+    if not math.isfinite(sum(values)):
+        raise StudyError(
+            f"run {settings.name}: the loss {settings.loss.name} is {sum(values)} by step {step:,} "
+            f"of {steps:,}: expected a lower train.learning_rate"
+        )
+    return values
 
 
 def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
@@ -86,18 +149,7 @@ def _take_initial_weights(model: Embedder, settings: RunSettings) -> None:
     try:
         model.trunk.load_state_dict(pretrained.trunk.state_dict())
     except RuntimeError:
-        ours = settings.trunk
         raise StudyError(
             f"run {settings.name}: train.initial_weights: {path} holds the trunk {pretrained.name} "
-            f"with {pretrained.keywords}, but the run's is {ours.name} with {ours.parameters}"
+            f"with {pretrained.keywords}, but the run's is {model.name} with {model.keywords}"
         ) from None
-
-
-def _optimizer(
-    settings: TrainSettings, parameters: list[nn.Parameter], device: torch.device
-) -> torch.optim.Optimizer:
-    """Adam with beta 0.9 and 0.999 and epsilon 1e-8, or SGD; each step sets the learning rate."""
-    shared = {"weight_decay": settings.weight_decay, "fused": device.type == "cuda" or None}
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=settings.momentum, **shared)
-    return torch.optim.Adam(parameters, **shared)

@@ -1,6 +1,5 @@
 """Training batches of crops, read in the background."""
 
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.errors import StudyError
 from studylib.training.sampling import BatchSampler, crop_starts
 
-READ_AHEAD = 2  # batches
-
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -23,6 +20,7 @@ class TrainingData:
 
     Attributes
     ----------
+    corpus : Corpus
     rows : (U,) int
         Rows of the corpus.
     speakers : (U,) int64
@@ -30,6 +28,7 @@ class TrainingData:
     names : (C,) str
     """
 
+    corpus: Corpus
     rows: np.ndarray
     speakers: np.ndarray
     names: np.ndarray
@@ -44,69 +43,59 @@ def training_data(corpus: Corpus, n_speakers: int | None = None) -> TrainingData
     Raises
     ------
     StudyError
-        If there are no training utterances, or fewer speakers than asked for.
+        If there are fewer speakers than asked for.
     """
-    rows = np.flatnonzero((corpus.utterances["split"] == "train").to_numpy())
-    if not len(rows):
-        raise StudyError(f"{corpus.folder} has no training utterances: expected a split 'train'")
-    of_row = corpus.utterances["speaker"].to_numpy()[rows].astype(str)
-    names, first_places = np.unique(of_row, return_index=True)
-    if n_speakers is not None:
-        if n_speakers > len(names):
-            raise StudyError(
-                f"train.training_speakers is {n_speakers}, but {corpus.folder} has only "
-                f"{len(names)} training speakers: expected at most {len(names)}, or null for all"
-            )
-        names = names[np.sort(np.argsort(first_places)[:n_speakers])]
-        kept = np.isin(of_row, names)
-        rows, of_row = rows[kept], of_row[kept]
-    return TrainingData(rows, np.searchsorted(names, of_row).astype(np.int64), names)
+    rows = np.flatnonzero(corpus.utterances["split"] == "train")
+    speakers = corpus.utterances["speaker"].iloc[rows].astype(str)
+    there = speakers.unique()
+    if n_speakers and n_speakers > len(there):
+        raise StudyError(
+            f"train.training_speakers is {n_speakers}, but {corpus.folder} has only {len(there)} "
+            f"training speakers: expected at most {len(there)}, or null for all"
+        )
+    kept = speakers.isin(there[:n_speakers]).to_numpy()
+    names, numbers = np.unique(speakers.to_numpy(str)[kept], return_inverse=True)
+    return TrainingData(corpus, rows[kept], numbers, names)
 
 
 def read_batches(
-    corpus: Corpus,
     data: TrainingData,
     sampler: BatchSampler,
     steps: range,
     crop_seconds: float,
-    places: np.ndarray | None,
+    places: np.ndarray | slice,
     device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draw the batches of these steps and read their crops; for CUDA, into page-locked memory.
 
     Parameters
     ----------
-    places : (b,) int or None
-        Places in the batch: only these of its crops are read, in this order; None reads all.
+    places : (b,) int, or slice
+        Places in the batch of the crops to read, in this order.
 
     Yields
     ------
-    (N * M, S) or (b, S) int16
+    (b, S) int16
         The crops.
     (N,) int64
         The speakers of the whole batch.
     """
     crop, pinned = round(crop_seconds * SAMPLE_RATE), device.type == "cuda"
-    lengths = corpus.utterances["length"].to_numpy()[data.rows]
+    lengths = data.corpus.utterances["length"].to_numpy()[data.rows]
     for step, batch in zip(steps, sampler.batches(steps.start), strict=False):
-        utterances = batch.ravel()
-        starts = crop_starts(lengths[utterances], crop, seed=sampler.seed, step=step)
-        if places is not None:
-            utterances, starts = utterances[places], starts[places]
+        starts = crop_starts(lengths[batch.ravel()], crop, seed=sampler.seed, step=step)[places]
+        utterances = batch.ravel()[places]
         samples = torch.empty((len(utterances), crop), dtype=torch.int16, pin_memory=pinned)
-        corpus.crops(data.rows[utterances], starts, crop, out=samples.numpy())
+        data.corpus.crops(data.rows[utterances], starts, crop, out=samples.numpy())
         labels = torch.from_numpy(data.speakers[batch[:, 0]])
         yield samples, labels.pin_memory() if pinned else labels
 
 
 def prefetch(items: Iterator[Any]) -> Iterator[Any]:
-    """The same items, made by a thread while the caller works on those before."""
+    """The same items, each made by a thread while the caller works on the one before."""
     end = object()
     with ThreadPoolExecutor(max_workers=1) as thread:
-        ready = deque(thread.submit(next, items, end) for _ in range(READ_AHEAD))
-        try:
-            while (item := ready.popleft().result()) is not end:
-                ready.append(thread.submit(next, items, end))
-                yield item
-        finally:
-            thread.shutdown(cancel_futures=True)
+        ahead = thread.submit(next, items, end)
+        while (item := ahead.result()) is not end:
+            ahead = thread.submit(next, items, end)
+            yield item

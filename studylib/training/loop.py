@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,15 @@ import torch
 from torch import Tensor
 
 from studylib.corpora.store import Corpus
-from studylib.errors import StudyError
 from studylib.files.disk import explained_full_disk
 from studylib.losses.schedules import value_at
 from studylib.models.devices import choose_device
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.training import checkpoints as disk
 from studylib.training import distributed
-from studylib.training.acceleration import device_name, enough_memory, set_arithmetic
-from studylib.training.curve import curve_row, finite, is_due, progress_line, scheduled
+from studylib.training.acceleration import enough_memory, set_arithmetic
 from studylib.training.gradient_caching import backward_in_chunks, share_out
-from studylib.training.learner import Learner, build_learner
+from studylib.training.learner import Learner, build_learner, finite, is_due, scheduled
 from studylib.training.loading import prefetch, read_batches, training_data
 from studylib.training.sampling import BatchSampler, augmentation_seed
 from studylib.training.settings import RunSettings
@@ -76,28 +73,24 @@ def train(
     Returns
     -------
     dict
-        What the clock and the machine say: started, seconds, device, processes, threads. Empty if
+        What the clock and the machine say: seconds, device, processes. Empty if
         nothing was trained, and in all processes but the first.
 
     Raises
     ------
     StudyError
-        A negative seed, a corpus too small for the batch, a device that is not there or has too
+        A corpus too small for the batch, a device that is not there or has too
         little memory, a loss that is not finite, processes among which the batch cannot be shared
-        out, one of them gone, a full disk.
+        out, a full disk.
     """
-    if seed < 0:
-        raise StudyError(f"the seed is {seed}: expected 0 or more")
-    keys, started = settings.train, datetime.now(UTC).isoformat(timespec="seconds")
+    keys = settings.train
     identity = {"key": key, "seed": seed, "corpus": corpus.description["checksums"]}
     folder = disk.checkpoint_folder(checkpoints, settings.name, identity)
     device = choose_device(keys.device, keys.threads)
     together = distributed.process_group(device, keys.threads)
     full_disk = explained_full_disk(checkpoints, "training")
     with together as device, disk.locked(folder), enough_memory(device), full_disk:
-        is_first = (
-            distributed.rank() == 0
-        )  # of the processes; it alone measures, reports and writes
+        is_first = distributed.rank() == 0  # this process alone measures, reports and writes
         if distributed.from_first_process(is_first and disk.is_whole(out, identity)):
             shutil.rmtree(folder, ignore_errors=True)
             return {}
@@ -107,25 +100,24 @@ def train(
         learner = build_learner(settings, len(data.names), seed, device)
         disk.restore(learner, folder, device, report)
         training_step = TrainingStep(settings, learner, seed, device)
-        batch = keys.speakers_per_batch * keys.utterances_per_speaker
-        steps = -(-keys.crops // batch)
-        losses: list[Tensor] = []  # since the last look at them
+        steps = -(-keys.crops // keys.batch_crops)
+        to_go, places = range(learner.step, steps), training_step.share.places.cpu().numpy()
+        batches = read_batches(data, sampler, to_go, keys.crop_seconds, places, device)
+        unchecked: list[Tensor] = []  # losses since the last look at them
         last = reported = saved = time.monotonic()
 
-        to_go, reads = range(learner.step, steps), training_step.reads
-        batches = read_batches(corpus, data, sampler, to_go, keys.crop_seconds, reads, device)
         for samples, labels in prefetch(batches):
-            losses.append(training_step(samples, labels, learner.step, learner.step / steps))
+            unchecked.append(training_step(samples, labels, learner.step, learner.step / steps))
             learner.step += 1
 
             to_measure = measure is not None and is_due(keys.measurements, learner.step, steps)
             to_write = to_measure or is_due(CURVE_ROWS, learner.step, steps)
-            if not to_write and len(losses) < LONGEST_UNCHECKED:
+            if not to_write and len(unchecked) < LONGEST_UNCHECKED:
                 continue
-            learner.losses += finite(losses, settings, learner.step, steps)
-            losses = []
+            learner.losses += finite(unchecked, settings, learner.step, steps)
+            unchecked = []
             if to_write:
-                row = curve_row(learner, settings, batch, sampler.steps_per_epoch, steps)
+                row = learner.curve_row(settings, sampler.steps_per_epoch, steps)
                 if to_measure and is_first:
                     scoring = learner.criterion.scoring
                     row["dev_eer"] = measure(learner.model, corpus, scoring, device)
@@ -135,7 +127,7 @@ def train(
             now = time.monotonic()
             learner.seconds, last = learner.seconds + now - last, now
             if is_first and (now - reported > REPORT_SECONDS or learner.step == steps):
-                report(progress_line(learner, batch, steps))
+                report(learner.progress_line(keys.batch_crops, steps))
                 reported = now
             if is_first and now - saved > keys.checkpoint_seconds and learner.step < steps:
                 disk.save_checkpoint(learner, folder)
@@ -143,21 +135,14 @@ def train(
 
         if not is_first:
             return {}
-        record = identity | {
-            "steps": learner.step,
-            "crops": learner.step * batch,
-            "training_speakers": len(data.names),
-            "unplaced_share": sampler.unplaced_share,
-        }
-        known = disk.known_to_learner(learner, settings, corpus, data.names)
-        disk.write_result(out, learner, known, record)
+        record = {"steps": learner.step, "crops": learner.step * keys.batch_crops}
+        record |= {"training_speakers": len(data.names), "unplaced_share": sampler.unplaced_share}
+        disk.write_result(out, learner, settings, data, identity | record)
         shutil.rmtree(folder, ignore_errors=True)
         return {
-            "started": started,
             "seconds": round(learner.seconds, 2),
-            "device": device_name(device),
+            "device": device.type,
             "processes": distributed.world_size(),
-            "threads": torch.get_num_threads(),
         }
 
 
@@ -175,9 +160,8 @@ class TrainingStep:
 
     Attributes
     ----------
-    reads : (b,) int array or None
-        Places in the batch of the crops to call it with; None for all. Augmentation draws for a
-        whole batch at once, so with it every process reads and augments all crops.
+    share : Share
+        The part of each batch that this process embeds.
 
     Raises
     ------
@@ -187,23 +171,20 @@ class TrainingStep:
 
     def __init__(self, settings: RunSettings, learner: Learner, seed: int, device: torch.device):
         self.settings, self.learner, self.seed, self.device = settings, learner, seed, device
-        self.share = share_out(settings.train, device)
-        self.augmentation = None
+        self.share, self.augmentation = share_out(settings.train, device), None
         if settings.train.augmentation is not None:
-            # Late, because it brings the sources of audio, which other runs need not load.
+            # Late, so that no other run loads, or depends on, what makes noises and rooms.
             from studylib.training.augmentation import Augmentation
 
             self.augmentation = Augmentation(settings.train.augmentation, device, seed)
-        whole = distributed.world_size() == 1 or self.augmentation is not None
-        self.reads = None if whole else self.share.places.cpu().numpy()
 
     def __call__(self, samples: Tensor, labels: Tensor, step: int, progress: float) -> Tensor:
         """Take one step.
 
         Parameters
         ----------
-        samples : (b, S) or (N * M, S) int16
-            The crops that `reads` names, on any device: chunks are brought to the run's one by one.
+        samples : (b, S) int16
+            The crops of this process, on any device: chunks are brought to the run's one by one.
         labels : (N,) int64
             The speakers of the whole batch.
         step : int
@@ -216,34 +197,31 @@ class TrainingStep:
         scalar tensor
             The loss of the whole batch, on the device; nobody has waited for it.
         """
-        keys, learner, share = self.settings.train, self.learner, self.share
+        learner, share = self.learner, self.share
         for name, value in scheduled(self.settings, progress).items():
             setattr(learner.criterion, name, value)
         labels = labels.to(self.device, non_blocking=True)
         if self.augmentation is not None:
-            samples = self._augment(samples, step)
+            drawn_by = augmentation_seed(seed=self.seed, step=step)
+            generator = torch.Generator(self.device).manual_seed(drawn_by)
+            waveforms = as_waveforms(samples.to(self.device))
+            samples = self.augmentation(waveforms, generator, share.places, share.total)
 
         def loss_of(embeddings: Tensor) -> Tensor:  # (N * M, D)
             return learner.criterion(embeddings.unflatten(0, (len(labels), -1)), labels)
 
         learner.optimizer.zero_grad()
         if len(share.sizes) == 1:
-            embeddings = self._embed(samples)
-            loss = loss_of(distributed.gather(embeddings, share.places, share.total))
+            embeddings = distributed.gather(self._embed(samples), share.places, share.total)
+            loss = loss_of(embeddings)
             loss.backward()
         else:
             loss = backward_in_chunks(learner.model, self._embed, samples, share, loss_of)
         distributed.add_up_gradients(learner.model, learner.criterion)
-        learner.optimizer.param_groups[0]["lr"] = value_at(keys.learning_rate, progress)
+        rate = value_at(self.settings.train.learning_rate, progress)
+        learner.optimizer.param_groups[0]["lr"] = rate
         learner.optimizer.step()
         return loss.detach()
-
-    def _augment(self, samples: Tensor, step: int) -> Tensor:
-        """Crops (N * M, S) int16 -> this process's (b, S) float32, with what this step draws."""
-        seed = augmentation_seed(seed=self.seed, step=step)
-        generator = torch.Generator(self.device).manual_seed(seed)
-        augmented = self.augmentation(as_waveforms(samples.to(self.device)), generator)
-        return augmented if distributed.world_size() == 1 else augmented[self.share.places]
 
     def _embed(self, samples: Tensor) -> Tensor:
         half = self.settings.train.precision == "bfloat16"

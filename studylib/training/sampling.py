@@ -58,7 +58,8 @@ class BatchSampler:
         groups as any rule can; then the batches are shuffled.
         """
         rng = np.random.default_rng([_EPOCH_STREAM, self.seed, number])
-        groups = [self._groups(rows, rng) for rows in self._rows_of_speaker]
+        shuffled = [rng.permutation(rows)[: self.most] for rows in self._rows_of_speaker]
+        groups = [rows[: len(rows) // self.m * self.m].reshape(-1, self.m) for rows in shuffled]
         left = np.array([len(g) for g in groups])
         batches = []
         while np.count_nonzero(left) >= self.n:
@@ -68,12 +69,6 @@ class BatchSampler:
             left[chosen] -= 1
             batches.append(np.stack([groups[speaker][left[speaker]] for speaker in chosen]))
         return rng.permutation(np.stack(batches))
-
-    def _groups(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Random groups of M utterances of one speaker, (groups, M)."""
-        rows = rng.permutation(rows)[: self.most]
-        whole = len(rows) // self.m * self.m
-        return rows[:whole].reshape(-1, self.m)
 
     @cached_property
     def steps_per_epoch(self) -> int:

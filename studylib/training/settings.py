@@ -1,6 +1,7 @@
 """The settings of one run: its corpus, loss and trunk, and how it trains."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +9,8 @@ from pydantic import Field, model_validator
 from studylib.files.documents import Name, Positive, Section
 from studylib.losses.schedules import Schedule
 
+LONGEST_AUGMENTED = 10.0  # seconds of a crop
+Chance = Annotated[float, Field(ge=0, le=1)]
 Value = bool | int | float | Schedule | str
 
 
@@ -34,6 +37,30 @@ class Component(Section):
         return {"name": flat.get("name"), "parameters": parameters}
 
 
+class AugmentationSettings(Section):
+    """What is added to training crops. Folders count from the project's root.
+
+    Attributes
+    ----------
+    noise_chance : float
+        Share of crops that get noise.
+    noise_folder : Path or None
+        Recordings of noise, such as MUSAN's (Snyder et al. 2015); None draws coloured noise.
+    snr : (float, float)
+        Signal-to-noise ratios, dB, between which each crop's is drawn.
+    room_chance : float
+        Share of crops that get a room.
+    room_folder : Path or None
+        Room impulse responses (channels are averaged); None draws decaying noise.
+    """
+
+    noise_chance: Chance = 1.0
+    noise_folder: Path | None = None
+    snr: tuple[float, float] = (10.0, 20.0)
+    room_chance: Chance = 0.0
+    room_folder: Path | None = None
+
+
 class TrainSettings(Section):
     """How a run trains. All lengths are in training crops or in shares of them, never in steps."""
 
@@ -48,9 +75,8 @@ class TrainSettings(Section):
     learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Schedule = 0.001
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    # tf32: convolutions in 10 bits on GPUs that have them; bfloat16: the trunk in 8, losses never
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    augmentation: dict[str, Any] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"  # the trunk's; a loss's is float32
+    augmentation: AugmentationSettings | None = None
     initial_weights: str | None = None
     measurements: Annotated[int, Field(ge=0)] = 0
     keep: Literal["last", "best"] = "last"
@@ -68,7 +94,14 @@ class TrainSettings(Section):
             raise ValueError("deterministic: true needs compile: false, whose kernels vary")
         if self.keep == "best" and not self.measurements:
             raise ValueError("keep: best needs measurements, the number of development EERs taken")
+        if self.augmentation and self.crop_seconds > LONGEST_AUGMENTED:
+            raise ValueError(f"crop_seconds: augmentation takes crops of {LONGEST_AUGMENTED} s")
         return self
+
+    @property
+    def batch_crops(self) -> int:
+        """B = N * M, the crops of a batch."""
+        return self.speakers_per_batch * self.utterances_per_speaker
 
 
 class RunSettings(Section):

@@ -14,13 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from studylib.corpora.parallel import cores
 from studylib.corpora.store import SPLITS, Corpus
 from studylib.corpora.synthetic.helpers import make_speakers
 from studylib.corpora.synthetic.settings import EmbeddedSettings
 from studylib.corpora.synthetic.synthesis import engine_version
 from studylib.corpora.trials import all_pairs, same_sex
 from studylib.corpora.writing import Utterance, write_corpus
+from studylib.files.cores import usable_cores
 from studylib.files.disk import exclusive, explained_full_disk
 from studylib.files.documents import validated
 
@@ -96,6 +96,6 @@ def utterances(
         total=total, unit="utterances", desc="Speaking", mininterval=every, disable=not progress
     )
     with bar:
-        for made in make_speakers(settings, jobs, min(workers or cores(), len(jobs))):
+        for made in make_speakers(settings, jobs, min(workers or usable_cores(), len(jobs))):
             yield from made
             bar.update(len(made))

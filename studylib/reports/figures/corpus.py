@@ -9,9 +9,9 @@ import seaborn
 from matplotlib.figure import Figure
 from scipy.signal import spectrogram
 
+from studylib.corpora.store import SAMPLE_RATE
 from studylib.reports.figures.style import COLOURS
 
-SAMPLE_RATE = 16_000
 SEXES = {"f": COLOURS[1], "m": COLOURS[5], "unknown": "#777777"}
 SPLITS = {"train": ("black", "-"), "dev": (COLOURS[0], "--"), "test": (COLOURS[1], ":")}
 VOICES = {

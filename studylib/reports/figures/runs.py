@@ -1,4 +1,6 @@
-"""Figures of one run: its curve, its scores, its errors."""
+"""Figures of one run: its curve, its scores, its errors, a batch under its network."""
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +15,7 @@ from studylib.statistics.error_rates import operating_points
 DET_TICKS = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
 PRIORS = {0.01: "o", 0.05: "s"}  # of a target, for the marks of the least detection costs
 LABELS = {"loss": "training loss", "learning_rate": "learning rate"}
-LABELS |= {"dev_eer": "development EER (%), one 4-s crop"}
+LABELS |= {"dev_eer": "development EER (%)\none 4-s crop"}
 
 
 def training_curve(curve: pd.DataFrame, *, run: str, loss: str) -> Figure:
@@ -22,18 +24,16 @@ def training_curve(curve: pd.DataFrame, *, run: str, loss: str) -> Figure:
     `curve` (curve.csv) has the columns crops, step and epoch, and one for each panel; dev_eer is a
     fraction, and blank where it was not measured.
     """
-    own, curve = look(loss), curve.assign(dev_eer=100 * curve.get("dev_eer", np.nan))
-    shown = [name for name in curve if name not in ("crops", "step", "epoch")]
-    shown = [name for name in shown if curve[name].notna().any()]
-    figure = plt.figure(figsize=(3 * max(len(shown), 1) + 1, 2.8 if shown else 0.5))
-    for place, name in enumerate(shown):
-        axes = figure.add_subplot(1, len(shown), place + 1)
-        rows = curve.dropna(subset=name)
-        marker = own.mark if len(rows) < len(curve) else None
-        x, y = rows["crops"] / 1000, rows[name]
-        seaborn.lineplot(x=x, y=y, color=own.colour, marker=marker, ax=axes)
-        axes.set(xlabel="training crops seen (thousands)", ylabel=LABELS.get(name, name))
-    figure.suptitle(run if shown else f"{run}: not trained, no curve")
+    curve = curve.assign(dev_eer=100 * curve.get("dev_eer", np.nan)).set_index("crops")
+    curve = curve.drop(columns=["step", "epoch"], errors="ignore")
+    curve = curve.dropna(axis="columns", how="all").rename(columns=LABELS)
+    figure = plt.figure(figsize=(3 * len(curve.columns) + 1, 2.8))
+    for place, name in enumerate(curve):
+        axes = figure.add_subplot(1, len(curve.columns), place + 1)
+        values = curve[name].dropna()
+        axes.plot(values.index, values, look(loss).mark + "-", color=look(loss).colour, ms=3)
+        axes.set(xlabel="training crops seen", ylabel=name)
+    figure.suptitle(run if len(curve.columns) else f"{run}: not trained, no curve")
     return figure
 
 
@@ -43,20 +43,10 @@ def scores_and_det(scores: pd.DataFrame, *, threshold: float, eer: float) -> Fig
     `scores` has the columns score and target.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
-    counts = scores["target"].value_counts()
-    kinds = {True: f"target ({counts[True]:,})", False: f"nontarget ({counts[False]:,})"}
-    seaborn.histplot(
-        x=scores["score"],
-        hue=scores["target"].map(kinds),
-        hue_order=kinds.values(),
-        palette=[TARGET, NONTARGET],
-        bins=80,
-        stat="density",
-        common_norm=False,
-        element="step",
-        ax=left,
-    )
-    left.get_legend().set_title(None)
+    scores = scores.assign(trial=scores["target"].map({True: "target", False: "nontarget"}))
+    colours = {"hue": "trial", "palette": {"target": TARGET, "nontarget": NONTARGET}}
+    shares = {"stat": "density", "common_norm": False, "bins": 80, "element": "step"}
+    seaborn.histplot(scores, x="score", **colours, **shares, ax=left)
     left.axvline(threshold, color="black", linewidth=1)
     left.set(xlabel=f"score; line: EER threshold {threshold:.3f}", title=f"EER {100 * eer:.2f} %")
     det_axes(right)
@@ -75,16 +65,38 @@ def det_axes(axes: plt.Axes) -> None:
     axes.set_yticks(ticks, labels)
 
 
-def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line="") -> None:
-    """One system on `det_axes`; with a `line`, a mark at the least cost of each of `PRIORS`.
+def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line: str) -> None:
+    """One system on `det_axes`, with a mark at the least cost of each of `PRIORS`.
 
     Points closer to each other than a pixel are left out.
     """
-    points = operating_points(np.asarray(scores), np.asarray(targets))
-    rates = np.stack([points.false_alarm, points.miss], axis=1)
+    rates = np.stack(operating_points(scores, targets)[:2], axis=1)  # false alarms, misses
     deviates = ndtri(np.clip(rates, 1e-5, 1 - 1e-5))
     kept = np.unique(np.round(deviates, 2), axis=0, return_index=True)[1]
-    axes.plot(*deviates[np.sort(kept)].T, line or "-", color=colour, label=label)
-    for prior, mark in PRIORS.items() if line else ():
+    axes.plot(*deviates[np.sort(kept)].T, line, color=colour, label=label)
+    for prior, mark in PRIORS.items():
         least = np.argmin(rates @ [1 - prior, prior])
         axes.plot(*deviates[least], mark, color=colour, markersize=4)
+
+
+def batch_similarities(similarities: Mapping[str, np.ndarray], n_utterances: int) -> Figure:
+    """Heat maps (N * M, N * M) side by side on one scale; lines part the speakers.
+
+    Parameters
+    ----------
+    similarities : mapping
+        Title -> similarity of each crop to each other.
+    n_utterances : int
+        M, crops of each speaker.
+    """
+    size = (5 * len(similarities), 4.4)
+    figure, panels = plt.subplots(1, len(similarities), figsize=size)
+    every = np.stack(list(similarities.values()))
+    for axes, (title, matrix) in zip(panels, similarities.items(), strict=True):
+        scale = {"vmin": every.min(), "vmax": every.max(), "cmap": "viridis", "square": True}
+        seaborn.heatmap(matrix, **scale, xticklabels=False, yticklabels=False, ax=axes)
+        edges = np.arange(0, len(matrix) + 1, n_utterances)
+        axes.hlines(edges, 0, len(matrix), color="white", linewidth=0.4)
+        axes.vlines(edges, 0, len(matrix), color="white", linewidth=0.4)
+        axes.set(title=title, xlabel="crops by speaker", ylabel="crops by speaker")
+    return figure

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from studylib.losses import LOSSES
 
@@ -80,13 +81,23 @@ def percent_axis(axis: Axis) -> None:
     """A logarithmic axis of per cents, labelled in plain numbers."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(FixedLocator(PERCENT_TICKS))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
+
+
+def rate_axis(axis: Axis, list_name: str) -> None:
+    """A `percent_axis` of EERs on a trial list."""
+    percent_axis(axis)
+    axis.set_label_text(f"EER (%) on {list_name!r}, logarithmic\n{INTERVAL}")
+
+
+def text_beside(axes: Axes, place: float, text: str, colour: str = "black") -> None:
+    """A text to the right of the axes, in the row at `place`."""
+    where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
+    axes.annotate(text, (1.01, place), **where, color=colour)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write <name>.png and <name>.pdf, the same bytes for the same figure."""
-    folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=150)
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})

@@ -1,10 +1,10 @@
-"""The processor cores for preparing corpora."""
+"""The processor cores of this machine."""
 
 import os
 
 
-def cores() -> int:
-    """How many processor cores this process may use."""
+def usable_cores() -> int:
+    """Cores that the system lets this process use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The error rates of one run under the weights of many resamples at once.
+"""The trials of a list by speaker, and one run's error rates under many weights of them at once.
 
 Every error rate is exactly that of the list with its trials repeated by their weights, without ever
 writing such a list. A run's trials are sorted once and cut into chunks; a sparse product gives the
@@ -10,11 +10,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from studylib.errors import StudyError
 from studylib.statistics.error_rates import PRIORS, bits, crossings, detection_costs
-from studylib.statistics.trial_weights import TrialSpeakers
+
+
+@dataclass(frozen=True)
+class TrialSpeakers:
+    """What decides how often each trial counts, its unit: one of S speakers or of P pairs of them.
+
+    Attributes
+    ----------
+    targets : (T,) bool
+    unit : (T,) int32
+        For a target trial its speaker, 0 ... S - 1 in the order of their names; for a nontarget
+        trial S + its row of `pairs`.
+    pairs : (P, 2) int
+        The distinct unordered pairs of speakers that nontarget trials compare.
+    names : (S,) str
+    """
+
+    targets: np.ndarray
+    unit: np.ndarray
+    pairs: np.ndarray
+    names: tuple[str, ...]
+
+    @property
+    def n_units(self) -> int:
+        return len(self.names) + len(self.pairs)
+
+
+def trial_speakers(targets, first_speaker, second_speaker) -> TrialSpeakers:
+    """Number the speakers and the pairs of speakers of a trial list.
+
+    Parameters
+    ----------
+    targets : (T,) bool
+    first_speaker, second_speaker : (T,) int or str
+        The speaker on each side of each trial.
+
+    Raises
+    ------
+    StudyError
+        A target trial of two speakers or a nontarget trial of one, fewer than 3 speakers, or only
+        one kind of trial.
+    """
+    targets, sides = np.asarray(targets, dtype=bool), np.stack([first_speaker, second_speaker])
+    numbers, names = pd.factorize(sides.ravel(), sort=True)
+    low, high = np.sort(numbers.reshape(sides.shape), axis=0)
+    wrong = np.flatnonzero((low == high) != targets)
+    if len(wrong):
+        (one, other), kind = sides[:, wrong[0]], "target" if targets[wrong[0]] else "nontarget"
+        raise StudyError(f"Trial {wrong[0]} of the speakers {one} and {other} is marked {kind}.")
+    if len(names) < 3 or targets.all() or not targets.any():
+        raise StudyError(
+            f"A bootstrap needs target and nontarget trials of at least 3 speakers, not "
+            f"{targets.sum()} target trials among {len(targets)} of {len(names)} speakers."
+        )
+    codes, rows = np.unique((low * len(names) + high)[~targets], return_inverse=True)
+    unit = low.astype(np.int32)
+    unit[~targets] = len(names) + rows
+    pairs = np.stack(np.divmod(codes, len(names)), axis=1)
+    return TrialSpeakers(targets, unit, pairs, tuple(map(str, names)))
 
 
 @dataclass(frozen=True)
@@ -44,16 +103,9 @@ class SortedTrials:
 
 
 def sort_trials(scores, trials: TrialSpeakers) -> SortedTrials:
-    """Sort a run's scores (T,) once for all resamples.
-
-    Raises
-    ------
-    StudyError
-        Scores that are not finite, or not one for each trial.
-    """
+    """Sort a run's finite scores (T,) once for all resamples."""
     scores = np.asarray(scores, dtype=np.float64)
-    if scores.shape != trials.targets.shape or not np.isfinite(scores).all():
-        raise StudyError(f"Each of {len(trials.targets)} trials needs a finite score of every run.")
+    assert np.isfinite(scores).all()
     order = np.argsort(-scores, kind="stable")
     scores, targets, unit = scores[order], trials.targets[order], trials.unit[order]
     last = np.append(np.diff(scores) < 0, True)
@@ -74,19 +126,20 @@ def read_measures(run: SortedTrials, weights: np.ndarray, measures: Sequence[str
     accepted = np.cumsum(np.pad(per_chunk, ((0, 0), (1, 0), (0, 0))), axis=1)  # (2, K + 1, B)
     totals = accepted[:, -1]
     false_alarm, miss = _rates(accepted, totals)
-    found, inside = {}, np.zeros(len(run.ends) - 1, dtype=bool)
+    inside = np.zeros(len(run.ends) - 1, dtype=bool)
     if "eer" in measures:
         inside[crossings(false_alarm, miss)[1]] = True
-    costs = [name for name in measures if name in PRIORS]
-    for name in costs:
-        found[name] = detection_costs(false_alarm, miss, PRIORS[name]).min(axis=0)
+    priors = {name: PRIORS[name] for name in measures if name in PRIORS}
+    found = {}
+    for name, prior in priors.items():
+        found[name] = detection_costs(false_alarm, miss, prior).min(axis=0)
         # No cost inside a chunk is below that of its first false alarms and its last misses.
-        least = detection_costs(false_alarm[:-1], miss[1:], PRIORS[name])
+        least = detection_costs(false_alarm[:-1], miss[1:], prior)
         inside |= (least < found[name]).any(axis=1)
-    if inside.any():
+    if inside.any():  # not where Cllr alone is read
         false_alarm, miss = _rates(_inside(run, np.flatnonzero(inside), weights, accepted), totals)
-    for name in costs:
-        least = detection_costs(false_alarm, miss, PRIORS[name]).min(axis=0)
+    for name, prior in priors.items():
+        least = detection_costs(false_alarm, miss, prior).min(axis=0)
         found[name] = np.minimum(found[name], least)
     if "eer" in measures:
         found["eer"] = crossings(false_alarm, miss)[0]
