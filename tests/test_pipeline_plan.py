@@ -18,6 +18,7 @@ STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["measurements"] = 1
 STUDY["runs"] |= {
     "best": {"loss": {"name": "softmax"}, "train": {"keep": "best"}},
+    "augmented": {"loss": {"name": "softmax"}, "train": {"augmentation": {}}},
     "resnet": {"loss": {"name": "softmax"}, "trunk": {"name": "fast_resnet34"}},
 }
 STUDY["study"]["runs"] = list(STUDY["runs"])
@@ -59,6 +60,8 @@ def stale(before: dict[str, dict], after: dict[str, dict]) -> tuple[set, set, se
         ("models/residual.py", {"resnet"}, set(), set()),
         ("models/features.py", ALL, ALL, BASELINE),
         ("training/sampling.py", ALL, set(), set()),
+        ("training/augmentation.py", {"augmented"}, set(), set()),
+        ("corpora/acoustics.py", {"augmented"}, set(), {"corpus.json"}),
         ("evaluation/run.py", set(), ALL, BASELINE),
         ("evaluation/baselines.py", set(), set(), BASELINE),
         ("statistics/error_rates.py", {"best"}, ALL, BASELINE),

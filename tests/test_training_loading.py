@@ -15,17 +15,15 @@ CUDA = torch.device("cuda")
 CROP = 8000
 
 
-def batches(corpus, places=None, device=CPU) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(corpus, places=slice(None), device=CPU) -> list[tuple[torch.Tensor, torch.Tensor]]:
     data = training_data(corpus)
     sampler = BatchSampler(data.speakers, settings_of(AP).train, 3)
-    seconds = CROP / 16_000
-    return list(prefetch(read_batches(corpus, data, sampler, range(2, 9), seconds, places, device)))
+    return list(prefetch(read_batches(data, sampler, range(2, 9), CROP / 16_000, places, device)))
 
 
 def assert_equal(first: list[tuple], second: list[tuple]) -> None:
-    for (samples, labels), (others, other_labels) in zip(first, second, strict=True):
-        assert torch.equal(samples, others)
-        assert torch.equal(labels, other_labels)
+    for one, other in zip(first, second, strict=True):
+        assert all(map(torch.equal, one, other))
 
 
 def test_crops_are_pieces_of_training_utterances_of_the_labelled_speakers(tiny_corpus):
@@ -58,17 +56,19 @@ def test_a_gpu_gets_the_same_crops_and_none_is_overwritten_on_its_way(tiny_corpu
     assert_equal([(a.cpu(), b.cpu()) for a, b in sent], batches(tiny_corpus))
 
 
-def test_training_speakers_are_taken_in_the_corpus_s_order_and_labelled_in_that_of_names():
+@pytest.mark.parametrize(
+    ("n", "names", "rows", "speakers"),
+    [
+        (2, ["b", "d"], [0, 1, 2, 4], [1, 0, 0, 1]),
+        (4, ["a", "b", "c", "d"], [0, 1, 2, 3, 4, 5], [3, 1, 1, 2, 3, 0]),
+        (None, ["a", "b", "c", "d"], [0, 1, 2, 3, 4, 5], [3, 1, 1, 2, 3, 0]),
+    ],
+)
+def test_training_speakers_are_the_corpus_s_first_and_numbered_by_name(n, names, rows, speakers):
     table = pd.DataFrame({"speaker": list("dbbcdac"), "split": ["train"] * 6 + ["dev"]})
-    corpus = SimpleNamespace(utterances=table, folder="data/made-up")
-    data = training_data(corpus, 2)
-    assert data.names.tolist() == ["b", "d"]
-    assert data.rows.tolist() == [0, 1, 2, 4]
-    assert data.speakers.tolist() == [1, 0, 0, 1]
-    for every in (training_data(corpus), training_data(corpus, 4)):
-        assert every.names.tolist() == ["a", "b", "c", "d"]
-        assert every.rows.tolist() == list(range(6))
-        assert every.speakers.tolist() == [3, 1, 1, 2, 3, 0]
+    data = training_data(SimpleNamespace(utterances=table), n)
+    assert [data.names.tolist(), data.rows.tolist()] == [names, rows]
+    assert data.speakers.tolist() == speakers
 
 
 def test_items_come_in_order_and_a_failure_while_making_them_reaches_the_caller():

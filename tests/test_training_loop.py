@@ -4,35 +4,26 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
 import torch
 import training_runs
-from conftest import TINY
-from training_runs import (
-    AP,
-    AUGMENTATION,
-    assert_same,
-    in_float64,
-    settings_of,
-    train_run,
-    trained,
-)
+from safetensors.torch import load_file
+from tiny_project import ROOT, finish, start
+from training_runs import AP, AUGMENTATION, assert_same, in_float64, settings_of, train_run, trained
 
 from studylib.corpora.hygiene import known_speakers
-from studylib.corpora.synthetic.embedded import prepare
 from studylib.errors import StudyError
 from studylib.files import disk
 from studylib.files.disk import exclusive
 from studylib.models.trunks import TRUNKS
 from studylib.training import checkpoints, loop
 
-ROOT = Path(__file__).parent.parent
+SOFTMAX = {"name": "softmax"}
 TRIPLET = {"name": "triplet", "margin": 0.3, "hard_fraction": 0.5}
 MODEL_FILES = "model.safetensors", "loss.safetensors"
 SAVING = {"crops": 120, "checkpoint_seconds": 1e-6, "measurements": 2}
@@ -40,15 +31,6 @@ SAVING = {"crops": 120, "checkpoint_seconds": 1e-6, "measurements": 2}
 
 def curve_of(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "model" / "curve.csv")
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
-    """The working directory is a project's."""
-    for name in ("params.yaml", "dvc.yaml"):
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 # ------------------------------------------------------------------------------- the same bits
@@ -68,14 +50,10 @@ def test_the_same_run_twice_gives_the_same_files_and_another_seed_does_not(tiny_
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
 def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpus, tmp_path):
-    settings = settings_of(TRIPLET, augmentation=AUGMENTATION, **SAVING)
-    command = [sys.executable, training_runs.__file__, settings.model_dump_json()]
-    killed = subprocess.run(
-        [*command, tiny_corpus.folder, tmp_path / "cut", "3"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL
+    settings = settings_of(TRIPLET, augmentation={"noise_chance": 0.7}, **SAVING)
+    words = ["train", settings.model_dump_json(), tiny_corpus.folder, tmp_path / "cut", "3"]
+    killed = finish(start(ROOT, "tests.training_runs", *words))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "cut" / "model").exists()
     with in_float64:
         undisturbed = trained(settings, tiny_corpus, tmp_path / "whole")
@@ -86,26 +64,14 @@ def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpu
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "an empty file", "all are damaged"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_with_the_same_bits(
-    tiny_corpus, tmp_path, monkeypatch, damage
+    tiny_corpus, tmp_path, damage
 ):
-    class Stopped(Exception):
-        pass
-
-    settings, saves = settings_of(TRIPLET, **SAVING), []
-
-    def save_and_stop(learner, folder):
-        save(learner, folder)
-        saves.append(folder)
-        if len(saves) == 3:
-            raise Stopped
-
-    save = checkpoints.save_checkpoint
-    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_stop)
-    with pytest.raises(Stopped):
-        train_run(settings, tiny_corpus, tmp_path / "cut")
-    monkeypatch.undo()
-    kept = sorted(saves[0].iterdir())
-    assert [path.name for path in kept] == ["step-0000000002.pt", "step-0000000003.pt"]
+    settings = settings_of(TRIPLET, **SAVING)
+    measure = Mock(side_effect=[0.5, KeyboardInterrupt])  # the second is after the last step
+    with pytest.raises(KeyboardInterrupt):
+        train_run(settings, tiny_corpus, tmp_path / "cut", measure=measure)
+    kept = sorted((tmp_path / "cut").rglob("*.pt"))
+    assert [path.name for path in kept] == ["step-0000000008.pt", "step-0000000009.pt"]
     for path in kept if damage == "all are damaged" else kept[1:]:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 4
@@ -113,7 +79,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_with_the_same_bits(
     lines: list[str] = []
     resumed = trained(settings, tiny_corpus, tmp_path / "cut", report=lines.append)
     assert f"{kept[1]} is damaged and set aside" in lines[0]
-    goes_on = "going on from step 2 of an interrupted run" in lines
+    goes_on = "going on from step 8 of an interrupted run" in lines
     assert goes_on == (damage != "all are damaged")
     assert_same(trained(settings, tiny_corpus, tmp_path / "whole"), resumed)
 
@@ -121,7 +87,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_with_the_same_bits(
 def test_a_whole_result_is_taken_up_and_a_changed_one_trained_anew(tiny_corpus, tmp_path):
     settings, model = settings_of(AP), tmp_path / "model" / "model.safetensors"
     facts = train_run(settings, tiny_corpus, tmp_path)
-    assert facts.keys() == {"started", "seconds", "device", "processes", "threads"}
+    assert facts.keys() == {"seconds", "device", "processes"}
     content = model.read_bytes()
     assert train_run(settings, tiny_corpus, tmp_path) == {}
     model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -152,21 +118,19 @@ def test_a_run_started_twice_waits_for_the_first_and_takes_up_its_result(
     assert found == [{}]
 
 
-def test_augmentation_repeats_and_changes_the_run_unless_it_does_nothing(tiny_corpus, tmp_path):
-    def weights(name, augmentation):
-        settings = settings_of(TRIPLET, augmentation=augmentation)
-        return trained(settings, tiny_corpus, tmp_path / name)
-
-    plain, augmented = weights("plain", None), weights("a", AUGMENTATION)
-    assert_same(augmented, weights("b", AUGMENTATION))
+def test_augmentation_changes_the_run_unless_it_does_nothing(tiny_corpus, tmp_path):
+    plain, augmented, nothing = (
+        trained(settings_of(TRIPLET, augmentation=each), tiny_corpus, tmp_path / str(number))
+        for number, each in enumerate([None, AUGMENTATION, {"noise_chance": 0.0}])
+    )
     assert not torch.equal(plain["fc.weight"], augmented["fc.weight"])
-    assert_same(plain, weights("c", {"noise_chance": 0.0, "room_chance": 0.0}))
+    assert_same(plain, nothing)
 
 
 def test_every_loss_starts_from_the_same_trunk(tiny_corpus, tmp_path):
-    losses = {"name": "softmax"}, AP, TRIPLET
     weights = [
-        trained(settings_of(loss, crops=0), tiny_corpus, tmp_path / loss["name"]) for loss in losses
+        trained(settings_of(loss, crops=0), tiny_corpus, tmp_path / loss["name"])
+        for loss in (SOFTMAX, AP, TRIPLET)
     ]
     assert_same(weights[0], weights[1])
     assert_same(weights[0], weights[2])
@@ -206,39 +170,38 @@ def test_a_schedule_is_set_on_the_loss_by_crops_seen(tiny_corpus, tmp_path):
     assert set(curve.loc[~half, "margin"]) == {0.4}
 
 
-def test_the_best_weights_on_development_speakers_are_kept_if_asked(tiny_corpus, tmp_path):
-    keys = {"measurements": 5, "learning_rate": 0.5, "crops": 360}
-    best = trained(settings_of(TRIPLET, keep="best", **keys), tiny_corpus, tmp_path / "best")
-    last = trained(settings_of(TRIPLET, **keys), tiny_corpus, tmp_path / "last")
-    eers = curve_of(tmp_path / "best")["dev_eer"].dropna()
-    assert len(eers) == 5
-    is_last_best = eers.idxmin() == eers.index[-1]
-    assert all(torch.equal(best[k], last[k]) for k in best) == is_last_best
+def test_the_best_weights_of_trunk_and_loss_are_kept_if_asked(tiny_corpus, tmp_path):
+    # The second of three measurements is the best: what a run of two thirds of the crops ends with.
+    best = settings_of(SOFTMAX, keep="best", measurements=3, crops=180)
+    measure = Mock(side_effect=[0.3, 0.1, 0.2])
+    train_run(best, tiny_corpus, tmp_path / "best", measure=measure)
+    assert curve_of(tmp_path / "best")["dev_eer"].dropna().tolist() == [0.3, 0.1, 0.2]
+    train_run(settings_of(SOFTMAX, crops=120), tiny_corpus, tmp_path / "two thirds")
+    for name in MODEL_FILES:
+        paths = [tmp_path / folder / "model" / name for folder in ("best", "two thirds")]
+        assert_same(*map(load_file, paths))
 
 
-def test_a_model_keeps_its_training_speakers_and_those_of_its_initial_weights(tiny_corpus, project):
-    def known(name, **keys):
-        train_run(settings_of(TRIPLET, **keys), tiny_corpus, project / name)
-        return json.loads((project / name / "model" / "known_speakers.json").read_text())
+def test_a_model_keeps_its_training_speakers_and_those_of_its_initial_weights(
+    tiny_corpus, tmp_path, monkeypatch
+):
+    def known(name, crops=12, **keys):
+        train_run(settings_of(TRIPLET, crops=crops, **keys), tiny_corpus, tmp_path / name)
+        return json.loads((tmp_path / name / "model" / "known_speakers.json").read_text())
 
-    start = "first/model/model.safetensors"
-    assert known("first", crops=12) == [known_speakers(tiny_corpus)]
-    assert known("tuned", crops=12, initial_weights=start) == 2 * [known_speakers(tiny_corpus)]
+    for name in ("params.yaml", "dvc.yaml"):  # a project's
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    pretrained, everyone = "first/model/model.safetensors", known_speakers(tiny_corpus)
+    assert known("first") == [everyone]
+    assert known("tuned", initial_weights=pretrained) == [everyone, everyone]
     assert known("untrained", crops=0) == []
-    wider = settings_of(TRIPLET, {"name": "compact_tdnn"}, initial_weights=start)
+    (few,) = known("few", training_speakers=9)
+    assert len(few["train"]) == 9
+    assert set(few["train"]) < set(everyone["train"])
+    wider = settings_of(TRIPLET, {"name": "compact_tdnn"}, initial_weights=pretrained)
     with pytest.raises(StudyError, match=r"initial_weights: .* holds the trunk compact_tdnn with"):
-        train_run(wider, tiny_corpus, project / "wider")
-
-
-def test_the_first_training_speakers_are_those_of_a_smaller_corpus(tiny_corpus, tmp_path):
-    few = TINY.model_copy(update={"n_train_speakers": 9, "n_dev_speakers": 2, "n_test_speakers": 2})
-    smaller = prepare(few, tmp_path / "corpus", workers=1, progress=False)
-    settings = settings_of(TRIPLET, training_speakers=9)
-    first = trained(settings, tiny_corpus, tmp_path / "first")
-    assert_same(first, trained(settings_of(TRIPLET), smaller, tmp_path / "smaller"))
-    known = json.loads((tmp_path / "first" / "model" / "known_speakers.json").read_text())
-    assert known[0]["train"] == known_speakers(smaller)["train"]
-    assert known[0]["dev"] == known_speakers(tiny_corpus)["dev"]
+        train_run(wider, tiny_corpus, tmp_path / "wider")
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -256,29 +219,21 @@ def test_every_trunk_trains_on_the_embedded_corpus(tiny_corpus, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("keys", "seed", "sentence"),
+    ("keys", "sentence"),
     [
-        ({"speakers_per_batch": 64}, 0, "speakers_per_batch is 64, but only 12"),
-        ({"training_speakers": 13}, 0, "training_speakers is 13, but .* has only 12 training"),
-        ({"chunk_crops": 1}, 0, "chunk_crops is 1: a chunk has 1 of the batch's 12 crops, but"),
-        ({}, -1, "the seed is -1: expected 0 or more"),
-        (
-            {"learning_rate": 1e38, "optimizer": "sgd"},
-            0,
-            r"loss softmax is (nan|inf) at step \d+ of 5, .*1e\+38",
-        ),
+        ({"speakers_per_batch": 64}, "speakers_per_batch is 64, but only 12"),
+        ({"training_speakers": 13}, "training_speakers is 13, but .* has only 12 training"),
+        ({"chunk_crops": 1}, "chunk_crops is 1: a chunk has 1 of the batch's 12 crops, but"),
+        ({"learning_rate": 1e38, "optimizer": "sgd"}, r"loss softmax is (nan|inf) by step \d of 5"),
     ],
 )
-def test_what_cannot_be_trained_is_one_sentence(tiny_corpus, tmp_path, keys, seed, sentence):
+def test_what_cannot_be_trained_is_one_sentence(tiny_corpus, tmp_path, keys, sentence):
     with pytest.raises(StudyError, match=sentence):
-        train_run(settings_of({"name": "softmax"}, **keys), tiny_corpus, tmp_path, seed)
+        train_run(settings_of(SOFTMAX, **keys), tiny_corpus, tmp_path)
     assert not (tmp_path / "model").exists()
 
 
-def test_too_little_memory_is_one_sentence_that_names_the_key(tiny_corpus, tmp_path, monkeypatch):
-    def too_much(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(loop.TrainingStep, "__call__", too_much)
+def test_too_little_memory_is_one_sentence_that_names_the_key(tiny_corpus, tmp_path):
+    measure = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(StudyError, match=r"does not hold a step: .* train\.chunk_crops"):
-        train_run(settings_of({"name": "softmax"}), tiny_corpus, tmp_path)
+        train_run(settings_of(SOFTMAX, measurements=1), tiny_corpus, tmp_path, measure=measure)

@@ -1,25 +1,25 @@
-"""Small trainings for the tests: whole runs, single steps, two processes, and one that is killed.
+"""Small trainings for the tests: whole runs and single steps, also in processes of their own.
 
-`python training_runs.py SETTINGS CORPUS FOLDER SAVES` trains in float64, and kills itself with
-kill -9 after so many checkpoints; 0 lets it end.
+`python training_runs.py train SETTINGS CORPUS FOLDER SAVES` trains in float64, and kills itself
+with kill -9 after so many checkpoints; 0 lets it end. `torchrun training_runs.py steps FOLDER`
+takes a step with each of the settings in cases.json.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from studylib.corpora.store import Corpus, open_corpus
-from studylib.errors import StudyError
-from studylib.evaluation.development import development_eer
+from studylib.evaluation.development import development_eer as eer
+from studylib.files.atomic import read_json
 from studylib.training import checkpoints, loop
-from studylib.training.distributed import process_group, rank, synchronise_batch_norms
+from studylib.training.distributed import process_group, rank
 from studylib.training.learner import Learner, build_learner
 from studylib.training.settings import RunSettings
 
@@ -42,18 +42,13 @@ def settings_of(loss: dict, trunk: dict | None = None, **train) -> RunSettings:
     )
 
 
-def train_run(settings: RunSettings, corpus: Corpus, folder: Path, seed=0, report=list) -> dict:
+def train_run(
+    settings: RunSettings, corpus: Corpus, folder: Path, *, seed=0, report=list, measure=eer
+) -> dict:
     """Train into folder/model, with checkpoints beside it; the facts of the clock."""
-    return loop.train(
-        settings,
-        corpus,
-        seed,
-        folder / "model",
-        checkpoints=folder / "checkpoints",
-        key=settings.model_dump_json(),
-        measure=development_eer,
-        report=report,
-    )
+    folders = {"out": folder / "model", "checkpoints": folder / "checkpoints"}
+    how = {"key": settings.model_dump_json(), "measure": measure, "report": report}
+    return loop.train(settings, corpus, seed, **folders, **how)
 
 
 def trained(settings: RunSettings, corpus: Corpus, folder: Path, **keys) -> dict[str, Tensor]:
@@ -79,19 +74,19 @@ def build_in_float64(*arguments) -> Learner:
 in_float64 = patch.object(loop, "build_learner", build_in_float64)
 
 
-def one_step(settings: RunSettings, *, frozen: bool = False, wide: bool = False) -> dict:
+def one_step(settings: RunSettings, *, frozen: bool = False) -> dict[str, Tensor]:
     """The loss, all gradients and all running statistics of a step on a batch of noise.
 
-    In float64 if `wide`: in float32 a unit near zero may be on for one process and off for two.
+    In float64 where it can be: in float32 a unit near zero may be on for one process and off for
+    two.
     """
+    wide = settings.train.precision == "float32" and settings.train.augmentation is None
     learner = (build_in_float64 if wide else build_learner)(settings, SPEAKERS, 0, CPU)
     if frozen:
         learner.model.eval()
     step = loop.TrainingStep(settings, learner, 0, CPU)
-    loss = step(noise()[step.share.places], torch.arange(N) + 2, 0, 0.0)
-    parts = {"trunk": learner.model.trunk, "loss": learner.criterion}
-    found = {"value": loss}
-    for part, module in parts.items():
+    found = {"value": step(noise()[step.share.places], torch.arange(N) + 2, 0, 0.0)}
+    for part, module in {"trunk": learner.model.trunk, "loss": learner.criterion}.items():
         found |= {f"{part}.{name}": p.grad for name, p in module.named_parameters()}
     found |= {f"running.{name}": b for name, b in learner.model.trunk.named_buffers()}
     dense = torch.contiguous_format
@@ -103,59 +98,25 @@ def noise() -> Tensor:
     return torch.randint(-3000, 3000, (N * M, 8000), generator=generator).short()
 
 
-def largest(found: dict[str, Tensor], part: str) -> float:
-    """The largest number of a part: what the rounding of its others is measured against."""
-    return max(float(v.abs().max()) for key, v in found.items() if key.split(".")[0] == part)
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    """Steps that agree, measured against the largest number of the trunk, the loss, ... each."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        part = name.split(".")[0]
+        scale = max(float(v.abs().max()) for key, v in expected.items() if key.startswith(part))
+        assert ((found[name] - value).abs() <= tolerance * scale).all(), name
 
 
-def normalised(norm: nn.Module, rows: slice) -> dict[str, Tensor]:
-    """What a normalisation makes of some rows of a fixed batch, and its gradients."""
-    generator = torch.Generator().manual_seed(3)
-    x, target = torch.randn(2, 5, 4, 3, dtype=torch.float64, generator=generator).unbind()
-    x = (10 + x[rows]).requires_grad_()
-    y = norm.double()(x)
-    (y * target[rows]).sum().backward()
-    return {"y": y.detach(), "x": x.grad, "mean": norm[0].running_mean, "var": norm[0].running_var}
+def steps(folder: str) -> None:
+    """Writes <case>-<process>.safetensors."""
+    with process_group(CPU, threads=1):
+        torch.set_num_threads(1)
+        for name, case in read_json(Path(folder, "cases.json")).items():
+            found = one_step(RunSettings.model_validate(case))
+            save_file(found, Path(folder, f"{name}-{rank()}.safetensors"))
 
 
-def is_wide(settings: RunSettings) -> bool:
-    return settings.train.precision == "float32" and settings.train.augmentation is None
-
-
-def as_a_process(number: int, port: int, folder: Path, cases: Sequence[str]) -> None:
-    """Process 0 or 1: every case's step; then process 1 dies, and process 0 writes what it hears.
-
-    Cases are settings as JSON. Writes <number>-<case>.safetensors, <number>-norm.safetensors and
-    heard.txt.
-    """
-    os.environ |= {
-        "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "RANK": str(number),
-        "LOCAL_RANK": str(number),
-    }
-    try:
-        with process_group(CPU, threads=1):
-            torch.set_num_threads(1)
-            for index, case in enumerate(cases):
-                settings = RunSettings.model_validate_json(case)
-                found = one_step(settings, wide=is_wide(settings))
-                save_file(found, folder / f"{number}-{index}.safetensors")
-            norm = nn.Sequential(nn.BatchNorm1d(4))
-            synchronise_batch_norms(norm)
-            rows = slice(0, 3) if number == 0 else slice(3, 5)
-            save_file(normalised(norm, rows), folder / f"{number}-norm.safetensors")
-            if rank() == 1:
-                os._exit(1)
-            one_step(RunSettings.model_validate_json(cases[0]))
-    except StudyError as error:
-        (folder / "heard.txt").write_text(str(error))
-
-
-def main(settings: str, corpus: str, folder: str, saves: str) -> None:
+def train(settings: str, corpus: str, folder: str, saves: str) -> None:
     save, left = checkpoints.save_checkpoint, int(saves)
 
     def save_and_die(learner: Learner, folder: Path) -> None:
@@ -165,11 +126,10 @@ def main(settings: str, corpus: str, folder: str, saves: str) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    run = RunSettings.model_validate_json(settings)
     with in_float64, patch.object(checkpoints, "save_checkpoint", save_and_die):
-        train_run(
-            RunSettings.model_validate_json(settings), open_corpus(Path(corpus)), Path(folder)
-        )
+        train_run(run, open_corpus(Path(corpus)), Path(folder))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    {"steps": steps, "train": train}[sys.argv[1]](*sys.argv[2:])

@@ -4,7 +4,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -89,7 +89,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
         section: Any = model
         for part in problem["loc"][:-1]:
             field = getattr(section, "model_fields", {}).get(part)
-            section = field.annotation if field else None
+            section = field and (get_args(field.annotation) or [field.annotation])[0]
         return unknown("unknown key", key, getattr(section, "model_fields", ()))
     if problem["type"] == "missing":
         return f"the key {key!r} is missing"
