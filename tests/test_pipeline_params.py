@@ -87,11 +87,7 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         (
             "crops: 100,",
             "crops: 100, augmentation: {nosie_chance: 1},",
-<<<<<<< HEAD
-            "run am: unknown key 'train.augmentation.nosie_chance'",
-=======
             "run am: unknown key 'train.augmentation.nosie_chance'; did you mean 'noise_chance'",
->>>>>>> main
         ),
     ],
 )
