@@ -1,16 +1,19 @@
 """The grid runs the experiments that DVC calls stale side by side, and leaves DVC nothing to do."""
 
 import copy
+import subprocess
 import sys
+import time
 import types
+from collections.abc import Callable
 
 import dask
+import distributed
 import psutil
 import pytest
-from tiny_project import PARAMS, copy_project, kernel_in_training, stale, start, waits
+from tiny_project import PARAMS, append, copy_project, stale, start
 
 from studylib.errors import StudyError
-from studylib.files.atomic import read_json
 from studylib.pipeline import grid
 from studylib.pipeline.grid import local_layout, run_grid, slurm_cluster
 
@@ -62,13 +65,37 @@ def test_a_scheduler_that_cannot_be_reached_is_one_sentence(monkeypatch, tmp_pat
         run_grid(tmp_path, scheduler="tcp://127.0.0.1:9")
 
 
+def test_a_worker_ends_what_it_runs_once_its_client_is_lost(tmp_path):
+    def task(client: str) -> None:
+        def sleeps(*_) -> None:
+            sleeping = subprocess.Popen(["sleep", "600"])
+            (tmp_path / "pid").write_text(f"{sleeping.pid} ")
+            sleeping.wait()
+
+        grid.run_experiment = sleeps
+        grid.run_task("experiment@triplet-0", tmp_path, None, (), client)
+
+    with distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
+        client = distributed.Client(cluster)
+        running = client.submit(task, client.id)
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert running.status == "pending"
+            time.sleep(0.05)
+        sleeping = psutil.Process(int((tmp_path / "pid").read_text()))
+        client.close()
+        assert not psutil.wait_procs([sleeping], timeout=60)[1]
+
+
 def test_a_killed_worker_loses_nothing_and_a_signal_ends_all_and_records_what_is_done(
     tmp_path, tiny_corpus
 ):
     project = copy_project(tmp_path, STUDY, tiny_corpus.folder)
     process = start(project, "studylib", "grid", "--workers", "2")
     assert any("1 of 2: experiment@untrained-0" in line for line in process.stdout)
-    kernel = kernel_in_training(project, process)
+    waits(lambda: list(project.glob(".checkpoints/triplet-0-*/step-*.pt")), process)
+    below = psutil.Process(process.pid).children(recursive=True)
+    (kernel,) = [each for each in below if "ipykernel_launcher" in " ".join(each.cmdline())]
+    append(project / "studylib" / "losses" / "contrastive.py")
     kernel.parent().kill()
     log = project / ".grid" / "experiment@triplet-0.log"
     waits(lambda: "going on from step" in log.read_text(), process)
@@ -82,24 +109,10 @@ def test_a_killed_worker_loses_nothing_and_a_signal_ends_all_and_records_what_is
     assert stale(project) == {"experiment@triplet-0"}
 
 
-def test_a_killed_grid_leaves_a_worker_of_another_cluster_idle(tmp_path, tiny_corpus):
-    study = copy.deepcopy(STUDY)
-    study["study"]["runs"] = ["triplet"]
-    project = copy_project(tmp_path, study, tiny_corpus.folder)
-    file = project / "scheduler.json"
-    words = ["--scheduler-file", str(file), "--no-dashboard"]
-    scheduler = start(project, "distributed.cli.dask_scheduler", *words, "--port", "0")
-    worker = start(project, "distributed.cli.dask_worker", *words, "--nthreads", "1")
-    try:
-        address = waits(file.exists, scheduler) and read_json(file)["address"]
-        process = start(project, "studylib", "grid", "--scheduler", address)
-        waits(lambda: list(project.glob(".checkpoints/*/step-*.pt")), process)
-        kernel = kernel_in_training(project, worker)
-        process.kill()
-        process.communicate()
-        assert not psutil.wait_procs([kernel], timeout=60)[1]
-        assert worker.poll() is None
-    finally:
-        for started in (worker, scheduler):
-            started.terminate()
-            started.communicate()
+def waits(sign: Callable[[], object], process: subprocess.Popen) -> None:
+    """Until `sign()` is true; the process does not end before."""
+    until = time.monotonic() + 300
+    while not sign():
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)

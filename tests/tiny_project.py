@@ -5,12 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 from conftest import TINY
 
@@ -73,21 +71,3 @@ def run(project: Path, *words: str) -> str:
 
 def stale(project: Path) -> set[str]:
     return set(json.loads(run(project, "dvc", "status", "--json", "experiment")))
-
-
-def waits(sign: Callable[[], Any], process: subprocess.Popen) -> Any:
-    """The first value of `sign()` that is true; the process has not ended before."""
-    until = time.monotonic() + 300
-    while not (value := sign()):
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    return value
-
-
-def kernel_in_training(project: Path, process: subprocess.Popen) -> psutil.Process:
-    """The only kernel below a process, once it has a checkpoint."""
-    waits(lambda: list(project.glob(".checkpoints/*/step-*.pt")), process)
-    below = psutil.Process(process.pid).children(recursive=True)
-    (kernel,) = [each for each in below if "ipykernel_launcher" in " ".join(each.cmdline())]
-    return kernel

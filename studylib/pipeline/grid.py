@@ -114,10 +114,7 @@ def _local_cluster(workers: int) -> distributed.LocalCluster:
     return distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
-        memory_limit=0,
-        host="127.0.0.1",
-        protocol="tls://",
-        security=distributed.Security.temporary(),
+        security=True,
         dashboard_address=None,
         silence_logs=logging.CRITICAL,
     )

@@ -23,7 +23,7 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.documents import Name, Positive, Section, read_yaml, unknown, validated
 from studylib.losses.schedules import Schedule, value_at
 from studylib.reports.settings import ReportSettings
-from studylib.training.settings import CorpusSettings, RunSettings
+from studylib.training.settings import Component, CorpusSettings, RunSettings
 
 
 class StudySettings(Section):
@@ -43,18 +43,12 @@ class StudySettings(Section):
 
 
 class Changes(Section):
-    """Keys of a run in place of those that all runs share."""
+    """Keys of a run, in place of those that all runs share: an entry of `runs`."""
 
     loss: dict[str, Any] = Field(default={})
     trunk: dict[str, Any] = Field(default={})
     train: dict[str, Any] = Field(default={})
     evaluate: dict[str, Any] = Field(default={})
-
-
-class RunEntry(Changes):
-    """An entry of `runs`: at least a loss."""
-
-    loss: dict[str, Any]
 
 
 class Params(Section):
@@ -66,7 +60,7 @@ class Params(Section):
     train: dict[str, Any]
     evaluate: EvaluateSettings
     report: ReportSettings = ReportSettings()
-    runs: dict[Name, RunEntry]
+    runs: dict[Name, Changes]
 
 
 def read_params(path: Path) -> Params:
@@ -110,8 +104,12 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
     """
     if name not in params.runs:
         raise StudyError(unknown("no run is named", name, params.runs))
-    entry = params.runs[name]
-    trunk = params.trunk
+    import torch
+
+    from studylib.losses import LOSSES
+    from studylib.models import TRUNKS
+
+    where, entry, trunk = f"run {name}", params.runs[name], params.trunk
     for section in (entry.trunk, changes.trunk):
         another = section.get("name", trunk.get("name")) != trunk.get("name")
         trunk = section if another else trunk | section
@@ -123,8 +121,25 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
         "trunk": trunk,
         "train": params.train | entry.train | changes.train,
     }
-    where = f"run {name}"
-    return _resolved(validated(RunSettings, document, where), where)
+    settings = validated(RunSettings, document, where)
+    trunk = _completed(settings.trunk, TRUNKS, set(), f"{where}: trunk")
+    loss = _completed(settings.loss, LOSSES, {"embedding_dim", "n_speakers"}, f"{where}: loss")
+    given = settings.train.utterances_per_speaker
+    least = LOSSES[loss.name].min_utterances_per_speaker
+    if given < least:
+        raise StudyError(
+            f"{where}: train.utterances_per_speaker is {given}, but the loss {loss.name} compares "
+            f"utterances of one speaker: expected at least {least}"
+        )
+    try:
+        with torch.device("meta"):  # shapes without numbers
+            TRUNKS[trunk.name](**trunk.parameters)
+        for progress in (0.0, 1.0):  # a schedule ends within the loss's bounds, too
+            numbers = {key: value_at(value, progress) for key, value in loss.parameters.items()}
+            LOSSES[loss.name](1, 10_000, **numbers)
+    except (StudyError, ValueError, RuntimeError) as error:
+        raise StudyError(f"{where}: {error}") from None
+    return settings.model_copy(update={"trunk": trunk, "loss": loss})
 
 
 def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -> EvaluateSettings:  # noqa: B008
@@ -145,52 +160,21 @@ def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -
     return validated(EvaluateSettings, document, where=f"run {name}: evaluate")
 
 
-def _resolved(settings: RunSettings, where: str) -> RunSettings:
-    """The settings with the defaults of loss and trunk; each of them can be built."""
-    import torch
-
-    from studylib.losses import LOSSES
-    from studylib.models import TRUNKS
-
-    trunk = _keywords(settings.trunk.name, settings.trunk.parameters, TRUNKS, f"{where}: trunk")
-    loss = _keywords(settings.loss.name, settings.loss.parameters, LOSSES, f"{where}: loss")
-    least = LOSSES[settings.loss.name].min_utterances_per_speaker
-    given = settings.train.utterances_per_speaker
-    if given < least:
-        raise StudyError(
-            f"{where}: train.utterances_per_speaker is {given}, but the loss {settings.loss.name} "
-            f"compares utterances of one speaker: expected at least {least}"
-        )
-    try:
-        with torch.device("meta"):  # shapes without numbers
-            TRUNKS[settings.trunk.name](**trunk)
-        for progress in (0.0, 1.0):  # a schedule ends within the loss's bounds, too
-            numbers = {key: value_at(value, progress) for key, value in loss.items()}
-            LOSSES[settings.loss.name](1, 10_000, **numbers)
-    except (StudyError, ValueError, RuntimeError) as error:
-        raise StudyError(f"{where}: {error}") from None
-    return settings.model_copy(
-        update={
-            "trunk": settings.trunk.model_copy(update={"parameters": trunk}),
-            "loss": settings.loss.model_copy(update={"parameters": loss}),
-        }
-    )
-
-
-def _keywords(
-    name: str, given: Mapping[str, Any], known: Mapping[str, type], where: str
-) -> dict[str, Any]:
-    """The keywords of a loss's or a trunk's constructor, with defaults, each of its kind."""
-    if name not in known:
-        raise StudyError(unknown(f"{where} is named", name, known))
-    not_studied = {"n_speakers", "seed"} | ({"embedding_dim"} if where.endswith("loss") else set())
-    kinds = typing.get_type_hints(known[name].__init__)
+def _completed(
+    given: Component, known: Mapping[str, type], not_studied: set[str], where: str
+) -> Component:
+    """A loss or a trunk with all keywords of its constructor, each of its kind."""
+    if given.name not in known:
+        raise StudyError(unknown(f"{where} is named", given.name, known))
+    kinds = typing.get_type_hints(known[given.name].__init__)
     fields: dict[str, Any] = {}
-    for parameter in inspect.signature(known[name]).parameters.values():
+    for parameter in inspect.signature(known[given.name]).parameters.values():
         if parameter.name not in not_studied:
             kind = kinds[parameter.name]
             kind = {int: Positive, float: Schedule | float}.get(kind, kind)
             required = parameter.default is inspect.Parameter.empty
             fields[parameter.name] = (kind, ... if required else parameter.default)
-    section = validated(create_model(name, __base__=Section, **fields), given, where)
-    return dict(section)
+    section = create_model(given.name, __base__=Section, **fields)
+    return given.model_copy(
+        update={"parameters": dict(validated(section, given.parameters, where))}
+    )
