@@ -206,8 +206,6 @@ def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> di
     """
     if path is None:
         return dict(settings)
-    if source == "embedded":
-        raise StudyError(f"the embedded corpus is made, not read: {path} has no use")
     if source == "voxceleb":
         sets = [name for name in ("voxceleb1", "voxceleb2") if (path / name).is_dir()]
         return {name: path / name for name in (*sets, "meta")} | settings

@@ -180,7 +180,8 @@ def angular_prototypical(loss, x, labels):
 
 
 def softmax_prototypical(loss, x, labels):
-    return softmax(loss, x, labels) + angular_prototypical(loss, x, labels)
+    parts = loss.softmax, loss.angular_prototypical
+    return softmax(parts[0], x, labels) + angular_prototypical(parts[1], x, labels)
 
 
 def ge2e(loss, x, labels):

@@ -126,14 +126,6 @@ def test_measures_of_pairs_equal_their_definitions_pair_by_pair():
     assert {name: measured[name] for name in expected} == pytest.approx(expected)
 
 
-def test_effective_rank_follows_the_entropy_of_unequal_directions():
-    values = np.array([3.0, 2.0, 1.0])
-    points = np.concatenate([np.diag(values), -np.diag(values)])
-    shares = values / 6
-    rank = geometry(points, np.array(list("aabbcc")))["effective_rank"]
-    assert rank == pytest.approx(np.prod(shares**-shares))
-
-
 def test_maps_have_a_full_panel_a_run_and_name_what_is_coloured(embeddings):
     maps = embedding_map(embeddings).assign(snr=lambda table: 20 + table["x"])
     pair = ["test-0003", "test-0007"]

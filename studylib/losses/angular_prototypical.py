@@ -4,13 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import (
-    cosine_matrix,
-    learned_factor,
-    loss_forward,
-    number,
-    positive,
-)
+from studylib.losses.common import cosine_matrix, learned_factor, loss_forward, number, positive
 
 
 class AngularPrototypical(nn.Module):

@@ -1,17 +1,10 @@
 """Softmax plus angular prototypical: classify the training speakers and compare within a batch."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studylib.losses.common import (
-    cosine_matrix,
-    flatten,
-    learned_factor,
-    loss_forward,
-    number,
-    positive,
-)
+from studylib.losses.angular_prototypical import AngularPrototypical
+from studylib.losses.common import loss_forward
+from studylib.losses.softmax import Softmax
 
 
 class SoftmaxPrototypical(nn.Module):
@@ -25,8 +18,7 @@ class SoftmaxPrototypical(nn.Module):
 
     Source: Kwon et al. 2021, who sum `softmax.py` and `angular_prototypical.py` as they stand.
 
-    Departures: those of `angular_prototypical.py`: w is softplus of the learned `raw_w` plus 1e-6;
-    b has no influence on a softmax and is kept because the papers have it.
+    Departures: those of `angular_prototypical.py`.
 
     Legend: N speakers of M >= 2 utterances, x_ji utterance i of speaker j, y the label of x; weight
     (C, D) Xavier-normal from torch's global generator at construction, bias (C,) zero at first; w
@@ -42,22 +34,10 @@ class SoftmaxPrototypical(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding_dim, self.n_speakers = embedding_dim, n_speakers
-        self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(n_speakers, embedding_dim)))
-        self.bias = nn.Parameter(torch.zeros(n_speakers))
-        self.raw_w = learned_factor("softmax_prototypical: w", w)
-        self.b = nn.Parameter(torch.tensor(float(number("softmax_prototypical: b", b))))
-
-    @property
-    def w(self) -> Tensor:
-        """The positive factor of the cosine, a scalar derived from `raw_w`."""
-        return positive(self.raw_w)
+        self.softmax = Softmax(embedding_dim, n_speakers)
+        self.angular_prototypical = AngularPrototypical(embedding_dim, n_speakers, w=w, b=b)
 
     @loss_forward
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss of embeddings (N, M, D) of the distinct speakers labels (N,): a scalar."""
-        x, y = flatten(embeddings, labels)
-        classification = F.cross_entropy(F.linear(x, self.weight, self.bias), y)
-        queries, prototypes = embeddings[:, -1], embeddings[:, :-1].mean(dim=1)  # (N, D) each
-        similarities = self.w * cosine_matrix(queries, prototypes) + self.b  # (N, N)
-        own = torch.arange(len(queries), device=x.device)
-        return classification + F.cross_entropy(similarities, own)
+        return self.softmax(embeddings, labels) + self.angular_prototypical(embeddings, labels)

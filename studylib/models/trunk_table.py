@@ -1,19 +1,15 @@
-"""Table 1 of paper B beside ours: what each trunk holds, costs and sees, exactly.
+"""Table 1 of paper B beside ours: what each trunk holds and costs, exactly.
 
 Speeds are measured by `benchmarks/trunks.py`.
 """
 
-import copy
-from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from studylib.models.features import FEATURES, SAMPLE_RATE, STEP, WINDOW
-from studylib.models.normalisation import SubtractMean
-from studylib.models.squeeze_excitation import SqueezeExcitation
+from studylib.models.features import FEATURES, STEP
 from studylib.models.trunks import TRUNKS, trunk_keywords
 
 TWO_SECONDS = 200 * STEP + 240  # samples: the crop of paper B
@@ -33,8 +29,8 @@ def trunk_table() -> dict[str, dict[str, object]]:
     Returns
     -------
     dict
-        Trunk -> features; parameters, multiply_adds, frames and receptive_field of `trunk_sizes`;
-        paper_parameters (millions); paper_multiply_adds (billions).
+        Trunk -> features; parameters, multiply_adds and frames of `trunk_sizes`; paper_parameters
+        (millions); paper_multiply_adds (billions).
     """
     table = {}
     for name, trunk in TRUNKS.items():
@@ -45,21 +41,19 @@ def trunk_table() -> dict[str, dict[str, object]]:
 
 
 def trunk_sizes(name: str, parameters: Mapping[str, Any] = {}) -> dict[str, float]:
-    """What a trunk built with these keywords holds, costs and sees.
+    """What a trunk built with these keywords holds and costs.
 
     Returns
     -------
     dict
         parameters; multiply_adds of the convolutions and linear layers, from features to embedding,
-        of paper B's 2-s crop; frames of it that reach the pooling; receptive_field of one of those
-        frames, in seconds.
+        of paper B's 2-s crop; frames of it that reach the pooling.
     """
     trunk = TRUNKS[name](**trunk_keywords(name, parameters)).eval()
     return {
         "parameters": sum(parameter.numel() for parameter in trunk.parameters()),
         "multiply_adds": count_multiply_adds(trunk),
         "frames": frames_before_pooling(trunk, features_of(trunk, TWO_SECONDS)).shape[2],
-        "receptive_field": receptive_field(trunk),
     }
 
 
@@ -89,33 +83,3 @@ def frames_before_pooling(trunk: nn.Module, features: Tensor) -> Tensor:
     trunk(features)
     handle.remove()
     return seen[0]
-
-
-def receptive_field(trunk: nn.Module) -> float:
-    """Seconds of signal that one frame before the pooling depends on, through convolutions.
-
-    What sees the whole input anyway (normalisation over time, squeeze-excitation) is taken out
-    first. Then a frame in the middle of a long input is NaN exactly if any input that it depends
-    on is: the first and the last such input are found by halving.
-    """
-    local = copy.deepcopy(trunk).eval()
-    for module in list(local.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.InstanceNorm1d | SubtractMean):
-                setattr(module, name, nn.Identity())
-            if isinstance(child, SqueezeExcitation):
-                setattr(module, name, nn.Sigmoid())  # a gate of each number by itself
-    features = features_of(trunk, 3 * SAMPLE_RATE)
-    length, middle = features.shape[2], frames_before_pooling(local, features).shape[2] // 2
-
-    def depends_on(part: slice) -> bool:
-        spoiled = features.clone()
-        spoiled[:, :, part] = torch.nan
-        return bool(frames_before_pooling(local, spoiled)[0, :, middle].isnan().any())
-
-    before = bisect_left(range(length), True, key=lambda n: depends_on(slice(n + 1)))
-    after = bisect_left(range(length), True, key=lambda n: depends_on(slice(length - n - 1, None)))
-    seen = length - before - after
-    if trunk.features == "waveform":
-        return seen / SAMPLE_RATE
-    return ((seen - 1) * STEP + WINDOW) / SAMPLE_RATE

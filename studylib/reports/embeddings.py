@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.linalg import orthogonal_procrustes
-from scipy.stats import entropy
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
@@ -172,20 +171,16 @@ def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
         d_prime: distance of the two means, in root mean square standard deviations.
         uniformity: log mean exp(-2 |x - y|^2) of all pairs (Wang and Isola 2020, eq. 5, t 2); the
         lower, the more evenly the vectors fill the sphere. (Their alignment is 2 - 2 within_mean.)
-        effective_rank: exp of the entropy of the normalised singular values of the vectors around
-        their mean (Roy and Vetterli 2007): 1 on a line, D if spread evenly in all directions.
     """
     cosines = vectors @ vectors.T
     same = speakers[:, None] == speakers[None]
     once = np.tri(len(vectors), k=-1, dtype=bool)
     within, between = cosines[same & once], cosines[~same & once]
-    sizes = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False)
     return {
         "within_mean": within.mean(),
         "within_sd": within.std(),
         "between_mean": between.mean(),
         "between_sd": between.std(),
-        "d_prime": (within.mean() - between.mean()) / np.sqrt((within.var() + between.var()) / 2),
         "uniformity": np.log(np.mean(np.exp(4 * cosines[once] - 4))),
-        "effective_rank": np.exp(entropy(sizes)),
+        "d_prime": (within.mean() - between.mean()) / np.sqrt((within.var() + between.var()) / 2),
     }

@@ -84,14 +84,14 @@ class TrainSettings(Section):
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     compile: bool = False  # fewer passes over activations, for minutes of compiling and other bits
-    deterministic: bool = False  # the same bits every time on a GPU too, for slower kernels
+    deterministic: bool = (
+        False  # same bits every time on a GPU too, by slower kernels; not compiled
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainSettings":
         if self.max_utterances_per_speaker < self.utterances_per_speaker:
             raise ValueError("max_utterances_per_speaker: expected utterances_per_speaker or more")
-        if self.deterministic and self.compile:
-            raise ValueError("deterministic: true needs compile: false, whose kernels vary")
         if self.keep == "best" and not self.measurements:
             raise ValueError("keep: best needs measurements, the number of development EERs taken")
         if self.augmentation and self.crop_seconds > LONGEST_AUGMENTED:

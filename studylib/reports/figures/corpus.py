@@ -18,7 +18,6 @@ VOICES = {
     "f0": "median F0 (Hz)",
     "words_per_minute": "speaking rate (words a minute)",
     "accent": "accent",
-    "nationality": "nationality",
     "sex": "sex",
 }
 SESSIONS = {
