@@ -8,7 +8,7 @@ from studylib.losses.common import flatten, loss_forward
 
 
 class Softmax(nn.Module):
-    """Tell the training speakers apart with one linear layer, and keep what comes before it.
+    """Cross-entropy of one linear layer over the training speakers; its input is the embedding.
 
         logit_j = weight_j . x + bias_j                             for each training speaker j
         loss    = mean over the N * M utterances x of  -log( exp(logit_y) / sum_j exp(logit_j) )

@@ -8,7 +8,7 @@ from studylib.losses.softmax import Softmax
 
 
 class SoftmaxPrototypical(nn.Module):
-    """Learn from all training speakers at once, and from the batch's speakers as in a trial.
+    """Cross-entropy over all training speakers, plus one over the batch's prototypes.
 
         logit_j = weight_j . x + bias_j                 for each training speaker j
         c_k     = mean of x_k1 .. x_k(M-1)              the prototype of the batch's speaker k
