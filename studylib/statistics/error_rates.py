@@ -1,6 +1,6 @@
 """Scores of verification trials -> error rates and costs: the one definition of each.
 
-All measures are computed from the same operating points. Accept a trial when its score reaches a threshold;
+All measures come from the same operating points. Accept a trial when its score reaches a threshold;
 let the threshold fall through the distinct scores, from above the highest (nothing accepted) to the
 lowest (everything accepted). Trials of equal score are accepted together. Each step gives a
 false-alarm rate (accepted nontargets / nontargets) and a miss rate (rejected targets / targets).
