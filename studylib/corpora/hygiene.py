@@ -62,7 +62,7 @@ def refuse_known_speakers(known: dict, corpus: Corpus, trial_list: str) -> None:
         shown = ", ".join(sorted(shared)[:3]) + " ..." * (len(shared) > 3)
         raise StudyError(
             f"The model knows {len(shared)} of the {len(compared)} speakers of the trial list "
-            f"{trial_list!r} ({shown}): expected a list without its training speakers."
+            f"{trial_list!r} ({shown}): expected none of them."
         )
 
 

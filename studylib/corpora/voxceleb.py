@@ -97,7 +97,7 @@ class VoxCelebSettings(PreparationSettings):
         return any(name.startswith(("vox1_e", "vox1_h")) for name in self.lists)
 
     def trial_lists(self, recordings: Iterable[Recording]) -> dict[str, TrialList]:
-        """The official lists; for the development set, what `trials` says or a drawn list."""
+        """The official lists; for the development set, the setting `trials` or a drawn list."""
         lists = {
             name: TrialList(file=self.meta / OFFICIAL_LISTS[name][0], repeats=True)
             for name in self.lists

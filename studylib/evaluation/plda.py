@@ -1,6 +1,6 @@
 """LDA and probabilistic LDA: embeddings -> log-likelihood ratios, as Kaldi's x-vector recipe does.
 
-The two-covariance model says that an embedding is its speaker plus its session,
+In the two-covariance model an embedding is the sum of a speaker and a session vector,
 
     x = y + e,   y ~ N(mean, between),   e ~ N(0, within)
 

@@ -16,7 +16,7 @@ class SoftmaxPrototypical(nn.Module):
         loss    = mean over the N * M utterances of  -log( exp(logit_y) / sum_j exp(logit_j) )
                 + mean over the N speakers j of      -log( exp(S_jj) / sum_k exp(S_jk) )
 
-    Source: Kwon et al. 2021, who sum `softmax.py` and `angular_prototypical.py` as they stand.
+    Source: Kwon et al. 2021, who sum `softmax.py` and `angular_prototypical.py` unchanged.
 
     Departures: those of `angular_prototypical.py`.
 

@@ -31,7 +31,7 @@ class Embeddings:
     Attributes
     ----------
     utterances : DataFrame
-        U rows: id, speaker, and what the corpus knows of them.
+        U rows: id, speaker, and the corpus's other columns.
     runs : DataFrame
         Index run; columns loss (None for untrained networks and baselines), folder, and eer (a
         fraction), of the trial list named as the split, else of the first.

@@ -57,7 +57,7 @@ class Study:
 
 
 def read_study(root: Path, study: str, report: str) -> Study:
-    """What the plan says of one report; `study` may be empty: the one of params.yaml.
+    """The plan of one report; `study` may be empty: the one of params.yaml.
 
     Raises
     ------

@@ -13,7 +13,7 @@ def error_table(cells: Cells) -> pd.DataFrame:
     """One row a cell: its error rate with an interval, and the sources of its uncertainty.
 
     An estimate of 0 gets 0 as its lower bound. Where no resample has any error either, the upper
-    bound is the 95 % bound of a share of speakers of whom the list has none.
+    bound is that of the share of speakers with errors, none of whom are in the list.
 
     Returns
     -------

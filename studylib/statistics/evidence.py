@@ -98,7 +98,7 @@ class Study:
         return max(groups, key=len, default=rows)
 
     def by_value(self, loss: str, column: str) -> dict[float, str]:
-        """Value -> the loss's cell, others alike; a value that two cells have is left out."""
+        """Value -> the loss's cell, all else equal; a value that two cells have is left out."""
         cells = self.varying(loss, column).drop_duplicates(column, keep=False)
         return dict(zip(cells[column], cells.index, strict=True))
 
