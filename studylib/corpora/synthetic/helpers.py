@@ -53,19 +53,15 @@ def make_speakers(
             idle.put(stack.enter_context(_start()))
         pool = stack.enter_context(ThreadPoolExecutor(workers))  # each thread waits for a helper
         for first in range(0, len(jobs), AHEAD * workers):
-            yield from pool.map(
-                partial(_make, idle, settings), jobs[first : first + AHEAD * workers]
-            )
+            some = jobs[first : first + AHEAD * workers]
+            yield from pool.map(partial(_make, idle, settings), some)
 
 
 def _start() -> subprocess.Popen:
     path = os.pathsep.join(filter(None, [PACKAGE_PARENT, os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+    command = [sys.executable, "-P", "-c", PROGRAM]
+    pipe, environment = subprocess.PIPE, os.environ | {"PYTHONPATH": path}
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
 
 
 def _make(idle: SimpleQueue, settings: EmbeddedSettings, job: tuple[str, int]) -> list[Utterance]:

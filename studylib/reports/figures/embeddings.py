@@ -35,7 +35,7 @@ def speaker_maps(
         fills = dict(zip(names, fills, strict=True)) | {"others": "#cccccc"}
         marks = dict(zip(names, MARKS, strict=False)) | {"others": "."}
         looks |= {"palette": fills, "style": colour_by, "markers": marks}
-    looks |= {"col": "run", "col_order": runs, "col_wrap": min(4, len(runs)), "height": 2.9}
+    looks |= {"col": "run", "col_order": runs, "col_wrap": min(3, len(runs)), "height": 2.9}
     own_axes = {"sharex": False, "sharey": False}
     with plt.rc_context({"figure.constrained_layout.use": False}):  # seaborn lays it out itself
         grid = seaborn.relplot(maps, x="x", y="y", facet_kws=own_axes, **looks)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studylib.reports.figures.style import look, percent_axis, run_title, whiskers
+from studylib.reports.figures.style import FEW_TICKS, look, percent_axis, run_title, whiskers
 
 
 def rates_by_level(rates: pd.DataFrame, losses: Mapping[str, str | None]) -> Figure:
@@ -33,7 +33,7 @@ def rates_by_level(rates: pd.DataFrame, losses: Mapping[str, str | None]) -> Fig
             looks = look(losses[run]).errorbar
             axes.errorbar(100 * row["rate"], [place], xerr=whiskers(row), **looks)
         axes.set_title(level)
-    percent_axis(axes.xaxis)
+    percent_axis(axes.xaxis, FEW_TICKS)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_yticks(range(len(order)), [run_title(run, losses[run]) for run in order])
     figure.suptitle(rates["factor"].iloc[0].capitalize())

@@ -25,6 +25,7 @@ NO_LOSS = "#777777"  # untrained networks and baselines
 INTERVAL = "95 % interval over test speakers and seeds"
 TARGET, NONTARGET = COLOURS[0], COLOURS[4]
 PERCENT_TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50)
+FEW_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # of narrow panels
 
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "frameon": False}  # beside the axes
 
@@ -77,10 +78,10 @@ def whiskers(rates: pd.DataFrame) -> np.ndarray:
     return 100 * np.stack([rates["rate"] - rates["low"], rates["high"] - rates["rate"]])
 
 
-def percent_axis(axis: Axis) -> None:
+def percent_axis(axis: Axis, ticks: tuple[float, ...] = PERCENT_TICKS) -> None:
     """A logarithmic axis of per cents, labelled in plain numbers."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(FixedLocator(PERCENT_TICKS))
+    axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 
