@@ -3,11 +3,11 @@
 import os
 import sys
 
-# Threads that wait should sleep. Spinning ones, the default of the OpenMP library that torch brings
-# on Linux, take the cores from whatever else runs there: with one other busy process a training
-# step took up to three times as long. Read when torch is first imported; set it yourself to differ.
+# Waiting OpenMP threads should sleep. Spinning, the default of torch's OpenMP library on Linux,
+# takes cores from other processes: with one other busy process a training step took up to three
+# times as long. Read when torch is first imported; the environment variable overrides it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# Checking a notebook's form imports jsonschema, which would build a grammar of URIs, 2 s in every
-# process, for a check that notebooks have no use for. It does without where this is missing.
+# Validating a notebook imports jsonschema, which builds a grammar of URIs, 2 s in every process,
+# for a check that notebooks do not need. jsonschema skips it where this module is missing.
 sys.modules.setdefault("rfc3987_syntax", None)

@@ -32,7 +32,7 @@ def main() -> None:
 
 @app.command()
 def plan() -> None:
-    """Check params.yaml; write what decides each run, baseline and report (the first stage)."""
+    """Check params.yaml; write the plan of each run, baseline and report (the first stage)."""
     from studylib.pipeline.params import read_params
     from studylib.pipeline.plan import write_plan
 
@@ -90,9 +90,9 @@ def experiment(run: RunName, seed: Seed = 0) -> None:
 
 @app.command()
 def train(run: RunName, seed: Seed = 0) -> None:
-    """Train one run and no more; started by torchrun, in many processes.
+    """Train one run without measuring it; torchrun may start it in many processes.
 
-    The experiment, run afterwards, takes up the model.
+    `studylib experiment`, run afterwards, measures this model.
     """
     from studylib.pipeline.experiment import open_experiment, train_experiment
     from studylib.pipeline.notebooks import experiment_folder
@@ -103,7 +103,7 @@ def train(run: RunName, seed: Seed = 0) -> None:
 
 @app.command()
 def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel_whitened.")]):
-    """Measure a baseline that learns no network."""
+    """Measure a baseline without a learned network."""
     from studylib.pipeline.experiment import eer_line, measure_experiment, open_baseline
 
     opened = open_baseline(name)
@@ -120,7 +120,7 @@ def notebook(name: Annotated[str, typer.Argument(help="A report, such as losses.
 
 @app.command()
 def trunks() -> None:
-    """Sizes and costs of the trunks beside the papers' figures."""
+    """Print parameters and multiply-adds of the trunks beside the papers' figures."""
     import pandas as pd
 
     from studylib.models.trunk_table import trunk_table
@@ -136,7 +136,7 @@ def import_checkpoint(
     pooling: Annotated[str, typer.Option(help="sap, asp or tap, as in the checkpoint.")] = "sap",
     embedding_dim: Annotated[int, typer.Option(help="As in the checkpoint.")] = 512,
 ) -> None:
-    """Turn paper B's released weights into a model of ours, and report every key."""
+    """Convert paper B's released weights to a model file, and report every key."""
     from studylib.models.embedder import Embedder, save_model
     from studylib.models.voxceleb_trainer import load_voxceleb_trainer
 
@@ -150,7 +150,7 @@ def import_checkpoint(
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
     crops_per_second: Annotated[
-        float | None, typer.Option(min=1e-9, help="Of training; then hours are estimated.")
+        float | None, typer.Option(min=1e-9, help="Training speed, to estimate hours.")
     ] = None,
 ) -> None:
     """Make a parameter file the active study: check all of it, then copy it to params.yaml."""
@@ -180,7 +180,7 @@ def grid(
         list[str] | None, typer.Option(help="key=value of SLURM jobs, such as queue=gpu.")
     ] = None,
 ) -> None:
-    """Run the stale experiments side by side, and record them; then dvc repro has the rest.
+    """Run the stale experiments in parallel and record them; dvc repro then runs the rest.
 
     Without options: a worker for each GPU of this machine, or without a GPU for each core.
     """
@@ -188,7 +188,7 @@ def grid(
 
     from studylib.pipeline.grid import run_grid
 
-    # A batch system's notice, as Ctrl-C: what is done is recorded, what runs is ended.
+    # A batch system's SIGTERM as Ctrl-C: finished experiments are recorded, running ones ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     failures = run_grid(project_root(), workers, scheduler, _pairs("--slurm", slurm))
     for sentence in failures:
@@ -198,7 +198,7 @@ def grid(
 
 
 def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """A source's settings, with the place of its recordings given by one path.
+    """A source's settings, with the location of its recordings given by one path.
 
     The path is the folder of speakers or the manifest (folder), the folder that holds LibriSpeech/
     (librispeech), or the folder that holds voxceleb1/, voxceleb2/ and meta/ (voxceleb). `settings`

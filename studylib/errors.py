@@ -1,8 +1,8 @@
-"""The one error a user is meant to read."""
+"""The error of a user's mistake."""
 
 
 class StudyError(Exception):
-    """A user's mistake, told in one clear sentence.
+    """A user's mistake, in one clear sentence.
 
     The sentence names the file, the line or the key, and what was expected. The command line
     prints it without a traceback and exits with 2; notebooks show it alone.

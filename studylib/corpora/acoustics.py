@@ -25,7 +25,7 @@ HIGH_PASS_ORDER = 3
 LOW_PASS_ORDER = 8
 MODULATION_HZ = 4.0
 
-# Lowest and highest value of what is drawn alike in all presets; see Session.
+# Lowest and highest values that all presets share; see Session.
 HIGH_PASS = (30.0, 250.0)
 LOW_PASS = (3400.0, 7000.0)
 REVERBERATION = (0.1, 0.8)
@@ -74,7 +74,7 @@ class Session:
     high_pass, low_pass : float
         Corner frequencies (-3 dB), Hz.
     reverberation : float
-        Time in which the room's echo falls by 60 dB, s.
+        T60: time in which the room's echo falls by 60 dB, s.
     direct : float
         Energy of the direct sound relative to that of the echo, dB.
     snr : float
@@ -172,7 +172,7 @@ def to_int16(waveform: np.ndarray) -> np.ndarray:
 
 def _reverberate_and_filter(signal: np.ndarray, session: Session) -> np.ndarray:
     response = _impulse_response(session)
-    # Zeros for the echo, and for the filters' tails, so that the end does not fold to the start.
+    # Zeros for the echo and the filters' tails: the circular convolution must not wrap around.
     size = next_fast_len(len(signal) + max(len(response), SAMPLE_RATE // 8), real=True)
     spectrum = rfft(signal, size) * _gains(session, size)
     if len(response) > 1:
@@ -195,7 +195,7 @@ def _impulse_response(session: Session) -> np.ndarray:
 
 
 def _noise(samples: int, session: Session, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise, its spectrum straight in octaves, slowly modulated, through the channel."""
+    """Gaussian noise of a constant slope in dB an octave, slowly modulated, channel applied."""
     size = next_fast_len(samples, real=True)
     gain = _gains(session, size, session.noise_slope)
     bins = rng.standard_normal(2 * len(gain)).view(np.complex128)

@@ -1,7 +1,6 @@
 """Audio files of any kind -> 16 kHz mono int16 samples.
 
-One file has one meaning: the samples that `decode` returns, whether they are then packed or read
-again from the file.
+A file's samples are those that `decode` returns, whether packed or read again from the file.
 """
 
 import os
@@ -16,18 +15,18 @@ import soxr
 from studylib.corpora.store import SAMPLE_RATE
 from studylib.errors import StudyError
 
-MP4_SUFFIXES = (".m4a", ".mp4", ".aac")  # decoded by FFmpeg's libraries, which PyAV brings along
+MP4_SUFFIXES = (".m4a", ".mp4", ".aac")  # decoded by FFmpeg's libraries, which PyAV contains
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", *MP4_SUFFIXES)
 # From the middle of a compressed file with losses a decoder need not give the same samples.
 IN_PLACE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC")
 
 
 def audio_files(folder: str | Path) -> Iterator[str]:
-    """Paths of all audio files below a folder, but for hidden ones; each folder is read once."""
+    """Paths of all audio files below a folder, except hidden ones; each folder is read once."""
     seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
     for parent, folders, names in os.walk(folder, followlinks=True):
         if (place := os.path.realpath(parent)) in seen:
-            folders.clear()  # a link that leads back
+            folders.clear()  # a link to a folder already read
             continue
         seen.add(place)
         folders[:] = sorted(name for name in folders if name[0] != ".")
@@ -97,7 +96,7 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _read_sound(path: Path) -> tuple[np.ndarray, int, bool]:
-    """Waveform (S, channels) float32, rate in Hz, and whether the file is cut."""
+    """Waveform (S, channels) float32, rate in Hz, and whether the file is truncated."""
     with _open(path) as file:
         try:
             waveform = file.read(dtype="float32", always_2d=True)
@@ -108,8 +107,8 @@ def _read_sound(path: Path) -> tuple[np.ndarray, int, bool]:
 
 
 def _read_mp4(path: Path) -> tuple[np.ndarray, int, bool]:
-    """The same, of the first audio stream."""
-    import av  # 40 MB of libraries, for those who have such files
+    """As `_read_sound`, of the first audio stream."""
+    import av  # late: 40 MB of libraries that only these files need
 
     try:
         with av.open(str(path)) as container:
@@ -117,7 +116,7 @@ def _read_mp4(path: Path) -> tuple[np.ndarray, int, bool]:
             to_float = av.AudioResampler(format="fltp")
             frames = [
                 part.to_ndarray()
-                for frame in (*container.decode(stream), None)  # None: what is left inside
+                for frame in (*container.decode(stream), None)  # None: flush the decoder
                 for part in to_float.resample(frame)
             ]
             seconds = float((stream.duration or 0) * stream.time_base)
@@ -132,6 +131,6 @@ def _read_mp4(path: Path) -> tuple[np.ndarray, int, bool]:
 
 def _is_cut(log: str) -> bool:
     # libsndfile reads a wav file whose end is missing without complaint, but notes it in its log.
-    # A length of all ones is how a program writes a wav file into a pipe: that is no damage.
+    # A program that writes wav to a pipe sets all bits of the length: the file is not damaged.
     found = re.search(r"^\s*data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     return bool(found) and int(found[2]) < int(found[1]) < 0x7FFFF000

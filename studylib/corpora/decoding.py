@@ -1,8 +1,8 @@
-"""Recordings -> utterances, by several threads; a preparation that was killed goes on from there.
+"""Recordings -> utterances, by several threads; a killed preparation resumes.
 
-What is decoded lies in a folder beside the corpus: all samples in audio.i16, and in log.jsonl a
-line for each recording, in their order. A line of other settings, or of a file that has changed
-since, and all lines after it, are dropped.
+Decoded recordings are kept in a folder beside the corpus: their samples in audio.i16, a line for
+each recording in log.jsonl, in the same order. The first line of other settings, or of a file
+changed since, is dropped with all lines after it.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from studylib.errors import StudyError
 from studylib.files.cores import usable_cores
 
 PART = 256  # recordings that are decoded before the log is written
-FORMAT = "2"  # counts up whenever the same recordings give other samples
+FORMAT = "2"  # raised whenever the same recordings give other samples
 
 
 def decode_recordings(
@@ -34,8 +34,8 @@ def decode_recordings(
 ) -> dict[str, list[int]]:
     """Decode all recordings into a folder: audio.i16, in their order.
 
-    In place, each file is checked, and its length alone is kept. Threads, not processes: decoders
-    run outside Python's lock, and a killed program leaves no helpers behind.
+    With `storage: in_place` each file is checked and only its length is kept. Threads, not
+    processes: decoders release Python's lock, and a killed program leaves no child processes.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def _entries_so_far(keys: Sequence[str], packed: bool, folder: Path) -> list[tup
     for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
         try:
             key, lengths, problem = json.loads(line)
-        except ValueError:  # written in part
+        except ValueError:  # a line that was not written completely
             break
         if key != wanted:
             break
@@ -92,7 +92,7 @@ def _entries_so_far(keys: Sequence[str], packed: bool, folder: Path) -> list[tup
     audio.touch()
     if audio.stat().st_size < size:
         entries, lines, size = [], [], 0
-    # First the log: at no time does it name samples that are not there.
+    # The log first: it must never list samples that are missing.
     log.write_text("".join(lines))
     os.truncate(audio, size)
     return entries

@@ -3,9 +3,9 @@
     data/voices/anna/monday/01.wav     speaker anna, session anna/monday, id anna/monday/01.wav
     data/voices/bert/01.flac           speaker bert, session bert
 
-A manifest is a table (commas, semicolons or tabs) with the columns path and speaker, and if wanted
-id, session, split; all other columns are kept as facts (`sex` as f or m). Paths count from `root`,
-or from the manifest's own folder.
+A manifest is a table (commas, semicolons or tabs) with the columns path and speaker, optionally
+id, session, split; all other columns are kept (`sex` as f or m). Paths are relative to `root`, or
+to the manifest's own folder.
 """
 
 import os
@@ -32,7 +32,7 @@ class FolderSettings(PreparationSettings):
     manifest : Path or None
         A table that names the files.
     name : str
-        Of the speakers: two corpora of one name share their speakers.
+        Corpora of the same name have the same speakers.
     licence : str
         Kept with the corpus.
     """

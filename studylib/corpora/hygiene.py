@@ -1,4 +1,4 @@
-"""What keeps an open-set test honest: no speaker whom the model knows."""
+"""Open-set check: no test speaker may be among a model's training speakers."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,20 +13,20 @@ KNOWN_SPEAKERS = "known_speakers.json"
 
 
 def known_speakers(corpus: Corpus, learned: Iterable[str] | None = None) -> dict:
-    """Whom a model trained on this corpus knows; plain values, to be kept with the model.
+    """Speakers that a model trained on this corpus knows, as plain values to store with it.
 
     Parameters
     ----------
     corpus : Corpus
     learned : iterable of str, optional
-        The training speakers it learned; all unless given.
+        Its training speakers; all of the corpus's unless given.
 
     Returns
     -------
     {"population": str, "train": list of str, "dev": list of str}
-        Those it learned, and those by whom it may have been chosen. Speakers of one name are the
-        same person only within one population (`voxceleb` for VoxCeleb 1 and 2, `librispeech`, one
-        for each folder corpus).
+        Its training speakers, and the development speakers that may have selected it. Equal names
+        mean the same speaker only within one population (`voxceleb` for VoxCeleb 1 and 2,
+        `librispeech`, one for each folder corpus).
     """
     speakers = corpus.utterances.groupby("split")["speaker"].unique()
     known = {split: sorted(speakers.get(split, ())) for split in ("train", "dev")}
@@ -36,16 +36,16 @@ def known_speakers(corpus: Corpus, learned: Iterable[str] | None = None) -> dict
 
 
 def refuse_known_speakers(known: dict, corpus: Corpus, trial_list: str) -> None:
-    """Raise StudyError if a model knows speakers of the trial list it is to be measured on.
+    """Raise StudyError if a model was trained or selected on speakers of a trial list.
 
-    So the lists VoxCeleb1-E and -H, which draw on VoxCeleb1's development speakers, are refused
-    for a model trained on these. A list of development speakers may serve to choose models more
-    than once, but not to test one; nobody may be learned and then tested, whatever the list.
+    The lists VoxCeleb1-E and -H, which have VoxCeleb1's development speakers, are refused for a
+    model trained on these. Development speakers that selected a model are accepted in the split
+    `dev` and refused in the split `test`; training speakers are refused in every list.
 
     Parameters
     ----------
     known : dict
-        What `known_speakers` gave for the corpus the model was trained on.
+        From `known_speakers`, for the corpus the model was trained on.
     corpus : Corpus
         Of the trial list.
     trial_list : str
@@ -62,12 +62,12 @@ def refuse_known_speakers(known: dict, corpus: Corpus, trial_list: str) -> None:
         shown = ", ".join(sorted(shared)[:3]) + " ..." * (len(shared) > 3)
         raise StudyError(
             f"The model knows {len(shared)} of the {len(compared)} speakers of the trial list "
-            f"{trial_list!r} ({shown}): it must be tested on speakers that it has never met."
+            f"{trial_list!r} ({shown}): expected none of them."
         )
 
 
 def known_to_model(model_file: Path) -> list[dict] | None:
-    """What `known_speakers` gave for each corpus a model was trained on; None if nobody tells.
+    """`known_speakers` of each corpus that a model was trained on; None without the file.
 
     Training writes it beside the model, as known_speakers.json.
     """

@@ -1,6 +1,6 @@
 """LibriSpeech (Panayotov et al. 2015): read English books, CC BY 4.0, OpenSLR 12.
 
-A subset that is not there can be downloaded. Utterances keep their names (`1034-121119-0000`); a
+A missing subset can be downloaded. Utterances keep their names (`1034-121119-0000`); a
 session is a chapter.
 """
 
@@ -117,7 +117,7 @@ def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings) -> Pa
             target.parent.mkdir(exist_ok=True)
             for path in (unpacked / "LibriSpeech").glob("*.TXT"):
                 path.replace(target.parent / path.name)
-            # Last: a subset that has its name is whole.
+            # Renamed last: a subset under its own name is complete.
             (unpacked / "LibriSpeech" / subset).rename(target)
             shutil.rmtree(unpacked)
     return target

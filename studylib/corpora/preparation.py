@@ -22,9 +22,9 @@ from studylib.files.disk import exclusive, explained_full_disk
 def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = False) -> Corpus:
     """Decode a source's recordings and write them as a corpus, ordered by id.
 
-    A preparation that was stopped goes on where it was; what it writes depends neither on that
-    nor on the number of cores. A second process that prepares the same folder waits, and then
-    opens what the first has made. What is left out is listed in `<folder>.skipped.csv`.
+    An interrupted preparation resumes, with the same result, on any number of cores. A second
+    process preparing the same folder waits, then opens the first one's corpus. Recordings left
+    out are listed in `<folder>.skipped.csv`.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = Fa
     Raises
     ------
     StudyError
-        For the first thing that is wrong, unless it keeps going.
+        At the first problem, unless `settings.keep_going`.
     """
     report = Report(settings.keep_going)
     root, listed = settings.recordings(report)
@@ -56,7 +56,7 @@ def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = Fa
             description["root"] = str(root)
         if found := find_written(folder, description, overwrite):
             return found
-        # Faults of the table and the trial lists show now, and not after hours of decoding.
+        # Check the table and the trial lists now, not after hours of decoding.
         unknown = {row.id: [0] * settings.pieces_per_utterance for row in recordings}
         table = _table(recordings, settings, unknown, root)
         check_utterances(table)
@@ -103,7 +103,7 @@ def _table(
 def _with_trials(
     table: pd.DataFrame, lists: Mapping[str, TrialList], report: Report
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """The table without those speakers who give no target trials, and the trial lists."""
+    """The table without the speakers that have no target trials, and the trial lists."""
     splits = {trial_list.split for trial_list in lists.values() if trial_list.recipe}
     counts = table.loc[table["split"].isin(splits), "speaker"].value_counts()
     lonely = sorted(counts.index[counts < 2])

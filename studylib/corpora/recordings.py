@@ -105,7 +105,7 @@ def select_recordings(
     ----------
     recordings : iterable of Recording
     splits : Splits or None
-        None: as the recordings have it, else `train`.
+        None: the recordings' own split, else `train`.
     report : Report
         Collects missing files, and ids and files that occur twice.
 
@@ -139,13 +139,13 @@ def select_recordings(
 
 
 def word_of(name: str) -> int:
-    """A number of 64 bits that stands for a name, so that what is drawn for it is its own."""
+    """A 64-bit hash of a name: the seed of its own random generator."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
 def place(recording: Recording, root: Path) -> str:
     """Path of a recording, relative to the root if it lies below."""
-    # Plain strings: pathlib's own way is ten times slower, and there may be a million files.
+    # Plain strings: pathlib is ten times slower, and there may be a million files.
     path, prefix = str(recording.path), f"{root}{os.sep}"
     return path.removeprefix(prefix).replace(os.sep, "/") if path.startswith(prefix) else path
 

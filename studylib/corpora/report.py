@@ -1,4 +1,4 @@
-"""What a preparation leaves out and why, and the tables that people write."""
+"""What a preparation leaves out and why; reading of texts and tables written by hand."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ class Report:
 
 
 def read_text(path: Path) -> str:
-    """A text that a person wrote, without its byte-order mark; StudyError if it is none."""
+    """A text file without its byte-order mark; StudyError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

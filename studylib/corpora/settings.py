@@ -28,14 +28,14 @@ class PreparationSettings(Section):
     trials : mapping of TrialList
         None: all pairs of dev and of test, where they have speakers.
     pieces_per_utterance : int
-        Cut each file into so many utterances: speakers with one file then give target trials.
+        Utterances to cut each file into: speakers with one file then have target trials.
     session_effects : str or None
         Add a room, a microphone and noise (mild, mid, hard), drawn for each utterance, which then
         is a session of its own.
     minimum_seconds : float
         Shorter utterances are refused.
     keep_going : bool
-        Skip what is wrong, and list it, instead of stopping at the first.
+        Skip and list unusable recordings instead of stopping at the first.
     seed : int
         Of the session effects.
     """

@@ -38,7 +38,7 @@ def prepare_corpus(
     Raises
     ------
     StudyError
-        If a setting is wrong, a recording cannot be used, or another corpus stands there.
+        If a setting is wrong, a recording cannot be used, or the folder holds another corpus.
     """
     settings = check_settings(source, settings)
     return import_module(SOURCES[source][2]).prepare(settings, folder, overwrite=overwrite)

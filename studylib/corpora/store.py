@@ -4,7 +4,7 @@ A corpus is a folder::
 
     audio.i16            all samples one after another: 16 kHz, mono, little-endian int16
     utterances.parquet   one row an utterance, in the order of the audio: id, speaker, session,
-                         split, start, length (samples), and what the source knows (sex, accent ...)
+                         split, start, length (samples), and the source's other columns (sex ...)
     trials/<list>.parquet   first, second (utterance ids), target
     corpus.json          source, version, settings, licence, counts; sizes and checksums of the
                          other files
@@ -35,7 +35,7 @@ READERS = 4  # threads that read crops from files in place
 
 
 class Corpus:
-    """A corpus opened for reading. Pickled, only its path travels.
+    """A corpus opened for reading. Pickling stores only its path.
 
     Attributes
     ----------
@@ -91,8 +91,8 @@ class Corpus:
         """Read one crop of each of B utterances.
 
         Sample k of a crop is sample (start + k) mod (length of the utterance): an utterance that
-        is too short is repeated from its start. A disk answers many requests at once: the operating
-        system is told of all crops before the first is read; files in place are read by threads.
+        is too short is repeated from its start. Disks serve many requests at once, so all crops are
+        announced (posix_fadvise) before the first is read; files in place are read by threads.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Corpus:
         length : int
             Samples a crop.
         out : (B, length) int16, C-contiguous, optional
-            Where to put them.
+            Array to fill.
 
         Returns
         -------
@@ -204,7 +204,7 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
 
 
 def skipped_file(folder: Path) -> Path:
-    """The table of what a corpus was made without, beside its folder; only if there is any."""
+    """Path of the table of recordings left out of a corpus; the file exists if there are any."""
     return folder.with_name(f"{folder.name}.skipped.csv")
 
 
@@ -227,7 +227,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _read_file(path: Path, whole: int, start: int, samples: np.ndarray) -> None:
-    """Read part of an audio file into `samples`, if the file is what the table says it is."""
+    """Read part of an audio file into `samples`, after checking its length, channels and rate."""
     import soundfile  # only for a corpus whose files stay in place
 
     try:

@@ -37,12 +37,12 @@ def same_sex(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def is_known(values: pd.Series) -> np.ndarray:
-    """Whether a speaker's sex or accent is known: (U,) bool. Two unknown ones are not the same."""
+    """Whether a speaker's sex or accent is known: (U,) bool. Two unknown values are not equal."""
     return (values.notna() & (values != "")).to_numpy()
 
 
 def cross_session(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Every pair of a split, but for those of one speaker within one session."""
+    """Every pair of a split, except those of one speaker within one session."""
     part = _of_split(utterances, split)
     speaker, session = _codes(part["speaker"]), _codes(part["session"])
     first, second = np.triu_indices(len(part), k=1)
@@ -53,11 +53,11 @@ def cross_session(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
 def per_speaker(
     utterances: pd.DataFrame, split: str, n: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """At most n target and n non-target trials of each speaker, drawn at random.
+    """At most n target and n nontarget trials of each speaker, drawn at random.
 
-    Target trials are drawn from all pairs of the speaker; non-target trials compare a random
-    utterance of the speaker with a random utterance of somebody else. A speaker with too few
-    pairs gives fewer.
+    Target trials are drawn from all pairs of the speaker; nontarget trials compare a random
+    utterance of the speaker with a random utterance of another speaker. A speaker with too few
+    pairs has fewer.
     """
     part = _of_split(utterances, split)
     speaker = _codes(part["speaker"])
@@ -68,7 +68,7 @@ def per_speaker(
         own, others = np.flatnonzero(speaker == code), np.flatnonzero(speaker != code)
         pairs = own[np.stack(np.triu_indices(len(own), k=1), axis=1)]
         targets += rng.permutation(pairs)[:n].tolist()
-        # Twice as many as needed: some pairs are drawn twice, and those are kept once.
+        # Twice as many as needed, because repeated pairs are dropped.
         drawn = np.stack([rng.choice(own, 2 * n), rng.choice(others, 2 * n)], axis=1)
         distinct = dict.fromkeys(map(tuple, np.sort(drawn, axis=1).tolist()))
         nontargets += [pair for pair in distinct if pair not in known][:n]
@@ -106,7 +106,7 @@ class TrialList(Section):
     Attributes
     ----------
     recipe : str
-        all_pairs, same_sex, cross_session, or per_speaker (at most `n` target and `n` non-target
+        all_pairs, same_sex, cross_session, or per_speaker (at most `n` target and `n` nontarget
         trials of each speaker, drawn with `seed`).
     split : str
         The utterances that the recipe compares.
@@ -159,7 +159,7 @@ class TrialList(Section):
 def make_trials(
     lists: Mapping[str, TrialList], utterances: pd.DataFrame, report: Report
 ) -> dict[str, pd.DataFrame]:
-    """Name -> trials. StudyError if a list has no target or no non-target trial."""
+    """Name -> trials. StudyError if a list has no target or no nontarget trial."""
     made = {name: each.trials(utterances, report) for name, each in lists.items()}
     for name, trials in made.items():
         for target, kind in ((True, "target"), (False, "non-target")):

@@ -1,4 +1,4 @@
-"""VoxCeleb 1 and 2 (Nagrani et al. 2017; Chung et al. 2018), from the trees that users have.
+"""VoxCeleb 1 and 2 (Nagrani et al. 2017; Chung et al. 2018), from the users' own folders.
 
 The audio is given on request, and never downloaded here; the trial lists and meta files are public.
 Utterances are named as in the lists (`id10270/x6uYqmx31kE/00001.wav`, also where the file is m4a);
@@ -40,7 +40,7 @@ VOX1_TEST = range(10270, 10310)
 # The list itself could not be found; we take the speakers whose names start with U, V or W, which
 # follows the rule that made the test set, and whose number agrees.
 VOX1_X = range(11199, 11240)
-# Targets and non-targets that a development list draws for each speaker (ours).
+# Target and nontarget trials drawn for each speaker of a development list (ours).
 DEVELOPMENT_TRIALS = 400
 
 
@@ -97,7 +97,7 @@ class VoxCelebSettings(PreparationSettings):
         return any(name.startswith(("vox1_e", "vox1_h")) for name in self.lists)
 
     def trial_lists(self, recordings: Iterable[Recording]) -> dict[str, TrialList]:
-        """The official lists; for the development set, what `trials` says or a drawn list."""
+        """The official lists; for the development set, the setting `trials` or a drawn list."""
         lists = {
             name: TrialList(file=self.meta / OFFICIAL_LISTS[name][0], repeats=True)
             for name in self.lists
@@ -133,7 +133,7 @@ class VoxCelebSettings(PreparationSettings):
 def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[Recording]:
     """The recordings that the settings ask for, each with its split.
 
-    Folders that are not named as speakers are left alone.
+    Folders that are not named as speakers are ignored.
     """
     known = {}
     for name in META_FILES:
@@ -143,7 +143,7 @@ def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[
             for speaker in filter(re.compile(SPEAKER).fullmatch, subfolders(tree)):
                 number = int(speaker[2:])
                 own_set, facts = known.get(speaker, (tree_set, {}))
-                if number > 10000:  # VoxCeleb1 has the numbers from 10001 on
+                if number > 10000:  # VoxCeleb1's numbers start at 10001
                     part = "voxceleb1_test" if number in VOX1_TEST else "voxceleb1_dev"
                 elif own_set:
                     part = f"voxceleb2_{own_set}"

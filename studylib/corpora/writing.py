@@ -1,4 +1,4 @@
-"""Writing a corpus: whole, checked, and described, or not at all."""
+"""Writes a corpus, checked and complete, or nothing."""
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -53,18 +53,18 @@ def write_corpus(
         Name of a list -> its frame (first, second: utterance ids; target: bool), or a recipe that
         makes it from the table of utterances.
     description : mapping
-        source, version, settings and licence; whatever changes the corpus must change it. For a
-        table with paths also `root`, the folder that they start from; a relative root counts from
-        the corpus folder.
+        source, version, settings and licence; every change of the corpus must change it. For a
+        table with paths also `root`, the folder they are relative to; a relative root is relative
+        to the corpus folder.
     audio : Path, optional
         The samples of a finished table, as audio.i16 holds them; this file is moved.
     overwrite : bool
-        Replace another corpus that stands in the folder.
+        Replace another corpus in the folder.
 
     Raises
     ------
     StudyError
-        If another corpus stands in the folder, an id occurs twice, a speaker is in two splits, or
+        If the folder holds another corpus, an id occurs twice, a speaker is in two splits, or
         there are no utterances.
     """
     if found := find_written(folder, description, overwrite):

@@ -1,9 +1,8 @@
 """Back-ends by name: each turns embeddings into a function that scores trials.
 
 A back-end is called with embeddings (U, crops, D), those of training utterances with their speakers
-(None where no back-end of the settings learns), the settings, and the `scoring` of the model's
-file. What it gives is called with both sides (T,) of the trials, rows of the embeddings, and gives
-scores (T,).
+(None if no back-end of the settings learns), the settings, and the `scoring` of the model's file.
+It returns a function from both sides (T,) of the trials, rows of the embeddings, to scores (T,).
 """
 
 from collections.abc import Callable
@@ -25,7 +24,7 @@ COHORT_BLOCK = 1024  # utterances compared with the cohort at a time
 
 
 def cosine(embeddings, training, settings: EvaluateSettings, scoring: str) -> Scorer:
-    """The plain similarity of the embeddings, as the model's file says.
+    """The similarity of the embeddings named by the model's file, without normalisation.
 
     The mean cosine, or minus the mean squared distance for a loss that trains distances
     (prototypical).
@@ -37,8 +36,8 @@ def snorm(embeddings, training: Training, settings: EvaluateSettings, scoring: s
     """The mean cosine after adaptive symmetric score normalisation.
 
     Each side of a trial is scored against a cohort of training speakers, one mean embedding each;
-    only the `cohort_top` speakers closest to that side count (its likely impostors). With mean m
-    and deviation d of those scores, s' = 1/2 ((s - m_first) / d_first + (s - m_second) / d_second).
+    only the `cohort_top` highest of these scores are used. With mean m and deviation d of those
+    scores, s' = 1/2 ((s - m_first) / d_first + (s - m_second) / d_second).
 
     References
     ----------

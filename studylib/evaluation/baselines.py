@@ -1,4 +1,4 @@
-"""What a loss must beat: speaker verification without any learned network.
+"""Baselines: speaker verification without a learned network.
 
 The mean and standard deviation over time of each log-mel band, compared by cosine after removing
 the mean over the training utterances: as they are, or whitened by the within-speaker covariance of

@@ -1,10 +1,10 @@
 """Scores -> log-likelihood ratios with a stored threshold, learned on development trials only.
 
 Logistic regression of the development trials' labels on their scores, targets weighted by a prior
-and without regularisation: llr = scale x score + offset, scale > 0. The order of the scores stays,
-and with it EER and minDCF; what changes is that the numbers mean something and that one threshold,
-fixed beforehand, decides. Scores that separate the development trials perfectly have no best scale
-(a steeper one is always better) and are refused.
+and without regularisation: llr = scale x score + offset, scale > 0. The order of the scores,
+EER and minDCF do not change; the numbers become log-likelihood ratios, and one threshold, fixed
+beforehand, decides. Scores that separate the development trials perfectly have no best scale (a
+larger one is always better) and are refused.
 
 References
 ----------
@@ -36,9 +36,9 @@ def fit_calibration(scores, targets, *, target_prior: float = 0.05) -> dict[str,
     Raises
     ------
     StudyError
-        Scores that separate the trials perfectly, or that say nothing or the wrong way round.
+        Scores that separate the trials perfectly, or whose best scale is not positive.
     """
-    from sklearn.linear_model import LogisticRegression  # late: a second that few callers need
+    from sklearn.linear_model import LogisticRegression  # late: its import takes a second
 
     scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets, dtype=bool)
     if scores[targets].min() >= scores[~targets].max():

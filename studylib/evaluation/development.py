@@ -1,4 +1,4 @@
-"""The development EER: quick, taken several times while a run trains."""
+"""The development EER, computed several times during training."""
 
 import numpy as np
 import torch

@@ -1,7 +1,7 @@
-"""Scores of one back-end -> error rates with intervals, and what the scores are worth as evidence.
+"""Scores of one back-end -> error rates with intervals; Cllr and actDCF after calibration.
 
-Scores are calibrated on the list "dev" (calibration.py); the other lists then show how good the
-log-likelihood ratios are, and what one threshold, fixed beforehand, costs.
+Scores are calibrated on the list "dev" (calibration.py); the other lists then give the cost of
+the log-likelihood ratios (Cllr) and of one threshold fixed beforehand (actDCF).
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def measure_lists(
     if "dev" in lists:
         try:
             calibration = fit_calibration(lists["dev"][column], lists["dev"]["target"])
-        except StudyError as error:  # such as scores that separate few trials without an error
+        except StudyError as error:  # such as scores that separate few trials perfectly
             calibration = {"skipped": str(error)}
     measured = {}
     for name, frame in lists.items():

@@ -1,11 +1,11 @@
 """LDA and probabilistic LDA: embeddings -> log-likelihood ratios, as Kaldi's x-vector recipe does.
 
-The two-covariance model says that an embedding is its speaker plus its session,
+In the two-covariance model an embedding is the sum of a speaker and a session vector,
 
     x = y + e,   y ~ N(mean, between),   e ~ N(0, within)
 
 so that the log-likelihood ratio of "one speaker" against "two speakers" has a closed form. In the
-basis where within = identity and between = diag(psi) every dimension stands alone.
+basis where within = identity and between = diag(psi) the dimensions are independent.
 
 References
 ----------
@@ -36,7 +36,7 @@ class TwoCovariance:
         """Natural-log likelihood ratios of the trials (rows of `vectors`), (T,) float64.
 
         In the joint basis u1 + u2 has variance 2 (2 psi + 1) for one speaker, 2 (psi + 1) for two;
-        u1 - u2 has 2 and 2 (psi + 1). The trials are worked on in blocks.
+        u1 - u2 has 2 and 2 (psi + 1). The trials are processed in blocks.
         """
         psi, basis = _joint_basis(self.between, self.within)
         vectors = (np.asarray(vectors, dtype=np.float64) - self.mean) @ basis
@@ -58,7 +58,7 @@ def fit_plda(vectors, speakers, dimension: int) -> tuple[Callable, TwoCovariance
         One an utterance.
     speakers : (U,) int or str
     dimension : int
-        d, what LDA keeps: at most D and at most the number of speakers - 1 (Kaldi: 200 of 512).
+        d after LDA: at most D and at most the number of speakers - 1 (Kaldi: 200 of 512).
 
     Returns
     -------
@@ -72,7 +72,7 @@ def fit_plda(vectors, speakers, dimension: int) -> tuple[Callable, TwoCovariance
     StudyError
         Too few utterances for a within-speaker covariance of full rank.
     """
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # late: a second
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # late: slow to import
 
     n_repeated = len(vectors) - len(np.unique(speakers))
     if dimension < 1 or n_repeated < dimension:
@@ -123,6 +123,6 @@ def fit_two_covariance(vectors, speakers, iterations: int = 100) -> TwoCovarianc
 
 
 def _joint_basis(between, within) -> tuple[np.ndarray, np.ndarray]:
-    """psi (d,) rising and basis (d, d) with basis' within basis = 1, basis' between basis = psi."""
+    """Ascending psi (d,) and basis (d, d): basis' within basis = 1, basis' between basis = psi."""
     psi, basis = eigh(between, within)
     return np.maximum(psi, 0), basis

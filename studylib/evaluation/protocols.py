@@ -1,9 +1,9 @@
-"""Utterances -> embeddings, cut as the protocols of the field cut them.
+"""Utterances -> embeddings, by one of three test protocols.
 
 - `crops`: evenly spaced crops, ten of 4 s in paper B; a trial's score is the mean over all pairs of
   a crop of one side and a crop of the other (scoring.py).
 - `whole`: one embedding of the whole utterance.
-- `windows`: the mean of the embeddings of sliding windows, as paper A has it.
+- `windows`: the mean of the embeddings of sliding windows, as in paper A.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Training = tuple[np.ndarray, np.ndarray]  # embeddings (U, C, D), and each one's
 def embed_utterances(
     embed_crops: EmbedCrops, corpus: Corpus, rows: np.ndarray, settings: EvaluateSettings
 ) -> np.ndarray:
-    """Embeddings (U, C, D) of the corpus rows (U,); C is 1 but for the protocol `crops`."""
+    """Embeddings (U, C, D) of the corpus rows (U,); C is 1 except for the protocol `crops`."""
     if settings.protocol == "crops":
         return embed_crops(rows, settings.crops, settings.crop_seconds)
     if settings.protocol == "whole":
@@ -46,7 +46,7 @@ def count_windows(seconds: np.ndarray, window: float, hop: float) -> np.ndarray:
 def embed_training(
     embed_crops: EmbedCrops, corpus: Corpus, settings: EvaluateSettings
 ) -> Training | None:
-    """Training utterances by the same protocol, if a back-end of the settings learns from them."""
+    """Embeddings of training utterances by the same protocol, if a back-end learns from them."""
     if set(settings.backends) <= {"cosine"}:
         return None
     rows, speakers = training_rows(corpus)

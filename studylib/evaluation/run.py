@@ -43,7 +43,7 @@ def evaluate(
         headline; details.json, all other measures; and last manifest.json: `manifest`, and the
         SHA-256 of every other file in `out`. Nothing else there is touched.
     manifest : mapping
-        Where the results come from.
+        Provenance of the results.
 
     Returns
     -------
@@ -53,8 +53,8 @@ def evaluate(
     Raises
     ------
     StudyError
-        A missing model or trial list, a list of speakers that the model (or the training set of
-        a back-end) knows, or a device that is not there.
+        A missing model or trial list, a list with training speakers of the model or of a
+        back-end, or a device that is not available.
     """
     from studylib.models.devices import choose_device
     from studylib.models.embedder import embed, load_model

@@ -15,7 +15,7 @@ import numpy as np
 
 from studylib.errors import StudyError
 
-# Utterances or trials worked on at a time: bounds the memory, and a few dozen stay in the
+# Utterances or trials processed at a time: bounds the memory, and a few dozen stay in the
 # processor's cache, which is three times as fast as thousands.
 BLOCK = 64
 
@@ -105,7 +105,7 @@ def speaker_means(vectors: np.ndarray, speakers) -> tuple[np.ndarray, np.ndarray
 def _crops_and_squares(embeddings, start: int) -> tuple[np.ndarray, np.ndarray]:
     """A block (B, crops, D) in double precision and its squared lengths (B, crops).
 
-    A length shows a number that is not finite, at a fraction of looking at all numbers.
+    Lengths are not finite where a number is not, and faster to check than all numbers.
     """
     crops = np.asarray(embeddings[start : start + BLOCK], dtype=np.float64)
     squares = np.vecdot(crops, crops)

@@ -22,9 +22,9 @@ class EvaluateSettings(Section):
     backends : list of "cosine", "snorm" and "plda"
         See backends.py. The first gives the headline, and the scores that all reports read.
     training_speakers, training_utterances : int
-        At most so many training speakers, and utterances of each, make the cohort and fit PLDA.
+        Most training speakers, and utterances of each, for the cohort and for fitting PLDA.
     cohort_top, plda_dimension : int
-        Cohort speakers that count for each side; what LDA keeps. Less where there is less.
+        Highest cohort scores used for each side; dimensions after LDA. Fewer if fewer exist.
     """
 
     trials: list[str] = Field(default=["test"], min_length=1)

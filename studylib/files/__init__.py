@@ -1,1 +1,1 @@
-"""Files and documents: written whole or not at all, read with one sentence where they are wrong."""
+"""Files and documents: written whole or not at all, checked when read."""

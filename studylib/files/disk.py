@@ -1,4 +1,4 @@
-"""Two processes at one folder, and a disk that fills up."""
+"""Locks between processes, and the error of a full disk."""
 
 import errno
 import sys
@@ -13,7 +13,7 @@ from studylib.errors import StudyError
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; a second process waits until the first is done, or dead.
+    """Hold the lock file `path`; a second process waits until the first ends.
 
     The operating system keeps the lock, so a killed process leaves none behind.
     """
@@ -28,7 +28,7 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # Windows keeps a file that is open
-            path.unlink()  # while it is held: who opened it before sees that it has no name now
+            path.unlink()  # while held: a process that has opened it sees that it was removed
         lock.release()
 
 

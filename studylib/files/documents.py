@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises
     ------
     StudyError
-        The file is missing, is no UTF-8, or is no valid YAML; with its line where there is one.
+        The file is missing, is not UTF-8, or is not valid YAML; with its line where there is one.
     """
     try:
         document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
@@ -102,7 +102,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
 def _rank(problem: Mapping[str, Any]) -> int:
     """Of several problems, the one to report: a misspelt key before the key that it leaves out.
 
-    Where a number or a Schedule may stand, what was tried and is not what the user wrote is last.
+    Of a union (number or Schedule), problems of the type that the user did not write come last.
     """
     if problem["type"] in UNKNOWN_KEY:
         return 0
@@ -111,7 +111,7 @@ def _rank(problem: Mapping[str, Any]) -> int:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """A sentence about a name nobody knows, with the nearest that is known."""
+    """A sentence about an unknown name, with the nearest known one."""
     known = list(known)
     close = difflib.get_close_matches(name.split(".")[-1], known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Files from the web: resumed, retried, checked, and never half there under their own name."""
+"""Files from the web: resumed, retried, checked, and renamed only when complete."""
 
 import shutil
 import tarfile
@@ -26,8 +26,8 @@ NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, HTTPExce
 def download(url: str, path: Path, sha256: str | None = None) -> Path:
     """Fetch a file, unless it is there; go on where an earlier attempt stopped.
 
-    What has arrived lies in `<path>.part`, which is renamed when it is whole. Without a checksum
-    two halves may belong to different files: then every call starts anew.
+    Partial content is in `<path>.part`, renamed when complete. Without a checksum the parts of two
+    calls may belong to different files: then every call starts anew.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def _fetch(url: str, part: Path, start: int) -> str | None:
             ):
                 shutil.copyfileobj(answer, counted)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to send; the checksum tells whether that is so
+        if error.code == 416:  # nothing is left to send; the checksum verifies it
             return None
         if error.code < 500 and error.code not in (408, 429):
             raise StudyError(f"{url}: the server says {error.code} {error.reason}.") from None

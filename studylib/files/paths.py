@@ -1,4 +1,4 @@
-"""Where things are, from the project's root, whatever folder a notebook is opened in."""
+"""Paths below the project's root, whatever the working directory."""
 
 from pathlib import Path
 

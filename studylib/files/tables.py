@@ -10,8 +10,8 @@ from pyarrow.parquet import ParquetFile
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A Parquet file, or some of its columns, as a frame: what `pandas.read_parquet` gives.
 
-    That one hands pyarrow a Python file, which pyarrow's threads may still hold while the
-    interpreter ends: a process whose work is done then aborts ("terminate called without an active
+    pandas passes pyarrow a Python file, which pyarrow's threads may still hold while the
+    interpreter ends: the finished process then aborts ("terminate called without an active
     exception") or hangs (Apache Arrow, issues 34314 and 50482).
 
     Raises

@@ -1,9 +1,9 @@
 """The losses of the study, one file each.
 
 A loss is built as `LOSSES[name](embedding_dim, n_speakers, margin=..., ...)` and called with
-embeddings (N, M, D) of N speakers by M utterances and their labels (N,); it gives a scalar. It says
-by `title` its name in print and by `scoring` how its embeddings are compared; the order here is the
-order in print. A new loss is one new file and one line here: the class `CosineLoss` of the file
+embeddings (N, M, D) of N speakers by M utterances and their labels (N,); it returns a scalar. Its
+`title` is its name in print, its `scoring` how embeddings are compared; the order here is the order
+in print. A new loss is one new file and one line here: the class `CosineLoss` of the file
 cosine_loss.py is "cosine_loss".
 Initial weights come from torch's global generator: seed it before building the loss.
 """

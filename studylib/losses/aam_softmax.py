@@ -10,7 +10,7 @@ from studylib.losses.common import add_angle, cosine_matrix, flatten, loss_forwa
 
 
 class AamSoftmax(nn.Module):
-    """Ask of each embedding to lie nearer its speaker's direction, by an angle, than any other.
+    """Cross-entropy of scaled cosines, with a margin added to the true speaker's angle.
 
         logit_y = scale * cos(theta_y + margin)     for the true speaker y of x
         logit_j = scale * cos(theta_j)              for every other speaker j

@@ -1,4 +1,4 @@
-"""AM-Softmax (CosFace): classification with a margin taken off the true speaker's cosine."""
+"""AM-Softmax (CosFace): classification with a margin subtracted from the true speaker's cosine."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class AmSoftmax(nn.Module):
-    """Ask of each embedding's cosine with its own speaker to beat all others by a margin.
+    """Cross-entropy of scaled cosines, with a margin subtracted from the true speaker's.
 
         logit_y = scale * (cos(theta_y) - margin)    for the true speaker y of x
         logit_j = scale * cos(theta_j)               for every other speaker j

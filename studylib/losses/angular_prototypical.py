@@ -1,4 +1,4 @@
-"""Angular prototypical loss: find each speaker's query among the prototypes, by scaled cosine."""
+"""Angular prototypical loss: classify each query among the prototypes by scaled cosine."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from studylib.losses.common import cosine_matrix, learned_factor, loss_forward, 
 
 
 class AngularPrototypical(nn.Module):
-    """Recognise each speaker's last utterance among the means of the batch's other utterances.
+    """Cross-entropy of each speaker's last utterance among the means of the other utterances.
 
         c_k     = mean of x_k1 .. x_k(M-1)              the prototype of speaker k
         S_jk    = w * cos(x_jM, c_k) + b,   w > 0       the query of j against prototype k

@@ -1,4 +1,4 @@
-"""Center loss: classification, plus a pull of each embedding towards its speaker's centre."""
+"""Center loss: classification, plus the distance of each embedding to its speaker's centre."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from studylib.losses.common import flatten, loss_forward, normalise, number
 
 
 class Center(nn.Module):
-    """Tell speakers apart with a linear layer while gathering each speaker around a centre.
+    """Cross-entropy of a linear layer, plus the squared cosine distance to the speaker's centre.
 
         logit_j = weight_j . x + bias_j
         loss    = mean over the N * M utterances x of
@@ -20,7 +20,7 @@ class Center(nn.Module):
 
     Departures from Wen et al.: cosine instead of Euclidean distance, and the centres are learned
     by the same optimiser as the rest instead of by a rule of their own, both as in Coria et al. The
-    linear layer has a bias, which the code of Coria et al. has not.
+    linear layer has a bias; that of the code of Coria et al. has none.
 
     Legend: y the label of x; weight and centers (C, D), bias (C,) of C training speakers; N
     speakers of M utterances; weight and centers Xavier-normal from torch's global generator at

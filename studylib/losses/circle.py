@@ -8,7 +8,7 @@ from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Circle(nn.Module):
-    """Raise each anchor's cosines with its speaker and lower the others, worst ones first.
+    """Raise each anchor's cosines with its speaker and lower the others, the worst by most.
 
         a_p  = max(0, 1 + margin - s_p)       weight of a positive pair of cosine s_p
         a_n  = max(0, s_n + margin)           weight of a negative pair of cosine s_n

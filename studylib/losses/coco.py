@@ -8,7 +8,7 @@ from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Coco(nn.Module):
-    """Draw each embedding to its speaker's centroid, away from the other centroids, in angle only.
+    """Cross-entropy of scaled cosines with one learned centroid for each training speaker.
 
         logit_j = alpha * cos(x, weight_j)         for each training speaker j
         loss    = mean over the N * M utterances x of  -log( exp(logit_y) / sum_j exp(logit_j) )
@@ -18,7 +18,7 @@ class Coco(nn.Module):
 
     Departures: Liu et al. take the mean of a speaker's embeddings in the batch for its centroid;
     with one utterance of most speakers that mean is the embedding itself, so the centroids are
-    learned here, as in the code of Coria et al. What is left is AM-Softmax without a margin.
+    learned here, as in the code of Coria et al. The result is AM-Softmax without a margin.
 
     Legend: row j of weight (C, D) the centroid of training speaker j, y the label of x; N speakers
     of M utterances; weight Xavier-normal from torch's global generator at construction. `alpha` is

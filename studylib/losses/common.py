@@ -67,7 +67,7 @@ def loss_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def check_batch(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> None:
     """Refuse a batch that the loss is not defined for.
 
-    The values of the labels are looked at only on the CPU: on an accelerator that would make the
+    The values of the labels are checked only on the CPU: on an accelerator that would make the
     host wait for the device at every step.
 
     Raises

@@ -8,7 +8,7 @@ from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Contrastive(nn.Module):
-    """Judge every pair of the batch alone: near if one speaker, beyond the margin if two.
+    """Squared distance of pairs of one speaker; squared shortfall from the margin for two.
 
         d_ij = 1 - cos(x_i, x_j)
         loss = mean over the pairs i < j of  1/2 d_ij^2                    of the same speaker
@@ -18,7 +18,7 @@ class Contrastive(nn.Module):
     the batch, as in Coria et al. 2020, whose code takes margin = 0.4.
 
     Departures: none. Pairs of different speakers far outnumber the others, and the mean over all
-    pairs weighs each pair alike.
+    pairs weighs each pair equally.
 
     Legend: x_i the S = N * M embeddings of the batch, N speakers of M >= 2 utterances. `margin`
     (in cosine distance, 0 to 2) is a plain number, read at each forward.

@@ -1,4 +1,4 @@
-"""GE2E: every utterance finds its speaker's centroid, left without it, among all centroids."""
+"""GE2E: classify each utterance among the centroids, its speaker's computed without it."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from studylib.losses.common import learned_factor, loss_forward, normalise, numb
 
 
 class Ge2e(nn.Module):
-    """Recognise each utterance among the speakers' centroids, its own one computed without it.
+    """Cross-entropy of each utterance among the centroids, its own speaker's without it.
 
         c_k     = mean of x_k1 .. x_kM                    centroid of speaker k
         c_j^(i) = mean of x_j1 .. x_jM without x_ji       the same, leaving utterance i out
@@ -49,7 +49,7 @@ class Ge2e(nn.Module):
         n, m, _ = embeddings.shape
         x = normalise(embeddings)
         # Sums have the directions of the means. The sum of the others is added up, not subtracted
-        # from the sum of all, in which one long utterance would leave no digits for the others.
+        # from the sum of all, in which one long embedding would leave no digits for the others.
         others = (1 - torch.eye(m, dtype=x.dtype, device=x.device)) @ embeddings  # (N, M, D)
         left_out = (x * normalise(others)).sum(dim=2)  # (N, M): cos(x_ji, c_j^(i))
         cosines = x @ normalise(embeddings.sum(dim=1)).T  # (N, M, N): cos(x_ji, c_k)

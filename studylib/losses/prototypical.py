@@ -1,4 +1,4 @@
-"""Prototypical loss: find each speaker's query among the prototypes, by Euclidean distance."""
+"""Prototypical loss: classify each query among the prototypes by Euclidean distance."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from studylib.losses.common import loss_forward
 
 
 class Prototypical(nn.Module):
-    """Recognise each speaker's last utterance among the means of the batch's other utterances.
+    """Cross-entropy of each speaker's last utterance among the means of the other utterances.
 
         c_k  = mean of x_k1 .. x_k(M-1)                  the prototype of speaker k
         d_jk = ||x_jM - c_k||^2                          the query of j to prototype k

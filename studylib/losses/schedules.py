@@ -1,4 +1,4 @@
-"""Values that change while training goes on: learning rates, margins, hard-negative fractions.
+"""Values that change during training: learning rates, margins, hard-negative fractions.
 
 A schedule is a function of progress, the share of the run's training crops already seen, so that
 its meaning does not depend on the batch size, on the number of GPUs or on the length of an epoch.

@@ -8,7 +8,7 @@ from studylib.losses.common import flatten, loss_forward
 
 
 class Softmax(nn.Module):
-    """Tell the training speakers apart with one linear layer, and keep what comes before it.
+    """Cross-entropy of one linear layer over the training speakers; its input is the embedding.
 
         logit_j = weight_j . x + bias_j                             for each training speaker j
         loss    = mean over the N * M utterances x of  -log( exp(logit_y) / sum_j exp(logit_j) )
@@ -16,8 +16,8 @@ class Softmax(nn.Module):
     Source: the baseline of Coria et al. 2020, section 2, and of Chung et al. 2020, section 2.1.
 
     Departures: none from the papers; the code of Coria et al. has no bias. Nothing here is
-    normalised, yet both papers score its embeddings by cosine, and so does this study: `scoring`
-    says so.
+    normalised, yet both papers score its embeddings by cosine, and so does this study
+    (`scoring`).
 
     Legend: N speakers of M utterances in the batch, D dimensions, C training speakers, y the label
     of x; weight (C, D), Xavier-normal from torch's global generator at construction; bias (C,),

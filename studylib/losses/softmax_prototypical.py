@@ -8,7 +8,7 @@ from studylib.losses.softmax import Softmax
 
 
 class SoftmaxPrototypical(nn.Module):
-    """Learn from all training speakers at once, and from the batch's speakers as in a trial.
+    """Cross-entropy over all training speakers, plus one over the batch's prototypes.
 
         logit_j = weight_j . x + bias_j                 for each training speaker j
         c_k     = mean of x_k1 .. x_k(M-1)              the prototype of the batch's speaker k
@@ -16,7 +16,7 @@ class SoftmaxPrototypical(nn.Module):
         loss    = mean over the N * M utterances of  -log( exp(logit_y) / sum_j exp(logit_j) )
                 + mean over the N speakers j of      -log( exp(S_jj) / sum_k exp(S_jk) )
 
-    Source: Kwon et al. 2021, who sum `softmax.py` and `angular_prototypical.py` as they stand.
+    Source: Kwon et al. 2021, who sum `softmax.py` and `angular_prototypical.py` unchanged.
 
     Departures: those of `angular_prototypical.py`.
 

@@ -1,4 +1,4 @@
-"""SphereFace2: one yes-or-no question for each training speaker, instead of one choice."""
+"""SphereFace2: a binary classification for each training speaker, instead of one softmax."""
 
 import math
 
@@ -10,7 +10,7 @@ from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Sphereface2(nn.Module):
-    """Ask of each utterance and each speaker alone "is it you?", as a verification trial does.
+    """Logistic loss of each utterance and each training speaker, as of a verification trial.
 
         g(z)  = 2 * ((z + 1) / 2)^t - 1
         p     = scale * (g(cos(theta_y)) - margin) + b         for the true speaker y of x
@@ -27,7 +27,7 @@ class Sphereface2(nn.Module):
     (OpenSphere) replaces it by that of g(z) = z.
 
     Legend: theta_j the angle between x and row j of weight (C, D); N speakers of M utterances, C
-    training speakers. b starts where the pull of the one positive and the push of the C - 1
+    training speakers. b starts where the gradients of the one positive and the C - 1
     negatives balance if all cosines are 0. `margin`, `scale`, `positive_weight`, `t` are plain
     numbers, read at each forward. Initial weight as in `softmax.py`.
     """
@@ -58,7 +58,7 @@ class Sphereface2(nn.Module):
         self.b = nn.Parameter(torch.tensor(self.balanced_bias()))
 
     def balanced_bias(self) -> float:
-        """The b at which positives and negatives pull alike while every cosine is 0.
+        """The b at which the gradients of positives and negatives balance if every cosine is 0.
 
         positive_weight * sigmoid(-p) = (1 - positive_weight) * (C - 1) * sigmoid(n) is a quadratic
         equation in exp(b), solved for its positive root.

@@ -1,4 +1,4 @@
-"""Sub-center AAM-Softmax with inter-top-k: several directions a speaker, and harder rivals."""
+"""Sub-center AAM-Softmax with inter-top-k: several weights a speaker, penalised rivals."""
 
 import math
 
@@ -10,7 +10,7 @@ from studylib.losses.common import add_angle, cosine_matrix, flatten, loss_forwa
 
 
 class SubcenterAamSoftmax(nn.Module):
-    """Give each speaker a few directions, of which the nearest counts, and press the worst rivals.
+    """AAM-Softmax with the nearest of a speaker's weights, and a margin for the nearest rivals.
 
         cos(theta_j) = max over k of cos(x, weight_jk)         k = 1 .. n_subcenters
         logit_y = scale * cos(theta_y + margin)                for the true speaker y of x
@@ -18,13 +18,13 @@ class SubcenterAamSoftmax(nn.Module):
         logit_j = scale * cos(theta_j)                         for the rest
         loss    = mean over the N * M utterances of  -log( exp(logit_y) / sum_j exp(logit_j) )
 
-    Noisy labels and odd recordings of a speaker gather around a direction of their own.
+    Mislabelled and atypical recordings of a speaker may have a sub-center of their own.
 
     Source: Deng et al. 2020 (sub-center ArcFace); Zhao et al. 2021 (inter-top-k penalty), who take
     n_rivals 5 and rival_margin 0.06. With one sub-center and no rivals it is `aam_softmax.py`.
 
-    Departures: cos(theta - rival_margin) would fall again as theta goes below rival_margin and
-    reward a rival met exactly; there cos(theta) + rival_margin * sin(rival_margin) goes on rising.
+    Departures: cos(theta - rival_margin) would fall again as theta goes below rival_margin, and
+    reward theta = 0; there cos(theta) + rival_margin * sin(rival_margin) goes on rising.
 
     Legend: angles in radians; weight (C * n_subcenters, D), a speaker's rows side by side; N
     speakers of M utterances, C training speakers. `margin`, `scale`, `rival_margin` are plain

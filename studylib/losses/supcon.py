@@ -1,4 +1,4 @@
-"""Supervised contrastive loss: each utterance finds its speaker's others among the whole batch."""
+"""Supervised contrastive loss: classify an utterance's positives among the whole batch."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from studylib.losses.common import cosine_matrix, flatten, loss_forward, number
 
 
 class Supcon(nn.Module):
-    """Recognise every other utterance of one's speaker among all utterances of the batch.
+    """Cross-entropy of each positive of an anchor among all other utterances of the batch.
 
         s_ia = cos(x_i, x_a) / temperature
         loss = mean over the S = N * M anchors i and their M - 1 positives p of

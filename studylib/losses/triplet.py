@@ -13,7 +13,7 @@ SLOPE = {"squared_euclidean": 2.0, "cosine": 1.0}
 
 
 class Triplet(nn.Module):
-    """Pull an anchor a to its own speaker's p and push it from another's n, until margin is met.
+    """Penalise anchors a not nearer to their speaker's p than to another's n by the margin.
 
         delta = d(a, p) - d(a, n) + margin,     d(a, b) = ||a - b||^2 or 1 - cos(a, b)
         loss  = mean over the triplets of  max(0, delta)        form "hinge"
@@ -32,7 +32,7 @@ class Triplet(nn.Module):
     sigmoid, is Coria et al. 2020.
 
     Departures: squared distances between unit vectors are 2 - 2 cos, so one matrix of cosines
-    serves, and no difference of vectors is formed. Its hinge has a zero gradient once satisfied.
+    suffices, and no difference of vectors is formed. Its hinge has a zero gradient once satisfied.
 
     Legend: N speakers of M utterances; A anchors of each speaker; K hard negatives of each anchor.
     `margin`, `hard_fraction` are plain numbers, read at each forward. The draws come from the
@@ -74,7 +74,7 @@ class Triplet(nn.Module):
         return self.generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up the generator's state from a `state_dict`."""
+        """Restore the generator's state from a `state_dict`."""
         self.generator.set_state(state.cpu())
 
     @loss_forward

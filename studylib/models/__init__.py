@@ -1,4 +1,4 @@
-"""Trunks with their features: from samples to embeddings, on any device, to and from a file.
+"""Trunks with their features: samples -> embeddings on any device; saved to and loaded from a file.
 
 Needs torch, torchaudio, numpy and safetensors alone, so that torch.hub can load it.
 """

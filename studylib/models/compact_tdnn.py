@@ -11,13 +11,13 @@ from studylib.models.pooling import MeanAndDeviation
 class CompactTdnn(nn.Module):
     """Three time-delay layers that shorten time by four, then mean and deviation over time.
 
-    Ours, in no paper: an x-vector (Snyder et al. 2018) cut down until a 2-s crop costs a few
+    Ours, in no paper: an x-vector (Snyder et al. 2018) reduced until a 2-s crop costs a few
     million multiply-adds. Two more layers of context cost twice the time and, on synthetic as on
     real speech, did not lower the error rate at any budget tried (see LOG.md). The layers are
     written as 1 x k image convolutions, whose channels-last kernels train faster on a processor
-    than their one-dimensional twins.
+    than one-dimensional ones.
 
-    Batch normalisation stands before and after the last layer, as in ECAPA-TDNN (Desplanques et
+    Batch normalisation is applied before and after the last layer, as in ECAPA-TDNN (Desplanques et
     al. 2020): without it a few hundred steps leave the classification losses and triplet at twice
     the error and more (see LOG.md).
 

@@ -20,7 +20,7 @@ def choose_device(wanted: str, threads: int) -> torch.device:
     """
     torch.set_num_threads(threads or available_cores())
     # Torch's own default lets a GPU's convolutions round to 10 bits even where float32 is asked
-    # for: evaluation would differ from what training measured on the way. Training may change it.
+    # for: evaluation would differ from the development EER of training. Training may change it.
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     if wanted != "auto":
         try:

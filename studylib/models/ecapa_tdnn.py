@@ -1,4 +1,4 @@
-"""ECAPA-TDNN, the strongest time-delay trunk of its year and later than both papers."""
+"""ECAPA-TDNN, a strong time-delay trunk, later than both papers."""
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class Res2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, *groups = x.chunk(len(self.layers) + 1, dim=1)
-        done, previous = [first], 0  # the first group passes as it is, and into no other
+        done, previous = [first], 0  # the first group is unchanged and added to no other
         for layer, group in zip(self.layers, groups, strict=True):
             previous = layer(group + previous)
             done.append(previous)
@@ -94,7 +94,7 @@ class Res2(nn.Module):
 class ChannelAttentiveStatistics(nn.Module):
     """Mean and deviation weighted by frame and channel: (B, C, T) -> (B, 2 C).
 
-    The attention sees each frame beside the plain mean and deviation of the whole input.
+    The attention's input is each frame with the plain mean and deviation of the whole input.
     """
 
     def __init__(self, channels: int, bottleneck: int = 128):

@@ -1,4 +1,4 @@
-"""A trunk with its features: from samples to embeddings, on any device, to and from a file."""
+"""A trunk with its features: samples -> embeddings on any device; saving and loading."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ class Embedder(nn.Module):
     Attributes
     ----------
     trunk, features : nn.Module
-        What computes the embeddings, and what it reads.
+        The network, and what computes its input.
     name : str
         As given.
     keywords : dict
@@ -147,7 +147,7 @@ def embed(
     crop_seconds : float or None
         Length of a crop; None takes each utterance whole.
     batch_seconds : float
-        Audio embedded in one batch, at most, but for crops that are longer.
+        Audio embedded in one batch, at most, except for longer crops.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def embed(
         samples = corpus.crops(np.repeat(rows[part], crops), starts.ravel(), crop)
         # The crops of one utterance alone may be more than a batch.
         batches = torch.from_numpy(samples).split(max(1, int(batch_seconds * SAMPLE_RATE / crop)))
-        # Not through the call: a compiled model would be compiled anew for each shape.
+        # Not `model(...)`: a compiled model would be compiled again for each shape.
         embeddings = torch.cat([model.forward(batch.to(device)).float().cpu() for batch in batches])
         parts.append(embeddings.numpy().reshape(-1, crops, embeddings.shape[-1]))
     model.train(was_training)

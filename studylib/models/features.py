@@ -1,4 +1,4 @@
-"""From the waveform to what a trunk reads: log-mel, spectrogram, MFCC or the waveform itself.
+"""From the waveform to a trunk's input: log-mel, spectrogram, MFCC or the waveform itself.
 
 All of them take (B, S) float samples in [-1, 1] at 16 kHz and give (B, F, T); they run on the
 waveform's device and without gradient, in float32 also under autocast (in float64, if both the

@@ -1,4 +1,4 @@
-"""The input layer of trunks: what is taken off each feature, over the time of one input."""
+"""The input layer of trunks: normalisation of each feature over the time of one input."""
 
 from torch import Tensor, nn
 
@@ -19,8 +19,8 @@ def make_normalisation(name: str, n_features: int) -> nn.Module:
     """Subtract the mean over time ("mean"), or also divide by the deviation over time.
 
     Kaldi's x-vector and ECAPA-TDNN subtract the mean alone; paper B's code normalises both
-    ("mean_and_deviation", an instance normalisation without learned numbers). On this study's
-    voices as on recorded ones the mean alone gives the lower error rate (see LOG.md): the
+    ("mean_and_deviation", an instance normalisation without learned numbers). On synthetic
+    as on recorded speech the mean alone gives the lower error rate (see LOG.md): the
     deviation of a mel band over time is part of what distinguishes speakers.
     """
     if name not in NORMALISATIONS:

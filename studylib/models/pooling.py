@@ -1,11 +1,11 @@
-"""From frames to one vector: what turns (B, C, T) into (B, C) or (B, 2 C)."""
+"""From frames to one vector: (B, C, T) -> (B, C) or (B, 2 C)."""
 
 import torch
 from torch import Tensor, nn
 
 from studylib.errors import StudyError
 
-SMALLEST_VARIANCE = 1e-5  # below it the deviation is held, so that its gradient is 0 and not NaN
+SMALLEST_VARIANCE = 1e-5  # below it the deviation is constant: its gradient is 0 and not NaN
 
 
 class TemporalAverage(nn.Module):

@@ -12,8 +12,8 @@ from studylib.models.squeeze_excitation import SqueezeExcitation
 class ResNet34(nn.Module):
     """A 7 x 7 convolution, four stages of residual blocks, the mean over frequency, a pooling.
 
-    Its two forms set `n_features`, `max_pool` (after the first convolution) and `last_stride` (of
-    the last stage). Every convolution is initialised Kaiming normal, fan-out (He et al. 2015).
+    Subclasses set `n_features`, `max_pool` (after the first convolution) and `last_stride` (of the
+    last stage). Every convolution is initialised Kaiming normal, fan-out (He et al. 2015).
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions, a squeeze-excitation gate and the shortcut around them.
 
     As in paper B's authors' code, the first convolution is followed by ReLU and then by batch
-    normalisation, and the gate (which the paper does not name) stands before the sum.
+    normalisation, and the gate (which the paper does not name) is applied before the sum.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int):
@@ -91,6 +91,6 @@ class ResidualBlock(nn.Module):
 
 
 def stage(in_channels: int, channels: int, *, blocks: int, stride: int) -> nn.Sequential:
-    """A row of residual blocks, the first of them with the stride."""
+    """A sequence of residual blocks, the first of them with the stride."""
     first = ResidualBlock(in_channels, channels, stride)
     return nn.Sequential(first, *(ResidualBlock(channels, channels, 1) for _ in range(blocks - 1)))

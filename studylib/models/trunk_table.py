@@ -1,4 +1,4 @@
-"""Table 1 of paper B beside ours: what each trunk holds and costs, exactly.
+"""Table 1 of paper B beside ours: exact parameters and multiply-adds of each trunk.
 
 Speeds are measured by `benchmarks/trunks.py`.
 """
@@ -41,7 +41,7 @@ def trunk_table() -> dict[str, dict[str, object]]:
 
 
 def trunk_sizes(name: str, parameters: Mapping[str, Any] = {}) -> dict[str, float]:
-    """What a trunk built with these keywords holds and costs.
+    """Parameters, multiply-adds and frames of a trunk built with these keywords.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def trunk_sizes(name: str, parameters: Mapping[str, Any] = {}) -> dict[str, floa
 @torch.no_grad()
 def count_multiply_adds(trunk: nn.Module) -> int:
     """Multiply-adds of convolutions and matrix products, for paper B's 2-s crop."""
-    # Its import takes seconds, which only those should wait who want the count.
+    # late: its import takes seconds
     from torch.utils.flop_counter import FlopCounterMode
 
     features = features_of(trunk, TWO_SECONDS)
@@ -77,7 +77,7 @@ def features_of(trunk: nn.Module, n_samples: int) -> Tensor:
 
 @torch.no_grad()
 def frames_before_pooling(trunk: nn.Module, features: Tensor) -> Tensor:
-    """What the trunk passes to its pooling: (B, C, T)."""
+    """The input of the trunk's pooling: (B, C, T)."""
     seen = []
     handle = trunk.pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     trunk(features)

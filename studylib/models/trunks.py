@@ -1,9 +1,9 @@
-"""Trunks: features (B, F, T) -> embeddings (B, D). One file each; none ever sees a label.
+"""Trunks: features (B, F, T) -> embeddings (B, D). One file each; none uses labels.
 
-A trunk says by `features` which entry of `features.FEATURES` it reads, and by `title` its name in
-print; it normalises the features over time by its own first layer, pools by its `pooling`, and its
-`fc` has the embedding's length. Any input of at least half a second will do. A new trunk is one new
-file, named as its key, and one line here (with its import).
+A trunk's `features` is the entry of `features.FEATURES` that it takes, its `title` its name in
+print; its first layer normalises the features over time, `pooling` pools them, and the output of
+`fc` is the embedding. Any input of at least half a second is accepted. A new trunk is one new file,
+named as its key, and one line here (with its import).
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """Reads the checkpoints of paper B's authors (voxceleb_trainer) into our trunks.
 
 Their `ResNetSE34L` is our fast_resnet34 and their `VGGVox` our vgg_m40. Only the trunk is read; the
-loss, the optimizer and the constants of their features are named in the report and left.
+loss, the optimizer and the constants of their features are listed in the report and ignored.
 """
 
 import pickle
@@ -39,8 +39,8 @@ def load_voxceleb_trainer(path: Path, trunk: nn.Module) -> list[str]:
     Returns
     -------
     list of str
-        The report: a line for each key of the file, used or left, and notes that a reader must know
-        before comparing numbers.
+        The report: a line for each key of the file, used or left, and notes that matter for
+        comparing numbers.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError):
-        # Torch's own sentence advises to load with weights_only=False, which would run the file.
+        # Torch's own message advises to load with weights_only=False, which would run the file.
         raise StudyError(f"{path} is not a readable checkpoint of tensors alone") from None
     for wrapper in ("model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
@@ -88,7 +88,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def our_name(key: str) -> str:
-    """Their name of a weight -> our name: without wrappers, with our words."""
+    """Their name of a weight -> our name: without wrappers, renamed."""
     name = re.sub(r"^(module\.|__S__\.)+", "", key)
     for theirs, ours in NAMES:
         name = re.sub(f"^{theirs}", ours, name)

@@ -2,7 +2,7 @@
 
 In the pipeline its results are `results/<study>/experiment/<run>-<seed>/`. By hand they are
 `results/<study>/variants/<run>+<section>.<key>=<value>-<seed>/`, which no report depends on; or,
-where the pipeline has the same experiment already, that one is shown.
+if the pipeline has already made the same experiment, that one is shown.
 """
 
 import json
@@ -45,7 +45,7 @@ class Experiment:
     manifest : dict
         What decides the results; manifest.json, but for the machine and the files.
     fresh : bool
-        `folder` holds the results of just this, which are shown and not made again.
+        Whether `folder` holds these results already; they are then shown and not made again.
     """
 
     settings: RunSettings | None
@@ -67,7 +67,7 @@ def open_experiment(
     study: str = "",
     out: str = "",
 ) -> Experiment:
-    """The experiment that parameters of experiment.ipynb ask for.
+    """The experiment given by the parameters of experiment.ipynb.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def open_experiment(
     study : str
         A study of params.yaml or of studies/; empty: the active one.
     out : str
-        Where the pipeline wants the results; empty: executed by hand.
+        The results' folder, given by the pipeline; empty: executed by hand.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:
 
 
 def _record_time(experiment: Experiment, what: str, facts: Mapping[str, Any]) -> None:
-    """Facts of the clock lie apart from the results, which are the same every time."""
+    """Write wall-clock facts to their own file: the results are the same every time."""
     path = experiment.folder.parent.parent / "timing" / f"{experiment.folder.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     before = read_json(path) if path.exists() else {}

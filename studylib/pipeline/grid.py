@@ -31,7 +31,7 @@ from studylib.pipeline.notebooks import experiment_folder, run_experiment
 LOGS = ".grid"  # git ignores it
 RETRIES = 2  # of an experiment that fails
 SECONDS_BETWEEN_LOOKS = 2.0
-# Lost workers that one experiment may outlive: a SLURM job ends at its time limit.
+# Lost workers after which an experiment is given up: a SLURM job ends at its time limit.
 dask.config.set({"distributed.scheduler.allowed-failures": 100})
 
 
@@ -88,7 +88,7 @@ def run_grid(
             f"the dask scheduler is lost ({error}); what was done is recorded, `studylib grid` "
             "runs the rest"
         ) from None
-    finally:  # interrupted or not, what is whole is kept
+    finally:  # interrupted or not, complete results are recorded
         for name in [name for name, failure in ended.items() if not failure]:
             if not _is_of_plan(root, name):
                 ended[name] = f"{name}: its plan has changed while it ran"
@@ -144,10 +144,10 @@ def _run(
     threads: int | None = None,
     gpus: Sequence[str] = (),
 ) -> None:
-    """Keep every worker of a cluster at one experiment until all have ended.
+    """Run one experiment at a time on each worker of a cluster until all have ended.
 
-    No more are submitted than there are workers: dask, which cannot know how long one takes, would
-    deal out all of them at once, and some would wait behind a long one while others idle.
+    No more are submitted than there are workers: dask does not know how long one takes and would
+    assign all at once; some would then wait for a long one while other workers are idle.
     """
     waiting = list(names)
     running: dict[str, distributed.Future] = {}
@@ -172,10 +172,10 @@ def _run(
 
 
 def run_task(name: str, root: Path, threads: int | None, gpus: Sequence[str], client: str) -> None:
-    """On a worker: execute one experiment, as long as the client that asked for it is there."""
+    """On a worker: execute one experiment, while the client that submitted it is connected."""
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[distributed.get_worker().name % len(gpus)]
-    # dask sets it to 1; elsewhere than on this machine, all cores that the worker has are taken.
+    # dask sets it to 1; on another machine all cores of the worker are used.
     os.environ["OMP_NUM_THREADS"] = str(threads or usable_cores())
     ended = threading.Event()
     watch = threading.Thread(

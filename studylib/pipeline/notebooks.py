@@ -18,7 +18,7 @@ from traitlets.config import Config
 from studylib.errors import StudyError
 from studylib.files.documents import read_yaml, unknown
 
-INJECTED = "# Parameters"  # papermill's cell with the values given begins so
+INJECTED = "# Parameters"  # first line of papermill's cell of given values
 
 
 def check_parameters(history: Sequence[str], known: Collection[str]) -> None:
@@ -37,7 +37,7 @@ def check_parameters(history: Sequence[str], known: Collection[str]) -> None:
     Raises
     ------
     StudyError
-        The notebook has been given a parameter of another name.
+        A given parameter is not one of the notebook's.
     """
     injected = [source for source in history if source.startswith(INJECTED)]
     for statement in ast.parse(injected[-1]).body if injected else []:
@@ -71,7 +71,7 @@ def run_report(root: Path, report: str) -> None:
 
 
 def experiment_folder(root: Path, run: str, seed: int) -> str:
-    """Where the pipeline has the results of an experiment of the active study, below the root."""
+    """Path, below the root, of the pipeline's results of an experiment of the active study."""
     return (_results(root) / "experiment" / f"{run}-{seed}").as_posix()
 
 
@@ -87,11 +87,11 @@ def _execute(
         raise StudyError(f"{notebook} does not exist: expected a notebook")
     output = root / _results(root) / "notebooks" / f"{copy}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
-    # It warns of an unknown parameter and goes on; the notebook's own check stops, and says more.
+    # papermill only warns of an unknown parameter; the notebook's own check raises.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         with tempfile.TemporaryDirectory() as sockets:
-            # Two kernels that start at one moment in one folder would take each other's sockets.
+            # Two kernels started at one moment in one folder would use the same sockets.
             own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
             papermill.execute_notebook(
                 os.path.relpath(notebook),  # it is recorded in the copy, which may be published
@@ -111,7 +111,7 @@ def _execute(
 
 
 def end_with_parent() -> None:
-    """From now on, end this process when DVC, which started it, has ended; its kernel follows."""
+    """From now on, end this process, and so its kernel, when DVC, which started it, has ended."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -88,7 +88,7 @@ def read_params(path: Path) -> Params:
 def run_settings(params: Params, name: str, changes: Changes = Changes()) -> RunSettings:  # noqa: B008
     """The settings of one run with all defaults: shared sections, the run's own keys, `changes`.
 
-    Where a run or a change names another trunk, the keys of the trunk before are left out.
+    Where a run or a change names another trunk, the keys of the earlier trunk are left out.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
             f"utterances of one speaker: expected at least {least}"
         )
     try:
-        with torch.device("meta"):  # shapes without numbers
+        with torch.device("meta"):  # shapes only
             TRUNKS[trunk.name](**trunk.parameters)
-        for progress in (0.0, 1.0):  # a schedule ends within the loss's bounds, too
+        for progress in (0.0, 1.0):  # both ends of a schedule lie within the loss's bounds
             numbers = {key: value_at(value, progress) for key, value in loss.parameters.items()}
             LOSSES[loss.name](1, 10_000, **numbers)
     except (StudyError, ValueError, RuntimeError) as error:

@@ -22,8 +22,8 @@ from studylib.pipeline.params import Changes, Params, evaluate_settings, run_set
 from studylib.pipeline.provenance import digest
 from studylib.reports.settings import check_batch_size
 
-EXPERIMENT = "experiment"  # the notebook that is no report
-# A run's own loss, trunk, source and augmentation are named apart; settings are in the plan.
+EXPERIMENT = "experiment"  # the notebook that is not a report
+# A run's own loss, trunk, source and augmentation are added separately; settings are in the plan.
 NOT_FOLLOWED = {
     "corpora/sources.py",
     "evaluation/settings.py",
@@ -83,7 +83,7 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
         modules.append("studylib.training.augmentation")
     if settings.train.keep == "best":
         modules.append("studylib.evaluation.development")
-    # The corpus by name: what it holds is in the checksums of its corpus.json.
+    # The corpus by name: its content is identified by the checksums in its corpus.json.
     decisive = {key: resolved[key] for key in ("loss", "trunk")} | {"corpus": params.corpus.name}
     train = {k: v for k, v in resolved["train"].items() if k not in NO_CHANGE_OF_WEIGHTS}
     sources = _hashes(root, modules)

@@ -14,8 +14,8 @@ FACTS = ["loss", "batch", "steps", "crops", "training_speakers"]
 def compared_runs(study: Study) -> pd.DataFrame:
     """The experiments of all runs in the lists of `report.batch_size`.
 
-    As in `collect_experiments` but for steps, crops and training_speakers, which are what a run
-    really saw. Settings only bound these: a run ends with a whole batch, and null means all
+    As in `collect_experiments`, except that steps, crops and training_speakers are what a run
+    actually used. Settings only bound these: a run ends with a whole batch, and null means all
     speakers.
     """
     runs = collect_experiments(study)
@@ -44,12 +44,12 @@ def size_tables(
     -------
     rates : DataFrame
         One row a comparison (list of `report.batch_size`) and run, by loss and size: comparison,
-        run, FACTS, what `comparisons.error_table` says of the run's seeds together, size (batch in
+        run, FACTS, columns of `comparisons.error_table` over the run's seeds, size (batch in
         crops, or training speakers).
     tests : DataFrame
         One row a comparison and loss of several sizes: comparison, loss, smallest, largest, and
-        what `comparisons.paired_tests` says of the largest (first) and the smallest (second). Both
-        are empty where a study names no runs.
+        columns of `comparisons.paired_tests` for the largest (first) and the smallest (second).
+        Both are empty where a study names no runs.
     """
     if runs.empty:
         return pd.DataFrame(columns=["comparison", *FACTS]), pd.DataFrame(columns=["comparison"])

@@ -1,6 +1,6 @@
 """What is in a corpus: tables of its splits and trials, and utterances to look at and listen to.
 
-Works for every source: what a source does not know of its utterances is left out.
+Works for every source: columns that a source lacks are left out.
 """
 
 import io
@@ -51,9 +51,9 @@ def trial_table(corpus: Corpus) -> pd.DataFrame:
 
 
 def left_out(corpus: Corpus) -> pd.DataFrame:
-    """Recordings and speakers that the corpus was made without, and why; empty if none.
+    """Recordings and speakers left out of the corpus, and why; empty if none.
 
-    Paths start from the folder that the corpora's own folder is in: the project.
+    Paths are relative to the parent of the corpora's folder: the project.
     """
     path = skipped_file(corpus.folder)
     if not path.exists():
@@ -63,9 +63,9 @@ def left_out(corpus: Corpus) -> pd.DataFrame:
 
 
 def example_row(corpus: Corpus, utterance: str = "") -> int:
-    """The row of an utterance; unless named, the first of those of which the most is known.
+    """The row of an utterance; unless named, the first with the fewest missing values.
 
-    An effect that a session lacks is not a number, so that one is shown that has all effects.
+    An effect that a session lacks is missing, so an utterance with all effects is preferred.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
 def player(samples: np.ndarray, seconds: float = 5.0):
     """The first seconds of an utterance as a sound to click on (IPython.display.Audio).
 
-    Levels are evened out, as the corpus's are far apart; MP3 keeps an executed notebook small.
+    Levels are equalised, as the corpus's differ widely; MP3 keeps an executed notebook small.
     """
     from IPython.display import Audio
 

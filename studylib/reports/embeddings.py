@@ -1,4 +1,4 @@
-"""Embeddings of several runs, of the same utterances: maps, and measures of how speakers lie.
+"""Embeddings of several runs, of the same utterances: maps, and measures of their geometry.
 
 All vectors have length 1, so that only directions count, as in cosine scoring. Pairs are pairs of
 two different utterances; within are those of one speaker, between those of two.
@@ -26,12 +26,12 @@ METHODS = ("pca", "umap", "tsne")
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What each of R runs makes of the same U utterances.
+    """Embeddings of the same U utterances by each of R runs.
 
     Attributes
     ----------
     utterances : DataFrame
-        U rows: id, speaker, and what the corpus knows of them.
+        U rows: id, speaker, and the corpus's other columns.
     runs : DataFrame
         Index run; columns loss (None for untrained networks and baselines), folder, and eer (a
         fraction), of the trial list named as the split, else of the first.
@@ -61,12 +61,13 @@ def read_embeddings(
     runs : sequence of str
         Runs, and baselines (whose only seed is 0).
     n_speakers, n_utterances : int
-        At most, and of each speaker at most: a large split is thinned out at random.
+        Most speakers, and most utterances of each: a larger split is sampled at random.
 
     Raises
     ------
     StudyError
-        If a run has no results, or of other utterances than the first, or none of the split.
+        If a run has no results, results of other utterances than the first run, or no utterances
+        of the split.
     """
     table = experiments_in(
         study.experiment(run, 0 if run in study.baselines else seed) for run in runs
@@ -90,13 +91,13 @@ def read_embeddings(
 def embedding_map(embeddings: Embeddings, method: str = "pca") -> pd.DataFrame:
     """A map of the utterances for each run: one row an utterance and run.
 
-    Each map is turned onto the first one, so that a speaker is found at about the same place
-    (orthogonal Procrustes problem, Schönemann 1966); distances stay what they are.
+    Each map is rotated to match the first (orthogonal Procrustes problem, Schönemann 1966), so a
+    speaker lies at about the same place in all maps; distances do not change.
 
     Parameters
     ----------
     method : "pca", "umap" or "tsne"
-        The two directions of most variance; or a map that keeps near neighbours near, by cosine.
+        The two directions of most variance; or a map that preserves near neighbours by cosine.
 
     Returns
     -------
@@ -125,7 +126,7 @@ def _points(vectors: np.ndarray, method: str) -> np.ndarray:
         return tsne.fit_transform(vectors)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets wanted
-        from umap import UMAP  # late: it compiles itself, which takes many seconds
+        from umap import UMAP  # late: it is compiled at import, for many seconds
     umap = UMAP(min(15, len(vectors) - 1), metric="cosine", random_state=0, n_jobs=1)
     return umap.fit_transform(vectors)
 
@@ -156,7 +157,7 @@ def geometry_table(embeddings: Embeddings) -> pd.DataFrame:
 
 
 def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
-    """How speakers lie in the space, by numbers that need no threshold.
+    """Measures of the embeddings of speakers that need no threshold.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class View:
-    """A batch of N speakers with M crops each, under one network.
+    """A batch of N speakers with M crops each, embedded by one network.
 
     Attributes
     ----------
@@ -45,9 +45,9 @@ class View:
 def view_batch(settings: RunSettings, corpus: Corpus, seed: int, model: Path | None = None) -> View:
     """The first batch that a run trains on, of at most 16 of its speakers.
 
-    Under the run's initial weights, or under the trained model and loss of a folder. As in
-    training: batch normalisation by the batch itself, the loss's numbers of the run's start or, for
-    a trained model, of its end.
+    With the run's initial weights, or with the trained model and loss of a folder. As in training,
+    batch normalisation takes the batch's statistics, and the loss's scheduled numbers are those of
+    the run's start or, for a trained model, of its end.
     """
     train = settings.train.model_copy(update={"compile": False})
     settings = settings.model_copy(update={"train": train})
@@ -67,7 +67,7 @@ def view_batch(settings: RunSettings, corpus: Corpus, seed: int, model: Path | N
     embeddings = flat.unflatten(0, shape)
     loss = learner.criterion(embeddings, labels[: shape[0]]).item()
     first, second = np.indices((len(flat), len(flat))).reshape(2, -1)
-    crops = flat[:, None].numpy()  # each a trial's side of its own
+    crops = flat[:, None].numpy()  # each crop is one side of a trial
     scores = trial_scores(crops, first, second, scoring=learner.criterion.scoring)
     return View(embeddings, scores.reshape(len(flat), -1), loss)
 

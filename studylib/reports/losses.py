@@ -1,4 +1,4 @@
-"""What losses.ipynb shows: error rates with intervals, paired tests, conclusions, variants.
+"""The tables of losses.ipynb: error rates with intervals, paired tests, conclusions, variants.
 
 A fair comparison of losses chooses on development speakers only, with the same budget for every
 setting of a loss.
@@ -113,12 +113,11 @@ def at_the_common_budget(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_runs(trained: pd.DataFrame) -> pd.DataFrame:
-    """The run that stands for each loss on each trunk.
+    """The run that represents each loss on each trunk.
 
-    The run that bears the loss's name stands for it, and so does its only run (tried 1); otherwise
-    the run with the lowest mean EER on development speakers. The best of twelve settings is better
-    by luck alone than the best of four, so `verdicts` compares losses only where as many were
-    tried of each.
+    The run named as the loss, or its only run (tried 1); otherwise the run with the lowest mean
+    EER on development speakers. The best of twelve settings is better by chance alone than the
+    best of four, so `verdicts` compares losses only where as many were tried of each.
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def chosen_runs(trained: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs_to_judge(trained: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs as `verdicts` wants them; `chosen` from `chosen_runs`."""
+    """The trained runs in the form of `verdicts`; `chosen` from `chosen_runs`."""
     tried = trained["run"].map(chosen.set_index("run")["tried"])
     judged = trained[JUDGED].assign(cell=trained["run"], chosen=tried.notna())
     return judged.assign(tried=tried.fillna(1).astype(int))

@@ -1,9 +1,9 @@
 """Whether the order of losses holds in hard trials: short, noisy and reverberant crops, one sex.
 
 The test utterances are degraded once per condition and turned into features once; every trunk then
-runs on these same features, so that all runs hear the same crops. All conditions are read on the
-same resamples of the test speakers: what a level costs a run, and whether it costs that run more
-than the others, are paired comparisons, made on the logarithm of the error rate as everywhere.
+runs on these features, so that all runs embed the same crops. All conditions use the same resamples
+of the test speakers: the growth of a run's error rate at a level, and its difference from the other
+runs' growth, are paired comparisons, on the logarithm of the error rate as everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from studylib.statistics.resampling import bootstrap
 PINK = -3.0  # dB an octave
 SEED = 0  # of rooms and noise
 CHUNK = 64  # utterances whose features are held at a time
-FEWEST_SPEAKERS = 5  # a kind of trial with fewer has no interval worth showing
+FEWEST_SPEAKERS = 5  # a kind of trial with fewer has too wide an interval to be shown
 
 
 # Seconds of the one crop, and what is added to the recording: noise and a room.
@@ -71,9 +71,9 @@ def factors_of(settings: RobustnessSettings, seconds: float, longest: float) -> 
 
 
 def degrade(samples: np.ndarray, condition: Condition, rng: np.random.Generator) -> np.ndarray:
-    """One crop of an utterance as the condition leaves it.
+    """One crop of an utterance, degraded by the condition.
 
-    The whole utterance is put into the room and the noise, then cropped: a crop begins with the
+    Room and noise are applied to the whole utterance before it is cropped: a crop begins with the
     echo of the speech before it.
 
     Parameters
@@ -204,11 +204,11 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
 
 
 def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The kinds of trial the corpus can tell apart: name -> mask (T,) bool.
+    """The kinds of trial that the corpus's columns distinguish: name -> mask (T,) bool.
 
     Same sex and same accent restrict nontarget trials to speakers who share them; a session
-    restricts target trials to pairs within one, or across two. A kind that the corpus does not
-    know, or that leaves fewer than five speakers, is left out.
+    restricts target trials to pairs within one, or across two. A kind whose column is missing, or
+    that leaves fewer than five speakers, is left out.
 
     Parameters
     ----------

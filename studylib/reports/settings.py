@@ -1,4 +1,4 @@
-"""What the reports on all runs show: the section `report` of a parameter file."""
+"""The settings of the reports on all runs: the section `report` of a parameter file."""
 
 import math
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class EmbeddingsSettings(Section):
 
 
 class RobustnessSettings(Section):
-    """What robustness.ipynb does to the test utterances.
+    """How robustness.ipynb degrades the test utterances.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class BatchSizeRuns(Section):
 
 
 class ReportSettings(Section):
-    """What the reports on all runs show, one section a notebook."""
+    """The settings of the reports on all runs, one section a notebook."""
 
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     robustness: RobustnessSettings = RobustnessSettings()

@@ -1,7 +1,7 @@
 """What a report reads: the experiments of a study, each described by its own manifest.
 
 `results/<study>/plan/reports/<report>.json` names the runs, seeds and baselines and holds the
-report's own settings. What a run is made of is read from the manifest of its results.
+report's own settings. A run's settings are read from the manifest of its results.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import Resamples, bootstrap
 
 MEASURES = ("eer", "min_dcf_0.01", "min_dcf_0.05", "cllr")
-# Settings of training that a comparison of losses may not leave aside; the rest is arithmetic.
+# Training settings besides the batch that must agree when losses are compared.
 OTHER_SETTINGS = ("crop_seconds", "training_speakers", "max_utterances_per_speaker", "optimizer")
 OTHER_SETTINGS += ("weight_decay", "augmentation", "initial_weights", "keep")
 
@@ -57,7 +57,7 @@ class Study:
 
 
 def read_study(root: Path, study: str, report: str) -> Study:
-    """What the plan says of one report; `study` may be empty: the one of params.yaml.
+    """The plan of one report; `study` may be empty: the one of params.yaml.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def collect_experiments(study: Study) -> pd.DataFrame:
 def some_utterances(
     utterances: pd.DataFrame, split: str, n_speakers: int, n_utterances: int
 ) -> np.ndarray:
-    """Places (R,) of at most so many speakers of a split, and of each at most so many utterances.
+    """Row positions (R,) of at most n speakers of a split, and at most n utterances of each.
 
     Drawn at random, the same ones each time; ascending.
     """
@@ -210,8 +210,8 @@ def resample(
 ) -> dict[str, Resamples]:
     """All experiments on the same resamples of the speakers of one trial list, by measure.
 
-    Calibration keeps the order of scores, so calibrated scores serve all measures; Cllr means
-    something only of the experiments that have a calibration.
+    Calibration keeps the order of scores, so calibrated scores are used for all measures; Cllr is
+    meaningful only for experiments that have a calibration.
     """
     common, scores = collect_scores(runs, trials)
     for name, folder in runs["folder"].items():

@@ -1,4 +1,4 @@
-"""What a report leaves behind: tables, figures and where its numbers come from, in one folder."""
+"""The output of a report in one folder: tables, figures and the sources of its numbers."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Which setting is better, by how much, and how sure: tables of intervals and paired tests."""
+"""Tables of error rates with intervals, and paired tests between settings."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,10 @@ from studylib.statistics.intervals import Cells, Contrast
 
 
 def error_table(cells: Cells) -> pd.DataFrame:
-    """One row a cell: its error rate with an interval, and where the uncertainty comes from.
+    """One row a cell: its error rate with an interval, and the sources of its uncertainty.
 
     An estimate of 0 gets 0 as its lower bound. Where no resample has any error either, the upper
-    bound is the share of faulty speakers that the list's speakers could still have missed.
+    bound is that of the share of speakers with errors, none of whom are in the list.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def paired_tests(cells: Cells, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        One row a pair: first, second, difference (relative: -0.1 says that the first's error rate
+        One row a pair: first, second, difference (relative: -0.1 where the first's error rate
         is 10 % lower), low, high, p, p_holm (corrected over all rows), speakers_needed.
     """
     rows = []
@@ -72,7 +72,7 @@ def holm(p_values) -> np.ndarray:
 
 
 def speakers_needed(contrast: Contrast, *, bound: float = 0.0, level: float = 0.95) -> float:
-    """How many test speakers would let the interval exclude a bound, were the value to stay.
+    """Number of test speakers for the interval to exclude a bound, at the same value.
 
     The interval's speaker part shrinks with the square root of the speakers; its seed part does
     not, so the answer may be infinite: then only more seeds help.

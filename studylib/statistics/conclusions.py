@@ -6,7 +6,7 @@ undecided        neither, with these speakers and seeds, or not after Holm's cor
                  number of conclusions that the study tests
 not tested here  runs that the claim needs do not exist; they are named
 
-Without repeated seeds a verdict holds for these very networks, and says so ("..., one seed").
+Without repeated seeds a verdict holds for these networks only and ends with ", one seed".
 
 References
 ----------
@@ -124,7 +124,7 @@ def verdicts(
 
 
 def _decided(comparisons: list[Comparison], missing: list[str]) -> dict:
-    """The verdict of a conclusion by itself: by the surest refutation or by the weakest link."""
+    """The verdict of a conclusion alone: by its surest refutation, or its least sure comparison."""
     if not comparisons:
         return {"verdict": UNTESTED}
     facts = pd.DataFrame([each.facts() for each in comparisons])
@@ -141,7 +141,7 @@ def _decided(comparisons: list[Comparison], missing: list[str]) -> dict:
 
 
 def _needed(comparisons: list[Comparison], level: float) -> float:
-    """How many speakers would decide a conclusion, were all values to stay as they are.
+    """Number of speakers that would decide a conclusion, at the same values.
 
     One comparison on the wrong side is enough to contradict; all must hold to support.
     """

@@ -1,6 +1,6 @@
 """Scores of verification trials -> error rates and costs: the one definition of each.
 
-Everything is read off the same operating points. Accept a trial when its score reaches a threshold;
+All measures come from the same operating points. Accept a trial when its score reaches a threshold;
 let the threshold fall through the distinct scores, from above the highest (nothing accepted) to the
 lowest (everything accepted). Trials of equal score are accepted together. Each step gives a
 false-alarm rate (accepted nontargets / nontargets) and a miss rate (rejected targets / targets).
@@ -8,7 +8,7 @@ The curve between neighbouring points is the straight line that joins them, as i
 ROC; the equal error rate is the point of that polygon where both rates are equal.
 
 Rates and costs are fractions, never per cent. Log-likelihood ratios are natural logarithms.
-`trials.py` reads the same functions under the weights of many resamples at once.
+`trials.py` applies the same functions to the weights of many resamples at once.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def operating_points(scores, targets) -> tuple[np.ndarray, np.ndarray, np.ndarra
     StudyError
         Only one kind of trial.
     """
-    from sklearn.metrics import roc_curve  # late: a second that the bootstrap does not need
+    from sklearn.metrics import roc_curve  # late: its import takes a second
 
     scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets, dtype=bool)
     if targets.all() or not targets.any():
@@ -116,7 +116,7 @@ def actual_detection_cost(ratios, targets, *, target_prior: float) -> float:
 
 
 def bits(ratios, targets) -> np.ndarray:
-    """What each trial's log-likelihood ratio costs, (T,) float64: log2(1 + e^-+ratio)."""
+    """The cost of each trial's log-likelihood ratio, (T,) float64: log2(1 + e^-+ratio)."""
     return np.logaddexp(0.0, np.where(targets, -ratios, ratios)) / np.log(2)
 
 

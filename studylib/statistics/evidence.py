@@ -1,7 +1,7 @@
-"""The evidence for a claim about losses: comparisons of log error rates, each held to a bound.
+"""The evidence for a claim about losses: comparisons of log error rates, each with a bound.
 
 A function of this module looks for the cells that it needs, and yields the comparisons that can be
-made with what exists and, as text, what is missing. It decides nothing; `conclusions.py` does.
+made with what exists and, as text, what is missing. `conclusions.py` decides.
 "Better" means a difference below 0; "competitive" and "no gain" allow a relative tolerance that is
 stated beforehand; "sensitive" means a standard deviation over settings above that tolerance.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 
 from studylib.statistics.intervals import Cells, Contrast
 
-NOT_SETTINGS = ("cell", "seed", "crops", "chosen", "tried")  # columns that part no settings
+NOT_SETTINGS = ("cell", "seed", "crops", "chosen", "tried")  # columns that do not define a setting
 MOST_WIDENED = 4.0  # of a spread that noise alone may explain; its sd would be infinite
 
 
@@ -52,7 +52,7 @@ class Study:
     Attributes
     ----------
     settings : DataFrame
-        One row a cell (index): loss, trunk, chosen, tried and whatever else parts settings.
+        One row a cell (index): loss, trunk, chosen, tried and all else that defines a setting.
     cells : Cells
         Named by the index of `settings`.
     harder : list name -> Cells
@@ -98,7 +98,7 @@ class Study:
         return max(groups, key=len, default=rows)
 
     def by_value(self, loss: str, column: str) -> dict[float, str]:
-        """Value -> the loss's cell, others alike; a value that two cells have is left out."""
+        """Value -> the loss's cell, all else equal; a value that two cells have is left out."""
         cells = self.varying(loss, column).drop_duplicates(column, keep=False)
         return dict(zip(cells[column], cells.index, strict=True))
 
@@ -193,11 +193,11 @@ def systems_compete(study: Study, first: Mapping[str, str], second: Mapping[str,
 
 
 def spread(cells: Cells, rows: Sequence[int]) -> Contrast:
-    """Standard deviation over cells of the log error rate, without what noise adds to it.
+    """Standard deviation over cells of the log error rate, with the part due to noise removed.
 
-    The noise of speakers and seeds makes cells differ even where their settings do not matter. In
-    the mean over resamples it adds to the squared spread once more what it has added already. A
-    root moves the more, the nearer it is to 0: by the ratio of the two spreads (the delta method).
+    The noise of speakers and seeds makes cells differ even where their settings do not matter. On
+    average a resample adds this noise to the squared spread a second time. Removing it multiplies
+    the standard deviation by the ratio of the two spreads (the delta method).
     """
     contrast = cells.contrast_of(lambda logs: logs[rows].std(axis=0, ddof=1))
     of_resamples = cells.speakers[rows].var(axis=0, ddof=1).mean()

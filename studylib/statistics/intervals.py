@@ -1,11 +1,11 @@
-"""How far an error rate would move with other test speakers and other training seeds.
+"""Intervals of error rates over test speakers and training seeds.
 
 All arithmetic is on the logarithm of the error rate. There its distribution over speakers is close
 to symmetric where the rate itself is skewed, intervals stay positive, and a difference is what
 papers quote: a relative change. A value v has the interval v +- t sd and the p value of v / sd,
 with sd^2 = sd_speakers^2 + sd_seeds^2 and Student's t. Two seeds differ on these speakers more than
-they would on all speakers: each suits some speakers better. That part resampling the speakers
-counts already, so it is taken out of sd_seeds. benchmarks/coverage.md holds the evidence for these
+they would on all speakers (interaction of seed and speaker). Resampling the speakers counts that
+part already, so it is subtracted from sd_seeds. benchmarks/coverage.md holds the evidence for these
 choices against percentile, basic and BCa intervals and against resampling trials or seeds.
 
 References
@@ -25,7 +25,7 @@ from studylib.statistics.resampling import Resamples
 
 
 def speaker_variance(speakers, pairs, n_speakers: int, *, taken_out: int):
-    """Variances over test speakers, (...), of numbers read on the resamples.
+    """Variances over test speakers, (...), of numbers computed on the resamples.
 
     The product weights w_s w_t have variance 3 where independent pairs would have 1, so the noise
     of single pairs of speakers is in the bootstrap's variance three times (Owen 2007). The factor
@@ -38,7 +38,7 @@ def speaker_variance(speakers, pairs, n_speakers: int, *, taken_out: int):
     taken_out : 0, 1 or 2
         How many of the two surplus pair noises. Two are right for a difference, whose distribution
         is symmetric. One error rate is skewed (few speakers make most errors), and leaving one
-        surplus in makes up for it: benchmarks/coverage.md compares all three.
+        surplus in compensates for it: benchmarks/coverage.md compares all three.
     """
     pair_noise = 4 * np.var(pairs, axis=-1, ddof=1)
     total = np.var(speakers, axis=-1, ddof=1) * n_speakers / (n_speakers - 1)
@@ -50,7 +50,7 @@ def speaker_df(n_speakers: int) -> float:
 
     A variance of n numbers of kurtosis k scatters like one of 2 n / (k - 1) normal numbers. Few
     speakers make most errors, so the kurtosis of what a speaker adds to an error rate is nearer 5
-    than 3. In simulated studies the variance scattered as if it had 0.2 to 0.6 of n - 1.
+    than 3. In simulated studies the variance had 0.2 to 0.6 of n - 1 degrees of freedom.
     """
     return (n_speakers - 1) / 2
 
@@ -65,7 +65,7 @@ class Contrast:
         In log units; exp(value) - 1 is a relative difference where the weights sum to 0.
     speaker_sd, seed_sd : float
         Standard deviations of `value`. seed_sd is nan where no cell has two seeds; the interval and
-        the p value then hold for these very networks only.
+        the p value then hold for these networks only.
     n_speakers : int
         Of the test list: see `speaker_df`.
     seed_df : float
@@ -86,8 +86,8 @@ class Contrast:
     def df(self) -> float:
         """Satterthwaite's degrees of freedom of the summed variance; at least 1.
 
-        There would be less where next to nothing is left of the seeds' spread, and the speakers do
-        not move the value either: any interval would then be infinite.
+        The formula gives less where the seeds' remaining variance and the speakers' are both near
+        0: the interval would then be infinite.
         """
         if not self.seed_df:
             return speaker_df(self.n_speakers)
@@ -120,7 +120,7 @@ class Cells:
     seed_sds : (C,) float64
         Over each cell's seeds, of the log error rate of one run; nan where there is one seed.
     interactions : (C,) float64
-        The part of seed_sds**2 that comes of these test speakers; nan where there is one seed.
+        The part of seed_sds**2 due to these test speakers; nan where there is one seed.
     n_speakers : int
     floor, ceiling : float
         As in `Resamples`.
@@ -141,8 +141,8 @@ class Cells:
     def pooled_seeds(self) -> tuple[float, float]:
         """One standard deviation over seeds for all cells, in log units, and its squares' df.
 
-        Three seeds say little about their spread; ten cells of three seeds say enough. It is what
-        would remain with a test speaker of every kind: 0 if chance may explain all of the spread.
+        Three seeds estimate their spread poorly, ten cells of three seeds well enough. The
+        interaction with these test speakers is removed; 0 if it explains all of the spread.
         The degrees of freedom follow Satterthwaite's rule. nan and 0 where no cell has two seeds.
         """
         if max(self.n_seeds) == 1:
@@ -169,7 +169,7 @@ class Cells:
     def contrast_of(self, function: Callable[[np.ndarray], np.ndarray]) -> Contrast:
         """Any number of the cells, a median for instance: function of logs (C, n) gives (n,).
 
-        How seeds move it is found by adding their noise to the estimates, a thousand times.
+        Its variance over seeds is that of a thousand estimates with seed noise added.
         """
         noise = np.random.default_rng(0).normal(size=(len(self.names), 1000))
         noise *= self.pooled_seeds[0] / np.sqrt(self.n_seeds)[:, None]
@@ -177,7 +177,7 @@ class Cells:
 
     def _contrast(self, function, seed_sd: float) -> Contrast:
         value, shifted = function(self.estimates[:, None] + [0.0, 1.0])
-        # A difference does not move when all error rates grow alike.
+        # A difference does not change when all error rates are multiplied by one factor.
         taken_out = 2 if abs(shifted - value) < 1e-9 else 1
         resampled = function(self.speakers), function(self.pairs)
         variance = speaker_variance(*resampled, self.n_speakers, taken_out=taken_out)

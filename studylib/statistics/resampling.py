@@ -2,7 +2,7 @@
 
 A trial list has many trials but few speakers: VoxCeleb1-O has 37,720 trials of 40 speakers. Trials
 that share a speaker are not independent, so the speakers are resampled, both sides of a nontarget
-trial, and every run is read on the same resamples: differences between runs are paired.
+trial, and every run is measured on the same resamples: differences between runs are paired.
 
 In a resample speaker s occurs w_s times. A target trial of s then counts w_s times, a nontarget
 trial of s and t counts w_s w_t times. All weights are whole numbers or halves, so that their sums
@@ -18,7 +18,7 @@ from studylib.errors import StudyError
 from studylib.statistics.trials import TrialSpeakers, read_measures, sort_trials, trial_speakers
 
 BLOCK = 2**21  # weights held at a time: 16 MB
-COLUMNS = 32  # of weights read at a time: what is read of them stays in the processor's cache
+COLUMNS = 32  # of weights processed at a time: their results stay in the processor's cache
 
 
 def speaker_resamples(trials: TrialSpeakers, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -160,8 +160,8 @@ def bootstrap(
 def ratios(main: Resamples, other: Resamples, name: str) -> Resamples:
     """Each run's error rate on another trial list of the same speakers over that on the main one.
 
-    The ratio is formed in each resample, for speakers, and pairs of speakers, are drawn alike in
-    both lists. What a seed makes of a run it makes on both lists, so most of it cancels.
+    The ratio is formed in each resample, because speakers and pairs of speakers have the same
+    weights in both lists. A seed has similar effects on both lists, so most of them cancel.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""The trials of a list by speaker, and one run's error rates under many weights of them at once.
+"""The trials of a list by speaker, and one run's error rates for many weightings at once.
 
 Every error rate is exactly that of the list with its trials repeated by their weights, without ever
 writing such a list. A run's trials are sorted once and cut into chunks; a sparse product gives the
-accepted weight at the ends of the chunks; and a chunk is read score by score only where the answer
-of some measure can lie inside it.
+accepted weight at the ends of the chunks; and a chunk is evaluated score by score only where the
+value of some measure can lie inside it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from studylib.statistics.error_rates import PRIORS, bits, crossings, detection_c
 
 @dataclass(frozen=True)
 class TrialSpeakers:
-    """What decides how often each trial counts, its unit: one of S speakers or of P pairs of them.
+    """The unit that weights each trial: one of S speakers or of P pairs of them.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ def trial_speakers(targets, first_speaker, second_speaker) -> TrialSpeakers:
 
 @dataclass(frozen=True)
 class SortedTrials:
-    """A run's T trials in falling order of their scores, cut into K chunks that part no tie.
+    """A run's T trials in falling order of their scores, cut into K chunks that split no tie.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ def sort_trials(scores, trials: TrialSpeakers) -> SortedTrials:
     order = np.argsort(-scores, kind="stable")
     scores, targets, unit = scores[order], trials.targets[order], trials.unit[order]
     last = np.append(np.diff(scores) < 0, True)
-    # So many chunks that reading their ends takes as long as reading the few that are looked into.
+    # As many chunks as make their ends take as long as the few chunks evaluated score by score.
     distinct, n_chunks = np.flatnonzero(last) + 1, int(8 * np.sqrt(len(scores)))
     wanted = np.searchsorted(distinct, np.linspace(0, len(scores), n_chunks + 1)[1:])
     ends = np.append(0, np.unique(distinct[wanted]))
@@ -158,7 +158,7 @@ def _rates(accepted: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _inside(run: SortedTrials, chunks: np.ndarray, weights, accepted) -> np.ndarray:
     """Accepted weight (2, n, B) at the start, and after each score, of the chunks (C,)."""
-    # A chunk's first row stands for its start and brings what was accepted since the chunk before.
+    # A chunk's first row is its start: it adds what was accepted since the chunk before.
     rows = [np.arange(run.ends[chunk] - 1, run.ends[chunk + 1]) for chunk in chunks]
     starts = np.cumsum([0, *map(len, rows[:-1])])
     rows = np.concatenate(rows)

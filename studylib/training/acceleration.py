@@ -1,4 +1,4 @@
-"""What a run asks of its device: repeatable kernels, and enough memory."""
+"""A run's settings of its device: repeatable kernels; the error of too little memory."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from studylib.training.settings import TrainSettings
 
 
 def set_arithmetic(settings: TrainSettings, device: torch.device) -> None:
-    """Set torch's global switches to what this run asks for; call it before every run.
+    """Set torch's global switches by the run's settings; call it before every run.
 
     With `deterministic`, the same run gives the same bits on the same machine: kernels whose
     result depends on the order in which threads finish are avoided (where there is no other,

@@ -70,7 +70,7 @@ class Augmentation:
     def __call__(
         self, waveforms: Tensor, generator: Generator, places: Tensor | slice, total: int
     ) -> Tensor:
-        """Augment a batch, or a part of it as the whole would be.
+        """Augment a batch, or a part of it with the same result as in the whole.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class Augmentation:
         Returns
         -------
         (b, S) float32
-            Rows whose peaks would exceed full scale are turned down.
+            Rows whose peaks would exceed full scale are scaled down.
         """
         settings = self.settings
 

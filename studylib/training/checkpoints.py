@@ -1,4 +1,4 @@
-"""What a training leaves on the disk: checkpoints on the way, its result when it is whole."""
+"""Files of training: checkpoints while it runs, the result at its end."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ def checkpoint_folder(checkpoints: Path, name: str, identity: dict[str, Any]) ->
 def locked(folder: Path) -> AbstractContextManager[None]:
     """Hold the lock of a run's checkpoints, after another training of the run has ended.
 
-    Of many processes the first holds it, and the others need not.
+    Of many processes only the first holds it.
     """
     lock = folder.with_name(f"{folder.name}.lock")
     return exclusive(lock) if rank() == 0 else nullcontext()
@@ -59,7 +59,7 @@ def save_checkpoint(learner: Learner, folder: Path) -> None:
 def restore(
     learner: Learner, folder: Path, device: torch.device, report: Callable[[str], None]
 ) -> None:
-    """Bring the learner to the last whole checkpoint of an interrupted run, if there is one."""
+    """Restore the last whole checkpoint of an interrupted run, if there is one."""
     content = from_first_process(_newest(folder, report) if rank() == 0 else None)
     if content is not None:
         buffer = io.BytesIO(content)
@@ -94,8 +94,8 @@ def write_result(
 ) -> None:
     """Replace `out` by the model, its training speakers, curve.csv and training.json.
 
-    The training speakers are those of the data, if it trained, and those of its initial weights.
-    Where the latter are not known, and it did not train, their file is left out.
+    The training speakers are those of the data, if any step was taken, and those of the initial
+    weights. If the latter are unknown and no step was taken, the file is left out.
     """
     learner.take_best()
     start = settings.train.initial_weights
@@ -105,7 +105,7 @@ def write_result(
     with atomic_folder(out) as partial:
         model = partial / "model.safetensors"
         save_model(learner.model, model, scoring=learner.criterion.scoring)
-        # What a loss has learned, such as a weight for each training speaker, to look at it again.
+        # The loss's learned parameters, such as a weight for each training speaker.
         save_file(learner.criterion.state_dict(), partial / "loss.safetensors")
         columns = None if learner.curve else CURVE_COLUMNS
         pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)

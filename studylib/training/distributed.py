@@ -4,9 +4,9 @@ Each process draws the same batch from the run's seed and embeds its share of th
 embeddings are gathered, so that every process computes the loss of the whole batch; it sends the
 gradient of its own embeddings back through the trunk, and the trunk's gradients are added up over
 the processes (not averaged: each holds a part of one sum). Batch normalisation takes its statistics
-over all processes. So K processes do what one does, and no setting means anything else for them.
+over all processes. So K processes compute what one does, and every setting keeps its meaning.
 
-Without torchrun, everything here is what it would be for a single process: nothing.
+Without torchrun there is one process, and nothing here has an effect.
 """
 
 import functools
@@ -61,7 +61,7 @@ def process_group(device: torch.device, threads: int) -> Iterator[torch.device]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     else:
-        device = torch.device("cpu")  # other accelerators do not talk to each other
+        device = torch.device("cpu")  # torch has no communication between other accelerators
         if not threads:
             torch.set_num_threads(max(1, usable_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
@@ -106,8 +106,8 @@ def add_up_gradients(model: nn.Module, criterion: nn.Module) -> None:
 
     Each process has sent the gradient of its own embeddings through the model: a part of one sum.
     The loss's own parameters get the same gradients everywhere, from the same embeddings; but a
-    GPU's rounding may depend on the order in which its threads finish, and they must not drift
-    apart.
+    GPU's rounding may depend on the order in which its threads finish, and processes must not
+    diverge.
     """
     if world_size() == 1:
         return
@@ -129,7 +129,7 @@ def synchronise_batch_norms(model: nn.Module) -> None:
     nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for norm in model.modules():
         if isinstance(norm, nn.SyncBatchNorm) and norm.weight.device.type == "cpu":
-            norm.forward = functools.partial(_normalise, norm)  # torch's own knows only GPUs
+            norm.forward = functools.partial(_normalise, norm)  # torch's own supports GPUs only
 
 
 def _normalise(norm: nn.SyncBatchNorm, x: Tensor) -> Tensor:

@@ -3,15 +3,15 @@
 A loss needs all embeddings of a batch at once, but a trunk does not need all crops. So the batch is
 embedded twice, in chunks: first without keeping what backpropagation needs, which gives the loss
 and its gradient on every embedding; then chunk by chunk with it, each chunk sending its part of
-that gradient into the weights. What memory holds of the trunk depends on the chunk alone; two
-forward passes in place of one are the price.
+that gradient into the weights. The trunk's memory depends on the chunk alone; the
+cost is a second forward pass.
 
-Exact it is where an embedding depends on its own crop alone. Batch normalisation in training takes
+It is exact where an embedding depends on its own crop alone. Batch normalisation in training takes
 its statistics from whatever is embedded together: with chunks, from the chunk and not from the
-batch, in both passes the same. A run with chunks is therefore not the run without, but one whose
-normalisation sees smaller batches, as if one trained on chunks; with frozen statistics both give
-the same gradients up to rounding. The running statistics move once a step, by the mean of what the
-chunks would move them. Trunks must draw no random numbers: the two passes would differ.
+batch, in both passes the same. A run with chunks is therefore not the run without: its
+normalisation has the statistics of smaller batches; with frozen statistics both give the same
+gradients up to rounding. The running statistics are updated once a step, by the mean of the chunks'
+updates. Trunks must draw no random numbers: the two passes would differ.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a run learns with: model, loss and optimizer, how far they have come, and their curve."""
+"""The state of training: model, loss and optimizer, the step, and the training curve."""
 
 import copy
 import math
@@ -41,7 +41,7 @@ class Learner:
             self.best_eer, self.best = eer, [copy.deepcopy(each) for each in weights]
 
     def take_best(self) -> None:
-        """Go back to the best weights, if any are kept."""
+        """Restore the best weights, if any are kept."""
         if self.best:
             self.model.trunk.load_state_dict(self.best[0])
             self.criterion.load_state_dict(self.best[1])
@@ -55,7 +55,7 @@ class Learner:
         return row | {"learning_rate": rate} | scheduled(settings, progress)
 
     def progress_line(self, batch: int, steps: int) -> str:
-        """How far the run has come, its last loss and development EER, and its speed."""
+        """A line of text: crops trained, last loss and development EER, speed."""
         row, crops, total = (self.curve or [{}])[-1], self.step * batch, steps * batch
         last = "".join(f"{name} {row[name]:.3f}, " for name in ("loss", "dev_eer") if name in row)
         speed = crops / self.seconds
@@ -68,7 +68,7 @@ class Learner:
         return {name: part.state_dict() if name in MODULES else part for name, part in parts}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken."""
+        """Restore what `state` returned."""
         for name, part in state.items():
             if name in MODULES:
                 getattr(self, name).load_state_dict(part)

@@ -37,8 +37,8 @@ class TrainingData:
 def training_data(corpus: Corpus, n_speakers: int | None = None) -> TrainingData:
     """The utterances of the split `train`, of all its speakers or of the first so many.
 
-    The first in the corpus's order, whatever the seed: of two numbers, the smaller's speakers are
-    among the larger's, so that a curve over numbers of speakers only ever adds some.
+    The first in the corpus's order, whatever the seed: a larger number includes the speakers of a
+    smaller one.
 
     Raises
     ------

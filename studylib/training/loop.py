@@ -30,7 +30,7 @@ from studylib.training.sampling import BatchSampler, augmentation_seed
 from studylib.training.settings import RunSettings
 
 CURVE_ROWS = 100
-LONGEST_UNCHECKED = 50  # steps between two looks at the losses, each of which waits for the device
+LONGEST_UNCHECKED = 50  # steps between checks of the losses, each of which waits for the device
 REPORT_SECONDS = 5.0
 
 Measure = Callable[[Embedder, Corpus, str, torch.device], float]
@@ -57,14 +57,14 @@ def train(
     ----------
     settings : RunSettings
     corpus : Corpus
-        Its split `train` is learned.
+        Its split `train` is trained on.
     seed : int
         Decides initial weights, batches, crops and the loss's own draws.
     out : Path
         Replaced when the run is whole.
     checkpoints : Path
     key : str
-        Names all else that decides the weights: settings and code.
+        Digest of all else that decides the weights: settings and code.
     measure : callable, optional
         Model, corpus, scoring and device to the development EER, taken `train.measurements` times.
     report : callable
@@ -73,8 +73,8 @@ def train(
     Returns
     -------
     dict
-        What the clock and the machine say: seconds, device, processes. Empty if
-        nothing was trained, and in all processes but the first.
+        Wall-clock facts: seconds, device, processes. Empty if nothing was trained, and in all
+        processes but the first.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def train(
         steps = -(-keys.crops // keys.batch_crops)
         to_go, places = range(learner.step, steps), training_step.share.places.cpu().numpy()
         batches = read_batches(data, sampler, to_go, keys.crop_seconds, places, device)
-        unchecked: list[Tensor] = []  # losses since the last look at them
+        unchecked: list[Tensor] = []  # losses since the last check
         last = reported = saved = time.monotonic()
 
         for samples, labels in prefetch(batches):
@@ -153,7 +153,7 @@ class TrainingStep:
     ----------
     settings : RunSettings
     learner : Learner
-        Changed by each step, but for its count of steps.
+        Changed by each step, except its count of steps.
     seed : int
         The run's.
     device : torch.device
@@ -188,14 +188,14 @@ class TrainingStep:
         labels : (N,) int64
             The speakers of the whole batch.
         step : int
-            How many steps were before; decides what augmentation draws.
+            Number of earlier steps; decides what augmentation draws.
         progress : float
             Share of the run that is done, for the schedules.
 
         Returns
         -------
         scalar tensor
-            The loss of the whole batch, on the device; nobody has waited for it.
+            The loss of the whole batch, on the device, not synchronised.
         """
         learner, share = self.learner, self.share
         for name, value in scheduled(self.settings, progress).items():

@@ -1,8 +1,8 @@
 """Batches of N speakers x M utterances, each a pure function of (seed, epoch, position).
 
 No batch holds two groups of one speaker: its second group would appear among the negatives of the
-first. Nothing is thrown away in silence: what an epoch cannot place is counted, and settings that
-could place nothing are refused.
+first. Utterances that an epoch cannot place are counted, and settings that could place none are
+refused.
 """
 
 import itertools
@@ -14,7 +14,7 @@ import numpy as np
 from studylib.errors import StudyError
 from studylib.training.settings import TrainSettings
 
-# Streams of random numbers, so that no two uses of one seed ever share a draw.
+# Streams of random numbers: no two uses of one seed share a draw.
 _EPOCH_STREAM, _CROP_STREAM, _AUGMENTATION_STREAM = 1, 2, 3
 
 

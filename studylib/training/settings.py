@@ -38,7 +38,7 @@ class Component(Section):
 
 
 class AugmentationSettings(Section):
-    """What is added to training crops. Folders count from the project's root.
+    """What is added to training crops. Folders are relative to the project's root.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class TrainSettings(Section):
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-    compile: bool = False  # fewer passes over activations, for minutes of compiling and other bits
+    compile: bool = False  # fewer passes over activations; compiles for minutes, changes bits
     deterministic: bool = (
         False  # same bits every time on a GPU too, by slower kernels; not compiled
     )

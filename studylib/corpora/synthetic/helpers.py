@@ -47,7 +47,7 @@ def make_speakers(
     if workers == 1:
         yield from (utterances_of(settings, *job) for job in jobs)
         return
-    with ExitStack() as stack:  # closes the pipes of the helpers and waits for their ends
+    with ExitStack() as stack:  # closes the helpers' pipes and waits until they end
         idle = SimpleQueue()
         for _ in range(workers):
             idle.put(stack.enter_context(_start()))
@@ -67,7 +67,7 @@ def _start() -> subprocess.Popen:
 def _make(idle: SimpleQueue, settings: EmbeddedSettings, job: tuple[str, int]) -> list[Utterance]:
     helper = idle.get()
     try:
-        # Not through the buffer of stdin, whose rest would be written once more at its closing.
+        # Unbuffered: what is left in stdin's buffer would be written again when it is closed.
         os.write(helper.stdin.fileno(), pickle.dumps((settings, *job)))
         made = pickle.load(helper.stdout)
     except (EOFError, BrokenPipeError, pickle.UnpicklingError):

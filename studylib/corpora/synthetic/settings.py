@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from studylib.files.documents import Section
 
-# Upper limits, so that a slip of the keyboard is an error and not a wait without end.
+# Upper limits, so that a typing mistake is an error and not an endless run.
 Speakers = Annotated[int, Field(ge=1, le=100_000)]
 Utterances = Annotated[int, Field(ge=1, le=10_000)]
 

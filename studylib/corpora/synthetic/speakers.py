@@ -52,7 +52,7 @@ class Recording:
 def synthesize(
     settings: EmbeddedSettings, split: str, number: int, n_utterances: int
 ) -> list[Recording]:
-    """The first utterances of one speaker, clean and with session effects: the corpus's bits."""
+    """The first utterances of one speaker, clean and with session effects, as in the corpus."""
 
     def generator(purpose: int, position: int = 0) -> np.random.Generator:
         key = (SPLITS.index(split), number, purpose, position)
@@ -113,7 +113,7 @@ def _is_audible(speech: np.ndarray) -> bool:
 def _utterance(
     speaker: Speaker, seconds: float, rng: np.random.Generator
 ) -> tuple[str, np.ndarray]:
-    """Sentences until the time is over; the length is drawn, so it does not betray the speaker."""
+    """Sentences up to a length drawn at random, which carries no information on the speaker."""
     length = round(rng.uniform(0.9, 1.2) * seconds * SAMPLE_RATE)
     rate = 1 + RATE_SPREAD * rng.uniform(-1, 1)
     pitch, pitch_range = (

@@ -1,7 +1,7 @@
 """Voices: random speakers for the synthesizer.
 
 A voice is a file of the synthesizer's own format, so nothing but its text reaches the engine. All
-distributions are named here. In a trial with these numbers 300 of 300 voices were audible and
+distributions are named here. In a test with these numbers 300 of 300 voices were audible and
 distinct.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The engine's own language files, whose lines make an accent: vowels, rules of pronunciation,
+# The engine's own language files, whose lines define an accent: vowels, rules of pronunciation,
 # lengths and strengths of stress.
 ACCENTS = (
     "en",

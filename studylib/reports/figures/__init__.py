@@ -1,1 +1,1 @@
-"""Frames -> figures. Nothing is computed here that a table would not show; nothing is saved."""
+"""Frames -> figures. Results are computed elsewhere; nothing is saved here."""

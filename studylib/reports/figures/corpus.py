@@ -68,10 +68,10 @@ def voices(utterances: pd.DataFrame) -> Figure:
 
 
 def sessions(utterances: pd.DataFrame) -> Figure:
-    """What stands between speaker and microphone, by split, as far as the corpus knows it.
+    """Distributions of the session effects by split, for the columns that the corpus has.
 
-    One curve a split: the share of its utterances at or below a value. Three curves in one say
-    that the splits differ in their speakers alone.
+    One curve a split: the share of its utterances at or below a value. If the three curves
+    coincide, the splits differ in their speakers alone.
     """
     table = utterances.assign(seconds=utterances["length"] / SAMPLE_RATE)
     figure, panels = _panels(table, SESSIONS)
@@ -87,7 +87,7 @@ def sessions(utterances: pd.DataFrame) -> Figure:
 
 
 def _panels(table: pd.DataFrame, labels: Mapping[str, str]) -> tuple[Figure, dict]:
-    """A row of panels, one for each labelled column of which the table knows anything."""
+    """A row of panels, one for each labelled column with any value."""
     known = [name for name in labels if name in table and table[name].notna().any()]
     figure, panels = plt.subplots(1, len(known), figsize=(3.2 * len(known), 2.9), squeeze=False)
     return figure, dict(zip(known, panels[0], strict=True))

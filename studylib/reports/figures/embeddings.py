@@ -13,7 +13,7 @@ from studylib.reports.figures.style import MARKS, run_title
 def speaker_maps(
     maps: pd.DataFrame, colour_by: str = "speaker", named: Sequence[str] = ()
 ) -> Figure:
-    """One map a run, every utterance a point, in all maps of one colour and mark.
+    """One map a run, every utterance a point of the same colour and mark in all maps.
 
     Parameters
     ----------

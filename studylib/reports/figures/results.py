@@ -51,8 +51,8 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure 
     Parameters
     ----------
     tests : DataFrame
-        Columns first, second (the worse of the two), difference (relative: -0.1 says that the
-        first's EER is 10 % lower), low, high, p_holm. A star stands where p_holm is below 0.05.
+        Columns first, second (the worse of the two), difference (relative: -0.1 where the
+        first's EER is 10 % lower), low, high, p_holm. Cells with p_holm below 0.05 have a star.
     losses : run -> loss
         In the order of the rows.
     """

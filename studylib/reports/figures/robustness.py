@@ -12,7 +12,7 @@ from studylib.reports.figures.style import FEW_TICKS, look, percent_axis, run_ti
 def rates_by_level(rates: pd.DataFrame, losses: Mapping[str, str | None]) -> Figure:
     """One panel a level of one factor, one row a run: the same rows everywhere.
 
-    The best run at the first level is on top; where the order holds, all panels fall alike.
+    The best run at the first level is on top; where the order holds, rates grow downwards.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, l
 
 
 def batch_similarities(similarities: Mapping[str, np.ndarray], n_utterances: int) -> Figure:
-    """Heat maps (N * M, N * M) side by side on one scale; lines part the speakers.
+    """Heat maps (N * M, N * M) side by side on one scale; lines separate the speakers.
 
     Parameters
     ----------
