@@ -234,5 +234,7 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
         place = nested
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise StudyError(f"--set {key}: {section} has been given a value as a whole")
         place[last] = value
     return nested

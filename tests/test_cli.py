@@ -100,6 +100,8 @@ def test_a_folder_becomes_a_corpus_without_params_and_what_is_skipped_is_listed(
 def test_a_source_that_does_not_exist_or_a_key_it_lacks_is_one_sentence(studylib):
     assert_one_sentence(studylib("corpus", "flder", "in"), "one of embedded, folder")
     assert_one_sentence(studylib("corpus", "folder", "in", "--set", "spilts.test=2"), "spilts")
+    both = ["--set", "splits=2", "--set", "splits.test=2"]
+    assert_one_sentence(studylib("corpus", "folder", "in", *both), "splits has been given a value")
 
 
 def test_slurm_s_options_keep_their_times_and_a_failed_experiment_is_named(studylib, monkeypatch):

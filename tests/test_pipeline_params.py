@@ -71,6 +71,13 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("seeds: [0]", "seeds: [0, 0]", "study.seeds: 0 is named twice"),
         ("  triplet:\n", "  am:\n", "line 11: the key 'am' occurs twice"),
         ("learning_rate: 0.01", "learning_rate: .inf", "line 5: .inf is no finite number"),
+        ("learning_rate: 0.01", "learning_rate: -0.01", "train.learning_rate: Input should be"),
+        (
+            "learning_rate: 0.01",
+            "learning_rate: {initial: -1, final: 1}",
+            "learning_rate: expected 0",
+        ),
+        ("crops: 100", "crops: true", "train.crops: Input should be a valid integer"),
         ("scale: 30", "scael: 30", "loss: unknown key 'scael'; did you mean 'scale'"),
         (", scale: 30", "", "run am: loss: the key 'scale' is missing"),
         ("scale: 30", "scale: abc", "run am: loss: scale: .*valid number.*given: 'abc'"),

@@ -123,6 +123,8 @@ def test_a_variant_stands_beside_its_parent_on_the_same_resamples(root):
     entry = {"loss": {"name": "ge2e"}, "noise": 0.9}
     by_hand = study.folder / "variants" / "ge2e+crops=2000-0"
     write_experiment(by_hand, "ge2e", 0, entry, rng=[50, 0], variant="crops=2000")
+    outdated = study.folder / "variants" / "of_another_corpus-0"
+    write_experiment(outdated, "ge2e", 0, entry, corpus={"source": "another"})
     variants = collect_variants(study)
     both = pd.concat([runs[["folder"]], variants[["folder"]]])
     table = report.variant_table(runs, variants, resample(both, "test", 20)["eer"])

@@ -83,7 +83,7 @@ def validated(model: type[BaseModel], document: Any, where: str) -> Any:
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     problem = min(error.errors(), key=_rank)
     # A location inside a union also names the member type tried; keys are what the user wrote.
-    member_types = ("Schedule", "float", "int", "bool", "str")
+    member_types = ("Schedule", "constrained-float", "float", "int", "bool", "str")
     key = ".".join(str(part) for part in problem["loc"] if part not in member_types)
     if problem["type"] in UNKNOWN_KEY:
         section: Any = model

@@ -101,6 +101,8 @@ def open_experiment(
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
+    for name in evaluate.trials:  # a misspelt one stops here, and not after the training
+        corpus.trials(name)
     manifest = _manifest(plan, seed, corpus)
     folder = root / out if out else results / "experiment" / f"{run}-{seed}"
     if out:

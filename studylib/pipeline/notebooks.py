@@ -43,7 +43,7 @@ def check_parameters(history: Sequence[str], known: Collection[str]) -> None:
     for statement in ast.parse(injected[-1]).body if injected else []:
         for target in statement.targets if isinstance(statement, ast.Assign) else []:
             if isinstance(target, ast.Name) and target.id not in known:
-                raise StudyError(unknown("unknown parameter", target.id, known))
+                raise StudyError(unknown("unknown parameter", target.id, sorted(known)))
 
 
 def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -> None:

@@ -150,13 +150,13 @@ def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -
     StudyError
         An unknown key, or another list of trials: all runs are compared on the same.
     """
-    own = params.runs[name].evaluate
+    own = params.runs[name].evaluate | changes.evaluate
     if "trials" in own:
         raise StudyError(
             f"run {name}: evaluate.trials is set for this run alone, but all runs are compared on "
             f"the same trials: expected it in the section evaluate of the study"
         )
-    document = params.evaluate.model_dump() | own | changes.evaluate
+    document = params.evaluate.model_dump() | own
     return validated(EvaluateSettings, document, where=f"run {name}: evaluate")
 
 

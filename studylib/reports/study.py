@@ -112,10 +112,15 @@ def some_utterances(
 def collect_variants(study: Study) -> pd.DataFrame:
     """The experiments run by hand, as in `collect_experiments`; index variants/<folder>.
 
-    `run` is the run that a variant changes.
+    `run` is the run that a variant changes. Those of another corpus or without a trial list of the
+    study, which were made before its settings changed, are left out.
     """
-    manifests = sorted(study.folder.glob("variants/*/manifest.json"))
-    return experiments_in(path.parent for path in manifests).rename("variants/{}".format)
+    folders = [path.parent for path in sorted(study.folder.glob("variants/*/manifest.json"))]
+    corpus = read_manifest(study.experiment(study.runs[0], study.seeds[0]))["corpus"]
+    folders = [folder for folder in folders if read_manifest(folder)["corpus"] == corpus]
+    lists = {folder: read_manifest(folder)["settings"]["evaluate"]["trials"] for folder in folders}
+    folders = [folder for folder in folders if set(trial_lists(study)) <= set(lists[folder])]
+    return experiments_in(folders).rename("variants/{}".format)
 
 
 def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:

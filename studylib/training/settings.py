@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from studylib.files.documents import Name, Positive, Section
-from studylib.losses.schedules import Schedule
+from studylib.losses.schedules import Schedule, value_at
 
 LONGEST_AUGMENTED = 10.0  # seconds of a crop
+NotNegative = Annotated[int, Field(ge=0, strict=True)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 Value = bool | int | float | Schedule | str
 
@@ -64,12 +65,12 @@ class AugmentationSettings(Section):
 class TrainSettings(Section):
     """How a run trains. All lengths are in training crops or in shares of them, never in steps."""
 
-    crops: Annotated[int, Field(ge=0)]
+    crops: NotNegative
     crop_seconds: Annotated[float, Field(ge=0.5)] = 2.0
     speakers_per_batch: Positive
     utterances_per_speaker: Positive
     max_utterances_per_speaker: Positive = 100
-    chunk_crops: Annotated[int, Field(ge=0)] = 0  # embedded at once; 0: the whole batch
+    chunk_crops: NotNegative = 0  # embedded at once; 0: the whole batch
     training_speakers: Positive | None = None  # the corpus's first so many; null: all
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Schedule = 0.001
@@ -78,11 +79,11 @@ class TrainSettings(Section):
     precision: Literal["float32", "bfloat16"] = "float32"  # the trunk's; a loss's is float32
     augmentation: AugmentationSettings | None = None
     initial_weights: str | None = None
-    measurements: Annotated[int, Field(ge=0)] = 0
+    measurements: NotNegative = 0
     keep: Literal["last", "best"] = "last"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     device: str = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: NotNegative = 0
     compile: bool = False  # fewer passes over activations; compiles for minutes, changes bits
     deterministic: bool = (
         False  # same bits every time on a GPU too, by slower kernels; not compiled
@@ -92,6 +93,8 @@ class TrainSettings(Section):
     def _consistent(self) -> "TrainSettings":
         if self.max_utterances_per_speaker < self.utterances_per_speaker:
             raise ValueError("max_utterances_per_speaker: expected utterances_per_speaker or more")
+        if min(value_at(self.learning_rate, progress) for progress in (0.0, 1.0)) < 0:
+            raise ValueError("learning_rate: expected 0 or more, initial and final")
         if self.keep == "best" and not self.measurements:
             raise ValueError("keep: best needs measurements, the number of development EERs taken")
         if self.augmentation and self.crop_seconds > LONGEST_AUGMENTED:
