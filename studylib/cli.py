@@ -149,9 +149,6 @@ def import_checkpoint(
 @app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
-    crops_per_second: Annotated[
-        float | None, typer.Option(min=1e-9, help="Training speed, to estimate hours.")
-    ] = None,
 ) -> None:
     """Make a parameter file the active study: check all of it, then copy it to params.yaml."""
     from studylib.files.atomic import atomic_file
@@ -165,9 +162,7 @@ def study(
         partial.write_bytes(file.read_bytes())
     print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
     crops = sum(run_settings(params, run).train.crops for run in params.study.runs)
-    crops *= len(params.study.seeds)
-    hours = f": {crops / crops_per_second / 3600:.1f} hours" if crops_per_second else ""
-    print(f"{crops:,} training crops in all{hours}")
+    print(f"{crops * len(params.study.seeds):,} training crops in all")
 
 
 @app.command()

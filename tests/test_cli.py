@@ -1,6 +1,5 @@
 """A user's mistake is one sentence and exit status 2."""
 
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -75,13 +74,10 @@ def test_a_study_is_checked_before_it_becomes_the_active_one(studylib, project):
         (project / "wrong.yaml").write_text(before.decode().replace(right, wrong))
         assert_one_sentence(studylib("study", "wrong.yaml"), wrong.split()[-1])
         assert (project / "params.yaml").read_bytes() == before
-    done = studylib("study", str(ROOT / "studies" / "laptop.yaml"), "--crops-per-second", "100")
+    done = studylib("study", str(ROOT / "studies" / "laptop.yaml"))
     assert done.returncode == 0, done.stderr
     assert "params.yaml is now the study laptop" in done.stdout
-    crops, hours = re.search(
-        r"([\d,]+) training crops in all: ([\d.]+) hours", done.stdout
-    ).groups()
-    assert float(hours) == pytest.approx(int(crops.replace(",", "")) / 360_000, abs=0.06)
+    assert "792,000 training crops in all" in done.stdout
 
 
 def test_a_folder_becomes_a_corpus_without_params_and_what_is_skipped_is_listed(studylib, project):

@@ -87,8 +87,7 @@ def read_rows(
         if not header:
             header = fields
             if missing := [column for column in needed if column not in header]:
-                found = ", ".join(header)
-                raise StudyError(f"{where}: the column {missing[0]!r} is missing; found {found}.")
+                raise StudyError(f"{where}: the column {missing[0]!r} is missing among {header}.")
         elif not line.strip():
             continue
         elif len(fields) != len(header):

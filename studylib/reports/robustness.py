@@ -19,7 +19,7 @@ from studylib.corpora.trials import is_known
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.reports.settings import RobustnessSettings
-from studylib.statistics.comparisons import error_table, holm, paired_tests
+from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import bootstrap
 
@@ -185,20 +185,13 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
     Returns
     -------
     DataFrame
-        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers) and p_holm
-        (of the hypothesis that the ratio is the runs' geometric mean, corrected over the runs).
+        run, factor, reference, hardest, ratio, low, high (95 % interval over speakers).
     """
     tables = []
     for factor, (reference, *_, hardest) in factors.items():
         pairs = [((run, factor, hardest), (run, factor, reference)) for run in runs]
-        share = 1 / len(runs)
-        mean = {hard: -share for hard, _ in pairs} | {easy: share for _, easy in pairs}
-        p_values = [
-            cells.contrast(mean | {hard: 1 + mean[hard], easy: mean[easy] - 1}).p_value()
-            for hard, easy in pairs
-        ]
         growth = 1 + paired_tests(cells, pairs)[["difference", "low", "high"]]
-        growth = growth.rename(columns={"difference": "ratio"}).assign(p_holm=holm(p_values))
+        growth = growth.rename(columns={"difference": "ratio"})
         tables.append(growth.assign(run=runs, factor=factor, reference=reference, hardest=hardest))
     return pd.concat(tables, ignore_index=True)
 

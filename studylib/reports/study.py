@@ -68,7 +68,7 @@ def read_study(root: Path, study: str, report: str) -> Study:
     folder = root / "results" / name
     path = folder / "plan" / "reports" / f"{report}.json"
     if not path.exists():
-        raise StudyError(f"{path} does not exist: plan the study {name} first (studylib plan)")
+        raise StudyError(f"{path} does not exist: plan the study {name} first (`studylib study`)")
     plan = {key: value for key, value in read_json(path).items() if key not in ("study", "digest")}
     return Study(name, folder, **plan)
 
@@ -115,11 +115,13 @@ def collect_variants(study: Study) -> pd.DataFrame:
     `run` is the run that a variant changes. Those of another corpus or without a trial list of the
     study, which were made before its settings changed, are left out.
     """
-    folders = [path.parent for path in sorted(study.folder.glob("variants/*/manifest.json"))]
     corpus = read_manifest(study.experiment(study.runs[0], study.seeds[0]))["corpus"]
-    folders = [folder for folder in folders if read_manifest(folder)["corpus"] == corpus]
-    lists = {folder: read_manifest(folder)["settings"]["evaluate"]["trials"] for folder in folders}
-    folders = [folder for folder in folders if set(trial_lists(study)) <= set(lists[folder])]
+    folders = []
+    for folder in sorted(path.parent for path in study.folder.glob("variants/*/manifest.json")):
+        manifest = read_manifest(folder)
+        lists = set(manifest["settings"]["evaluate"]["trials"])
+        if manifest["corpus"] == corpus and lists >= set(trial_lists(study)):
+            folders.append(folder)
     return experiments_in(folders).rename("variants/{}".format)
 
 

@@ -47,8 +47,8 @@ class Learner:
             self.criterion.load_state_dict(self.best[1])
 
     def curve_row(self, settings: RunSettings, steps_per_epoch: int, steps: int) -> dict:
-        """A row of curve.csv; its loss is the mean since the row before."""
-        progress, losses, self.losses = self.step / steps, self.losses, []
+        """A row of curve.csv: mean loss since the row before, other numbers of the last step."""
+        progress, losses, self.losses = (self.step - 1) / steps, self.losses, []
         row = {"crops": self.step * settings.train.batch_crops, "step": self.step}
         row |= {"epoch": self.step / steps_per_epoch, "loss": sum(losses) / len(losses)}
         rate = value_at(settings.train.learning_rate, progress)

@@ -85,9 +85,7 @@ class TrainSettings(Section):
     device: str = "auto"
     threads: NotNegative = 0
     compile: bool = False  # fewer passes over activations; compiles for minutes, changes bits
-    deterministic: bool = (
-        False  # same bits every time on a GPU too, by slower kernels; not compiled
-    )
+    deterministic: bool = False  # same bits every time on a GPU too, by slower kernels
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainSettings":

@@ -26,7 +26,6 @@ SESSIONS = {
     "reverberation": "reverberation time (s)",
     "low_pass": "low-pass corner (Hz)",
 }
-MOST_VALUES = 12
 
 
 def spectrograms(sounds: Mapping[str, np.ndarray], seconds: float = 4.0) -> Figure:
@@ -59,7 +58,7 @@ def voices(utterances: pd.DataFrame) -> Figure:
     for name, axes in panels.items():
         side, other = ("x", "y") if pd.api.types.is_numeric_dtype(speakers[name]) else ("y", "x")
         if side == "y":
-            common = speakers[name].value_counts().index[:MOST_VALUES]
+            common = speakers[name].value_counts().index[:12]  # as many as one reads
             speakers[name] = pd.Categorical(speakers[name], common)
         looks = {"hue": "sex", "palette": SEXES, "multiple": "stack", "legend": name == "sex"}
         seaborn.histplot(speakers, **{side: name}, **looks, ax=axes)
