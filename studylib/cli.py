@@ -152,16 +152,17 @@ def study(
 ) -> None:
     """Make a parameter file the active study: check all of it, then copy it to params.yaml."""
     from studylib.files.atomic import atomic_file
-    from studylib.pipeline.params import read_params, run_settings
+    from studylib.pipeline.params import read_params
     from studylib.pipeline.plan import plan_documents
 
     root = project_root()
     params = read_params(file)
-    plan_documents(root, params)
+    plans = plan_documents(root, params)
     with atomic_file(root / "params.yaml") as partial:
         partial.write_bytes(file.read_bytes())
     print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
-    crops = sum(run_settings(params, run).train.crops for run in params.study.runs)
+    runs = [plans[f"experiment/{run}.json"]["settings"] for run in params.study.runs]
+    crops = sum(settings["train"]["crops"] for settings in runs)
     print(f"{crops * len(params.study.seeds):,} training crops in all")
 
 

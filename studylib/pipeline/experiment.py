@@ -99,7 +99,7 @@ def open_experiment(
         raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
-    plan, results = run_plan(root, params, run, parts), root / "results" / params.study.name
+    plan, results = run_plan(root, params, settings, evaluate), root / "results" / params.study.name
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
     for name in evaluate.trials:  # a misspelt one stops here, and not after the training
         corpus.trials(name)

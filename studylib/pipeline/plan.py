@@ -16,11 +16,13 @@ from typing import Any
 import nbformat
 
 from studylib.errors import StudyError
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import sha256
-from studylib.pipeline.params import Changes, Params, evaluate_settings, run_settings
+from studylib.pipeline.params import Params, evaluate_settings, run_settings
 from studylib.pipeline.provenance import digest
 from studylib.reports.settings import check_batch_size
+from studylib.training.settings import RunSettings
 
 EXPERIMENT = "experiment"  # the notebook that is not a report
 # A run's own loss, trunk, source and augmentation are added separately; settings are in the plan.
@@ -46,8 +48,9 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     runs = {run: run_settings(params, run) for run in study.runs}
     check_batch_size(params.report.batch_size, runs)
     documents = {"corpus.json": corpus_plan(root, params)}
-    for run in study.runs:
-        documents[f"experiment/{run}.json"] = run_plan(root, params, run)
+    for run, settings in runs.items():
+        evaluate = evaluate_settings(params, run)
+        documents[f"experiment/{run}.json"] = run_plan(root, params, settings, evaluate)
     for name in study.baselines:
         documents[f"baseline/{name}.json"] = baseline_plan(root, params, name)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
@@ -65,15 +68,15 @@ def write_plan(root: Path, params: Params) -> None:
             write_json(folder / name, document)
 
 
-def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes()) -> dict[str, Any]:  # noqa: B008
+def run_plan(
+    root: Path, params: Params, settings: RunSettings, evaluate: EvaluateSettings
+) -> dict[str, Any]:
     """What decides an experiment: full settings, the digest of its weights and of its results."""
     from studylib.losses import LOSSES
     from studylib.models import TRUNKS
 
-    settings = run_settings(params, run, changes)
-    evaluate = evaluate_settings(params, run, changes).model_dump(mode="json")
-    resolved = settings.model_dump(mode="json", include={"loss", "trunk", "train"})
-    resolved = {"corpus": _corpus(params)} | resolved | {"evaluate": evaluate}
+    resolved = {"corpus": _corpus(params), "evaluate": evaluate.model_dump(mode="json")}
+    resolved |= settings.model_dump(mode="json", include={"loss", "trunk", "train"})
     modules = [
         "studylib.training.loop",
         LOSSES[settings.loss.name].__module__,
@@ -85,12 +88,11 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
         modules.append("studylib.evaluation.development")
     # The corpus by name: its content is identified by the checksums in its corpus.json.
     decisive = {key: resolved[key] for key in ("loss", "trunk")} | {"corpus": params.corpus.name}
-    train = {k: v for k, v in resolved["train"].items() if k not in NO_CHANGE_OF_WEIGHTS}
-    sources = _hashes(root, modules)
-    training = [decisive, train, sources, _weights(root, run, settings.train.initial_weights)]
+    train = settings.train.model_dump(mode="json", exclude=NO_CHANGE_OF_WEIGHTS)
+    training = [decisive, train, _hashes(root, modules), _weights(root, settings)]
     return {
         "study": params.study.name,
-        "run": run,
+        "run": settings.name,
         "settings": resolved,
         "training": digest(training),
         "evaluation": _evaluation(root, evaluate, "run"),
@@ -99,14 +101,13 @@ def run_plan(root: Path, params: Params, run: str, changes: Changes = Changes())
 
 def baseline_plan(root: Path, params: Params, name: str) -> dict[str, Any]:
     """What decides a baseline, as `run_plan`."""
-    evaluate = params.evaluate.model_dump(mode="json")
     settings = {"corpus": _corpus(params), "loss": None, "trunk": None, "train": None}
     return {
         "study": params.study.name,
         "run": name,
-        "settings": settings | {"evaluate": evaluate},
+        "settings": settings | {"evaluate": params.evaluate.model_dump(mode="json")},
         "training": None,
-        "evaluation": _evaluation(root, evaluate, "baselines"),
+        "evaluation": _evaluation(root, params.evaluate, "baselines"),
     }
 
 
@@ -126,8 +127,8 @@ def _corpus(params: Params) -> dict[str, Any]:
     return params.corpus.model_dump() | {"settings": settings.model_dump(mode="json")}
 
 
-def _evaluation(root: Path, evaluate: dict[str, Any], module: str) -> str:
-    decisive = {k: v for k, v in evaluate.items() if k not in NO_CHANGE_OF_WEIGHTS}
+def _evaluation(root: Path, evaluate: EvaluateSettings, module: str) -> str:
+    decisive = evaluate.model_dump(mode="json", exclude=NO_CHANGE_OF_WEIGHTS)
     sources = _hashes(root, [f"studylib.evaluation.{module}"])
     code = notebook_cells(root / "notebooks" / f"{EXPERIMENT}.ipynb", "code")
     return digest([decisive, sources, code if module == "run" else []])
@@ -150,14 +151,14 @@ def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
     }
 
 
-def _weights(root: Path, run: str, weights: str | None) -> str | None:
+def _weights(root: Path, settings: RunSettings) -> str | None:
     """The hash of the weights that a run starts from."""
-    if weights is None:
+    if (weights := settings.train.initial_weights) is None:
         return None
     if not (root / weights).is_file():
         raise StudyError(
-            f"run {run}: train.initial_weights: {weights} does not exist; first run the study that "
-            "makes it, or import released weights with `studylib import`"
+            f"run {settings.name}: train.initial_weights: {weights} does not exist; first run the "
+            "study that makes it, or import released weights with `studylib import`"
         )
     return sha256(root / weights)
 

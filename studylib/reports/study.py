@@ -116,11 +116,11 @@ def collect_variants(study: Study) -> pd.DataFrame:
     study, which were made before its settings changed, are left out.
     """
     corpus = read_manifest(study.experiment(study.runs[0], study.seeds[0]))["corpus"]
-    folders = []
+    wanted, folders = set(trial_lists(study)), []
     for folder in sorted(path.parent for path in study.folder.glob("variants/*/manifest.json")):
         manifest = read_manifest(folder)
         lists = set(manifest["settings"]["evaluate"]["trials"])
-        if manifest["corpus"] == corpus and lists >= set(trial_lists(study)):
+        if manifest["corpus"] == corpus and lists >= wanted:
             folders.append(folder)
     return experiments_in(folders).rename("variants/{}".format)
 
