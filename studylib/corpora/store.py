@@ -185,6 +185,9 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
             f"{folder} is not a corpus: it has no corpus.json; make it with `studylib corpus`"
         )
     description = read_json(folder / "corpus.json")
+    facts = set(description) if isinstance(description, dict) else set()
+    if not facts >= {"source", "counts", "sizes", "checksums"}:
+        raise StudyError(f"{folder / 'corpus.json'} is damaged: it does not describe a corpus.")
     for name, size in description["sizes"].items():
         path = folder / name
         found = path.stat().st_size if path.is_file() else 0
