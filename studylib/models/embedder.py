@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from studylib.errors import StudyError
 from studylib.files.atomic import atomic_file
-from studylib.models.features import FEATURES, SAMPLE_RATE
+from studylib.models.features import SAMPLE_RATE, make_features
 from studylib.models.trunks import TRUNKS, trunk_keywords
 
 INT16_RANGE = 32_768.0
@@ -51,7 +51,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.name, self.keywords = trunk, trunk_keywords(trunk, parameters)
         self.trunk = TRUNKS[trunk](**self.keywords)
-        self.features = FEATURES[self.trunk.features]()
+        self.features = make_features(self.trunk)
         self.embedding_dim = self.trunk.fc.out_features
 
     def forward(self, samples: Tensor) -> Tensor:
