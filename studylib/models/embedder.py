@@ -103,12 +103,18 @@ def load_model(path: Path) -> tuple[Embedder, str]:
         model = Embedder(*trunk)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
-    _check_weights(weights, model.trunk.state_dict(), path)
+    check_weights(weights, model.trunk.state_dict(), path)
     model.trunk.load_state_dict(weights)
     return model.eval(), scoring
 
 
-def _check_weights(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> None:
+def check_weights(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> None:
+    """Names, shapes and types of the weights of a file are those of our trunk, and all are finite.
+
+    Raises
+    ------
+    StudyError
+    """
     if unmatched := sorted(given.keys() ^ ours.keys()):
         raise StudyError(f"{path}: its weights are not those of its trunk, {unmatched[0]} for one")
     for name, weight in given.items():

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from studylib.models.features import windowed
 from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import not_halved, weighted_statistics
 from studylib.models.residual import four_stages, initialise_convolutions
@@ -25,6 +26,8 @@ class HalfResNet34(nn.Module):
         "mean_and_deviation" (over time, as in the authors' code), or "mean".
     mels : int
         Number of mel filters.
+    window : str
+        "hamming", or "hann".
     log : bool
         Whether the mel spectrum is taken in logarithm.
     """
@@ -39,10 +42,11 @@ class HalfResNet34(nn.Module):
         width: int = 32,
         normalise: str = "mean_and_deviation",
         mels: int = 64,
+        window: str = "hamming",
         log: bool = True,
     ):
         super().__init__()
-        self.feature_options = {"mels": mels, "log": log, "emphasis": 0.97}
+        self.feature_options = windowed(window) | {"mels": mels, "log": log, "emphasis": 0.97}
         self.normalise = make_normalisation(normalise, mels)
         self.conv1 = nn.Conv2d(1, width, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(width)
