@@ -1,11 +1,13 @@
 """A trained model and trial lists -> embeddings, scores, error rates with intervals."""
 
+import shutil
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_known_speakers
 from studylib.corpora.store import Corpus
@@ -14,8 +16,9 @@ from studylib.evaluation.backends import BACKENDS
 from studylib.evaluation.measures import measure_lists, read_metrics
 from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import atomic_file, atomic_folder, write_json
+from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import sha256
+from studylib.files.disk import explained_full_disk
 
 HEADLINE = ("eer", "eer_interval", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 
@@ -40,8 +43,8 @@ def evaluate(
     out : Path
         Gets embeddings.npy (U, crops, D) float32; utterances.parquet, its U rows;
         scores/<list>.parquet (score; score_<name> for each further back-end); metrics.json, the
-        headline; details.json, all other measures; and last manifest.json: `manifest`, and the
-        SHA-256 of every other file in `out`. Nothing else there is touched.
+        headline; details.json, all other measures; and manifest.json: `manifest`, and the SHA-256
+        of these files and of those in `out`/model. Replaced as a whole; what else is there stays.
     manifest : mapping
         Provenance of the results.
 
@@ -110,19 +113,21 @@ def write_evaluation(
     details = {"scoring": scoring} | measured[main]
     details["further_backends"] = {backend: measured[backend] for backend in further}
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "manifest.json").unlink(missing_ok=True)
-    with atomic_file(out / "embeddings.npy") as path, path.open("wb") as file:
-        np.save(file, embeddings)
-    with atomic_file(out / "utterances.parquet") as path:
-        corpus.utterances.iloc[rows].to_parquet(path)
-    with atomic_folder(out / "scores") as folder:
+    with explained_full_disk(out, "writing results"), atomic_folder(out) as folder:
+        if out.exists():  # the model, and what else is there
+            shutil.copytree(out, folder, dirs_exist_ok=True)
+            shutil.rmtree(folder / "scores", ignore_errors=True)
+            (folder / "manifest.json").unlink(missing_ok=True)
+        with (folder / "embeddings.npy").open("wb") as file:  # np.save hides that a disk is full
+            npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(embeddings))
+            file.write(embeddings.data)
+        corpus.utterances.iloc[rows].to_parquet(folder / "utterances.parquet")
+        (folder / "scores").mkdir()
         for name, frame in lists.items():
-            frame.to_parquet(folder / f"{name}.parquet")
-    write_json(out / "metrics.json", headline)
-    write_json(out / "details.json", details)
-    files = {
-        p.relative_to(out).as_posix(): sha256(p) for p in sorted(out.rglob("*")) if p.is_file()
-    }
-    write_json(out / "manifest.json", {**manifest, "files": files})
+            frame.to_parquet(folder / "scores" / f"{name}.parquet")
+        write_json(folder / "metrics.json", headline)
+        write_json(folder / "details.json", details)
+        files = [path for part in ("", "model", "scores") for path in (folder / part).glob("*.*")]
+        sums = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files)}
+        write_json(folder / "manifest.json", {**manifest, "files": sums})
     return read_metrics(out)

@@ -18,6 +18,8 @@ from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
+from studylib.files.checksums import changed_files
+from studylib.files.disk import exclusive
 from studylib.files.documents import read_yaml, unknown, validated
 from studylib.files.paths import corpus_folder, project_root
 from studylib.pipeline.params import Changes, Params, evaluate_settings, read_params, run_settings
@@ -25,6 +27,7 @@ from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
+CHECKPOINTS = ".checkpoints"  # of unfinished trainings, and locks; git ignores it
 LONGEST_NAME = 180  # characters, of a file's name
 OF_LOSS = ("margin", "scale")  # the notebook's parameters of the loss; others are of training
 
@@ -143,7 +146,7 @@ def train_experiment(experiment: Experiment) -> None:
         experiment.corpus,
         experiment.seed,
         experiment.folder / "model",
-        checkpoints=root / ".checkpoints",
+        checkpoints=root / CHECKPOINTS,
         key=experiment.manifest["digests"]["training"],
         measure=development_eer,
     )
@@ -162,11 +165,13 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     started = time.monotonic()
     given = experiment.corpus, experiment.evaluate, folder
     manifest = experiment.manifest | {"machine": machine()}
-    if experiment.settings is None:
-        metrics = evaluate_baseline(experiment.manifest["run"], *given, manifest=manifest)
-    else:
-        model_file = folder / "model" / "model.safetensors"
-        metrics = evaluate(model_file, *given, manifest=manifest)
+    name = f"{manifest['study']}-{folder.name}.lock"
+    with exclusive(project_root() / CHECKPOINTS / name):  # the same, started twice
+        if experiment.settings is None:
+            metrics = evaluate_baseline(manifest["run"], *given, manifest=manifest)
+        else:
+            model_file = folder / "model" / "model.safetensors"
+            metrics = evaluate(model_file, *given, manifest=manifest)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 
@@ -181,13 +186,13 @@ def eer_line(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
 
 
 def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the results of what this manifest describes."""
+    """Whether a folder holds, unchanged, the results of what this manifest describes."""
     path = folder / "manifest.json"
     if not path.exists():
         return False
     written = read_json(path)
-    keys = ("run", "seed", "digests", "corpus")
-    return all(written.get(key) == manifest[key] for key in keys)
+    same = all(written[key] == manifest[key] for key in ("run", "seed", "digests", "corpus"))
+    return same and not changed_files(folder, written["files"])
 
 
 def _parameter_file(root: Path, study: str) -> Path:
