@@ -20,7 +20,7 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.checksums import changed_files
 from studylib.files.disk import exclusive
-from studylib.files.documents import read_yaml, unknown, validated
+from studylib.files.documents import unknown, validated
 from studylib.files.paths import corpus_folder, project_root
 from studylib.pipeline.params import Changes, Params, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import baseline_plan, run_plan
@@ -98,7 +98,7 @@ def open_experiment(
     root = project_root()
     params = read_params(_parameter_file(root, study))
     run = _run_of_loss(params, loss) if loss else run
-    if not isinstance(seed, int) or seed < 0:
+    if type(seed) is not int or seed < 0:
         raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
@@ -200,7 +200,7 @@ def _parameter_file(root: Path, study: str) -> Path:
     if not study:
         return root / "params.yaml"
     files = [*sorted((root / "studies").glob("*.yaml")), root / "params.yaml"]
-    names = {read_yaml(file).get("study", {}).get("name"): file for file in files}
+    names = {read_params(file).study.name: file for file in files}
     if study not in names:
         raise StudyError(unknown("no parameter file is of the study", study, names))
     return names[study]
