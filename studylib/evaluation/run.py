@@ -1,6 +1,6 @@
 """A trained model and trial lists -> embeddings, scores, error rates with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,12 @@ from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.backends import BACKENDS
 from studylib.evaluation.measures import measure_lists, read_metrics
-from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances
+from studylib.evaluation.protocols import (
+    EmbedCrops,
+    Training,
+    embed_training,
+    embed_utterances,
+)
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import atomic_file, atomic_folder, write_json
 from studylib.files.checksums import sha256
@@ -27,6 +32,7 @@ def evaluate(
     out: Path,
     *,
     manifest: Mapping[str, Any] = {},
+    further: Sequence[Corpus] = (),
 ) -> dict[str, Any]:
     """Measure one trained run on every trial list of the settings and write the results.
 
@@ -35,15 +41,19 @@ def evaluate(
     model_file : Path
         A run's model.safetensors.
     corpus : Corpus
+        What is learned besides the model, calibrations and back-ends, is learned on this one.
     settings : EvaluateSettings
         The first list of `trials` and the first back-end give the headline.
     out : Path
         Gets embeddings.npy (U, crops, D) float32; utterances.parquet, its U rows;
         scores/<list>.parquet (score; score_<name> for each further back-end); metrics.json, the
-        headline; details.json, all other measures; and last manifest.json: `manifest`, and the
-        SHA-256 of every other file in `out`. Nothing else there is touched.
+        headline; details.json, all other measures; also/<corpus>/, the same files for each further
+        corpus; and last manifest.json: `manifest`, and the SHA-256 of every other file in `out`.
+        Nothing else there is touched.
     manifest : mapping
         Provenance of the results.
+    further : sequence of Corpus
+        Further corpora to measure on, each on its list `main_list`.
 
     Returns
     -------
@@ -67,12 +77,14 @@ def evaluate(
     for speakers in known or []:
         for name in settings.trials:
             refuse_known_speakers(speakers, corpus, name)
+        for other in further:
+            refuse_known_speakers(speakers, other, other.main_list)
 
-    def embed_crops(rows, crops, crop_seconds):
+    def embed_crops(corpus, rows, crops, crop_seconds):
         return embed(model, corpus, rows, crops=crops, crop_seconds=crop_seconds, device=device)
 
     print(f"embedding for the trials {', '.join(settings.trials)}, protocol {settings.protocol}")
-    return write_evaluation(embed_crops, corpus, settings, out, scoring, manifest)
+    return write_evaluation(embed_crops, corpus, settings, out, scoring, manifest, further)
 
 
 def write_evaluation(
@@ -82,8 +94,39 @@ def write_evaluation(
     out: Path,
     scoring: str,
     manifest: Mapping[str, Any],
+    further: Sequence[Corpus],
 ) -> dict[str, Any]:
     """Embed, score and measure; write the files (see `evaluate`)."""
+    if (training := embed_training(embed_crops, corpus, settings)) is not None:
+        for name in settings.trials:
+            refuse_known_speakers(known_speakers(corpus), corpus, name)
+        for other in further:
+            refuse_known_speakers(known_speakers(corpus), other, other.main_list)
+    given = embed_crops, scoring, training
+    learned = _write_measures(*given, corpus, settings, out, {})
+    with atomic_folder(out / "also") as folder:
+        for other in further:
+            own = settings.model_copy(update={"trials": [other.main_list]})
+            place = folder / other.folder.name
+            _write_measures(*given, other, own, place, learned)
+            _write_manifest(place, {**manifest, "corpus": other.provenance})
+    _write_manifest(out, manifest)
+    return read_metrics(out)
+
+
+def _write_measures(
+    embed_crops: EmbedCrops,
+    scoring: str,
+    training: Training | None,
+    corpus: Corpus,
+    settings: EvaluateSettings,
+    out: Path,
+    learned: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Mapping[str, Any]]:
+    """Measure on one corpus and write all files but the manifest.
+
+    Calibrations are `learned` (back-end -> calibration), or learned here; they are returned.
+    """
     lists = {name: corpus.trials(name) for name in settings.trials}
     speakers = corpus.utterances["speaker"].astype("category")
     for trials, side in product(lists.values(), ("first", "second")):
@@ -92,9 +135,6 @@ def write_evaluation(
     embeddings = embed_utterances(embed_crops, corpus, rows, settings)
     if not np.isfinite(embeddings).all():
         raise StudyError(f"{out}: the model gives embeddings that are not finite numbers")
-    if (training := embed_training(embed_crops, corpus, settings)) is not None:
-        for name in lists:
-            refuse_known_speakers(known_speakers(corpus), corpus, name)
     measured = {}
     for backend in settings.backends:
         score = BACKENDS[backend](embeddings, training, settings, scoring)
@@ -102,7 +142,8 @@ def write_evaluation(
         for frame in lists.values():
             sides = (np.searchsorted(rows, frame[side].to_numpy()) for side in ("first", "second"))
             frame[column] = score(*sides)
-        measured[backend] = measure_lists(lists, column, settings.resamples)
+        given = {"corpus": corpus.folder.name, "learned": learned.get(backend)}
+        measured[backend] = measure_lists(lists, column, settings.resamples, **given)
     main, *further = settings.backends
     first = measured[main]["lists"][settings.trials[0]]
     headline = {"trials": settings.trials[0], "backend": main}
@@ -121,8 +162,11 @@ def write_evaluation(
             frame.to_parquet(folder / f"{name}.parquet")
     write_json(out / "metrics.json", headline)
     write_json(out / "details.json", details)
+    return {backend: part["calibration"] for backend, part in measured.items()}
+
+
+def _write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
     files = {
         p.relative_to(out).as_posix(): sha256(p) for p in sorted(out.rglob("*")) if p.is_file()
     }
     write_json(out / "manifest.json", {**manifest, "files": files})
-    return read_metrics(out)
