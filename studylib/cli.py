@@ -62,25 +62,26 @@ def corpus(
     keep_going: Annotated[bool, typer.Option(help="Skip bad recordings, and list them.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
 ) -> None:
-    """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
+    """Make the corpora of params.yaml under data/, unless they are there; or one of any SOURCE."""
     from studylib.corpora.sources import prepare_corpus
     from studylib.corpora.store import skipped_file
+    from studylib.pipeline.corpora import prepare_corpora
     from studylib.pipeline.params import read_params
 
+    going = {"keep_going": True} if keep_going else {}
     if source is None:
         if path or out or changes:
             raise StudyError("--out and --set need a SOURCE; without one, params.yaml decides")
         root = project_root()
-        wanted = read_params(root / "params.yaml").corpus
-        source, settings, overwrite = wanted.source, wanted.settings, True
-        out = corpus_folder(root, wanted.name)
+        made = prepare_corpora(root, read_params(root / "params.yaml"), going)
     else:
-        settings = _settings_at(source, path, _nested(_pairs("--set", changes)))
+        settings = _settings_at(source, path, _nested(_pairs("--set", changes))) | going
         out = out or corpus_folder(project_root(), source)
-    settings = settings | ({"keep_going": True} if keep_going else {})
-    print(prepare_corpus(source, settings, out, overwrite=overwrite))
-    if skipped_file(out).exists():
-        print(f"what was left out, and why: {skipped_file(out)}")
+        made = [prepare_corpus(source, settings, out, overwrite=overwrite)]
+    for each in made:
+        print(each)
+        if skipped_file(each.folder).exists():
+            print(f"what was left out, and why: {skipped_file(each.folder)}")
 
 
 @app.command()
