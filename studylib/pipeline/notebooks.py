@@ -5,8 +5,6 @@ import logging
 import os
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -118,16 +116,3 @@ def _execute(
         if error.ename == "StudyError":
             raise StudyError(error.evalue) from None
         raise
-
-
-def end_with_parent() -> None:
-    """From now on, end this process, and so its kernel, when DVC, which started it, has ended."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    if "DVC_STAGE" in os.environ:  # by hand, it may go on when its terminal is closed
-        threading.Thread(target=watch, daemon=True).start()

@@ -45,6 +45,13 @@ class StudySettings(Section):
     baselines: list[Name] = Field(default=[])
 
 
+class TestSet(Section):
+    """A corpus of `evaluate.also`: how the stage `corpus` prepares it, in data/<name>/."""
+
+    source: str
+    settings: dict[str, Any] = Field(default={})
+
+
 class Changes(Section):
     """Keys of a run, in place of those that all runs share: an entry of `runs`."""
 
@@ -59,6 +66,7 @@ class Params(Section):
 
     study: StudySettings
     corpus: CorpusSettings
+    test_sets: dict[Name, TestSet] = Field(default={})
     trunk: dict[str, Any]
     train: dict[str, Any]
     evaluate: EvaluateSettings
@@ -83,9 +91,15 @@ def read_params(path: Path) -> Params:
     """
     params = validated(Params, read_yaml(path), where=str(path))
     params._file = Path(path)
-    study, report = params.study, params.report
+    study, report, also = params.study, params.report, params.evaluate.also
     if both := params.runs.keys() & BASELINES:
         raise StudyError(f"{path}: runs.{min(both)}: expected another name than a baseline's")
+    corpora = [params.corpus.name, *also]
+    if twice := [name for name in corpora if corpora.count(name) > 1]:
+        raise StudyError(
+            f"{path}: evaluate.also names {twice[0]}, the study's own corpus or one named before: "
+            "expected others"
+        )
     for key, names, known in (
         ("study.runs", study.runs, params.runs),
         ("study.baselines", study.baselines, BASELINES),
@@ -161,12 +175,12 @@ def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -
     Raises
     ------
     StudyError
-        An unknown key, or another list of trials: all runs are compared on the same.
+        An unknown key, or other trials or corpora: all runs are compared on the same.
     """
     own = params.runs[name].evaluate | changes.evaluate
-    if "trials" in own:
+    for key in {"trials", "also"} & set(own):
         raise StudyError(
-            f"run {name}: evaluate.trials is set for this run alone, but all runs are compared on "
+            f"run {name}: evaluate.{key} is set for this run alone, but all runs are compared on "
             f"the same trials: expected it in the section evaluate of the study"
         )
     document = params.evaluate.model_dump() | own
