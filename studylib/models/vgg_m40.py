@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from studylib.models.features import N_MELS, windowed
 from studylib.models.normalisation import make_normalisation
@@ -65,8 +64,9 @@ class VggM40(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, 40, T) log-mel -> (B, embedding_dim)."""
         x = self.normalise(features)
-        if x.shape[2] < SHORTEST:
-            x = F.pad(x, (0, SHORTEST - x.shape[2]), mode="circular")
+        # Without an `if`, so that one exported program takes every length.
+        frames = torch.arange(torch.sym_max(x.shape[2], SHORTEST), device=x.device) % x.shape[2]
+        x = x[:, :, frames]
         x = self.convolutions(x.unsqueeze(1))
         return self.fc(self.pooling(torch.flatten(x, 1, 2)))
 
