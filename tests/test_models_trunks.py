@@ -11,7 +11,7 @@ from studylib.errors import StudyError
 from studylib.models.ecapa_tdnn import ChannelAttentiveStatistics, Res2
 from studylib.models.embedder import Embedder
 from studylib.models.features import make_features
-from studylib.models.pooling import POOLINGS, make_pooling
+from studylib.models.pooling import POOLINGS
 from studylib.models.sinc_xvector import SincConv
 from studylib.models.trunk_table import (
     TWO_SECONDS,
@@ -160,7 +160,7 @@ def pooled_by_definition(name: str, pooling: nn.Module, frames: np.ndarray) -> n
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_a_pooling_equals_its_definition_in_float64(name):
-    pooling, frames = make_pooling(name, 6), 2 * noise(3, 6, 17)
+    pooling, frames = POOLINGS[name](6), 2 * noise(3, 6, 17)
     expected = [pooled_by_definition(name, pooling, x) for x in frames.double().numpy()]
     np.testing.assert_allclose(pooling(frames).detach(), np.stack(expected), atol=1e-5)
 

@@ -35,7 +35,8 @@ def export_onnx(model: Embedder, path: Path) -> float:
     Raises
     ------
     StudyError
-        If the packages of the extra `onnx` are missing, or the difference is above 1e-4.
+        If the packages of the extra `onnx` are missing, the difference is above 1e-4, or the trunk
+        chooses by length what it computes (vgg_m40 repeats inputs under 0.62 s).
     """
     try:
         import onnxruntime
@@ -51,7 +52,11 @@ def export_onnx(model: Embedder, path: Path) -> float:
         session = onnxruntime.InferenceSession(str(partial))
         differences = []
         for samples in (noise(*shape) for shape in CHECKED):
-            (exported,) = session.run(None, {"samples": samples.numpy()})
+            try:
+                (exported,) = session.run(None, {"samples": samples.numpy()})
+            except Exception:  # its classes are not public
+                sizes = tuple(samples.shape)
+                raise StudyError(f"{model.name} cannot be exported for samples {sizes}") from None
             ours = model(samples)
             largest = (torch.from_numpy(exported) - ours).abs().max() / ours.abs().max()
             differences.append(largest.item())

@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from studylib.models.features import N_MELS, windowed
+from studylib.models.features import N_MELS
 from studylib.models.normalisation import make_normalisation
-from studylib.models.pooling import make_pooling
+from studylib.models.pooling import POOLINGS
 
 SHORTEST = 63  # frames: the fewest from which three poolings leave one
 
@@ -45,7 +46,7 @@ class VggM40(nn.Module):
         log: bool = True,
     ):
         super().__init__()
-        self.feature_options = windowed(window) | {"log": log}
+        self.feature_options = {"window": window, "log": log}
         self.normalise = make_normalisation(normalise, N_MELS)
         self.convolutions = nn.Sequential(
             *convolution(1, 96, (5, 7), stride=(1, 2), padding=2),
@@ -58,15 +59,14 @@ class VggM40(nn.Module):
             nn.MaxPool2d(3, 2),
             *convolution(256, 512, (4, 1)),
         )
-        self.pooling = make_pooling(pooling, 512)
+        self.pooling = POOLINGS[pooling](512)
         self.fc = nn.Linear(512 * self.pooling.expansion, embedding_dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 40, T) log-mel -> (B, embedding_dim)."""
         x = self.normalise(features)
-        # Without an `if`, so that one exported program takes every length.
-        frames = torch.arange(torch.sym_max(x.shape[2], SHORTEST), device=x.device) % x.shape[2]
-        x = x[:, :, frames]
+        if x.shape[2] < SHORTEST:
+            x = F.pad(x, (0, SHORTEST - x.shape[2]), mode="circular")
         x = self.convolutions(x.unsqueeze(1))
         return self.fc(self.pooling(torch.flatten(x, 1, 2)))
 
