@@ -66,6 +66,19 @@ class Corpus:
         """Names of the trial lists."""
         return tuple(sorted(path.stem for path in (self.folder / "trials").glob("*.parquet")))
 
+    @property
+    def provenance(self) -> dict:
+        """What a manifest of results says of the corpus: source, counts, checksums."""
+        return {key: self.description[key] for key in ("source", "counts", "checksums")}
+
+    @property
+    def main_list(self) -> str:
+        """The trial list to measure on where none is named: "test", or else the first."""
+        lists = self.trial_lists
+        if not lists:
+            raise StudyError(f"{self.folder} has no trial list to measure on: expected 'test'")
+        return "test" if "test" in lists else lists[0]
+
     def trials(self, name: str) -> pd.DataFrame:
         """One trial list: first, second (rows of `utterances`, int64) and target (bool)."""
         if name not in self.trial_lists:

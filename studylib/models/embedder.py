@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from studylib.errors import StudyError
 from studylib.files.atomic import atomic_file
-from studylib.models.features import FEATURES, SAMPLE_RATE
+from studylib.models.features import SAMPLE_RATE, make_features
 from studylib.models.trunks import TRUNKS, trunk_keywords
 
 INT16_RANGE = 32_768.0
@@ -52,7 +52,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.name, self.keywords = trunk, trunk_keywords(trunk, parameters)
         self.trunk = TRUNKS[trunk](**self.keywords)
-        self.features = FEATURES[self.trunk.features]()
+        self.features = make_features(self.trunk)
         self.embedding_dim = self.trunk.fc.out_features
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def load_model(path: Path) -> tuple[Embedder, str]:
         model = Embedder(*trunk)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
-    _check_weights(weights, model.trunk.state_dict(), path)
+    check_weights(weights, model.trunk.state_dict(), path)
     if checksum not in (None, _checksum(description, weights)):
         raise StudyError(f"{path} has changed since it was written: its checksum differs")
     model.trunk.load_state_dict(weights)
@@ -122,7 +122,13 @@ def _checksum(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     return hashlib.sha256(text.encode() + save(weights)).hexdigest()
 
 
-def _check_weights(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> None:
+def check_weights(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> None:
+    """Names, shapes and types of the weights of a file are those of our trunk, and all are finite.
+
+    Raises
+    ------
+    StudyError
+    """
     if unmatched := sorted(given.keys() ^ ours.keys()):
         raise StudyError(f"{path}: its weights are not those of its trunk, {unmatched[0]} for one")
     for name, weight in given.items():
