@@ -192,20 +192,6 @@ def study(
 
 
 @app.command()
-def status() -> None:
-    """List the results of each study that are missing or not of its present plan."""
-    from studylib.pipeline.params import read_params
-    from studylib.pipeline.plan import old_results
-
-    root = project_root()
-    for file in sorted((root / "studies").glob("*.yaml")):
-        params = read_params(file)
-        if (root / "results" / params.study.name).exists():
-            old = old_results(root, params)
-            print(f"{params.study.name}: {len(old)} old" + (f": {', '.join(old)}" if old else ""))
-
-
-@app.command()
 def grid(
     workers: Annotated[int | None, typer.Option(min=1, help="Experiments at once.")] = None,
     scheduler: Annotated[

@@ -1,13 +1,14 @@
 """Recordings -> utterances, by several threads; a killed preparation resumes.
 
 Decoded recordings are kept in a folder beside the corpus: their samples in audio.i16, a line for
-each recording in log.jsonl, in the same order. The first line of other settings, or of a file
-changed since, is dropped with all lines after it.
+each recording in log.jsonl, in the same order. The first line of other settings, of a file changed
+since, or of damaged samples is dropped with all lines after it.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -45,7 +46,7 @@ def decode_recordings(
     folder.mkdir(exist_ok=True)
     keys, packed = _keys(recordings, settings), settings.storage == "packed"
     entries = _entries_so_far(keys, packed, folder)
-    for row, (_, problem) in zip(recordings, entries, strict=False):
+    for row, (_, problem, _) in zip(recordings, entries, strict=False):
         if problem:
             report.problem(row.path, problem)
     # No bar where there is no terminal.
@@ -59,9 +60,10 @@ def decode_recordings(
                 for row, (utterances, problem) in zip(part, results, strict=True):
                     if problem:
                         report.problem(row.path, problem)
-                    entries.append(([len(samples) for samples in utterances], problem))
-                    for samples in utterances if packed else ():
-                        audio.write(samples.astype("<i2", copy=False).data)
+                    content = b"".join(each.astype("<i2").tobytes() for each in utterances * packed)
+                    audio.write(content)
+                    lengths = [len(samples) for samples in utterances]
+                    entries.append((lengths, problem, zlib.crc32(content)))
                     bar.update()
                 audio.flush()
                 os.fsync(audio.fileno())
@@ -71,27 +73,29 @@ def decode_recordings(
     finally:
         pool.shutdown(cancel_futures=True)
     named = zip(recordings, entries, strict=True)
-    return {row.id: lengths for row, (lengths, problem) in named if not problem}
+    return {row.id: lengths for row, (lengths, problem, _) in named if not problem}
 
 
-def _entries_so_far(keys: Sequence[str], packed: bool, folder: Path) -> list[tuple[list[int], str]]:
-    """Lengths and problem of each recording decoded by an earlier call, which stay as they are."""
-    log = folder / "log.jsonl"
+def _entries_so_far(
+    keys: Sequence[str], packed: bool, folder: Path
+) -> list[tuple[list[int], str, int]]:
+    """Lengths, problem and checksum of each recording decoded by an earlier call, which stay."""
+    log, audio = folder / "log.jsonl", folder / "audio.i16"
     log.touch()
-    entries, lines = [], []
-    for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
-        try:
-            key, lengths, problem = json.loads(line)
-        except ValueError:  # a line that was not written completely
-            break
-        if key != wanted:
-            break
-        entries.append((lengths, problem))
-        lines.append(f"{line}\n")
-    audio, size = folder / "audio.i16", SAMPLE_BYTES * sum(sum(own) for own, _ in entries) * packed
     audio.touch()
-    if audio.stat().st_size < size:
-        entries, lines, size = [], [], 0
+    entries, lines, size = [], [], 0
+    with open(audio, "rb") as samples:
+        for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
+            try:
+                key, lengths, problem, checksum = json.loads(line)
+            except ValueError:  # a line that was not written completely
+                break
+            content = samples.read(SAMPLE_BYTES * sum(lengths) * packed)
+            if key != wanted or zlib.crc32(content) != checksum:
+                break
+            entries.append((lengths, problem, checksum))
+            lines.append(f"{line}\n")
+            size += len(content)
     # The log first: it must never list samples that are missing.
     log.write_text("".join(lines))
     os.truncate(audio, size)
