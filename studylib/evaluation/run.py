@@ -1,11 +1,13 @@
 """A trained model and trial lists -> embeddings, scores, error rates with intervals."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_known_speakers
 from studylib.corpora.store import Corpus
@@ -19,8 +21,9 @@ from studylib.evaluation.protocols import (
     embed_utterances,
 )
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import atomic_file, atomic_folder, write_json
+from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import sha256
+from studylib.files.disk import explained_full_disk
 
 HEADLINE = ("eer", "eer_interval", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 
@@ -48,8 +51,8 @@ def evaluate(
         Gets embeddings.npy (U, crops, D) float32; utterances.parquet, its U rows;
         scores/<list>.parquet (score; score_<name> for each further back-end); metrics.json, the
         headline; details.json, all other measures; also/<corpus>/, the same files for each further
-        corpus; and last manifest.json: `manifest`, and the SHA-256 of every other file in `out`.
-        Nothing else there is touched.
+        corpus; and manifest.json: `manifest`, and the SHA-256 of all these files and of those in
+        `out`/model. Replaced as a whole; what else is there stays.
     manifest : mapping
         Provenance of the results.
     further : sequence of Corpus
@@ -103,14 +106,21 @@ def write_evaluation(
         for other in further:
             refuse_known_speakers(known_speakers(corpus), other, other.main_list)
     given = embed_crops, scoring, training
-    learned = _write_measures(*given, corpus, settings, out, {})
-    with atomic_folder(out / "also") as folder:
+    with explained_full_disk(out, "writing results"), atomic_folder(out) as folder:
+        if out.exists():  # the model, and what else is there
+            shutil.copytree(out, folder, dirs_exist_ok=True)
+            for part in ("scores", "also"):
+                shutil.rmtree(folder / part, ignore_errors=True)
+            (folder / "manifest.json").unlink(missing_ok=True)
+        learned = _write_measures(*given, corpus, settings, folder, {})
+        (folder / "also").mkdir()
         for other in further:
             own = settings.model_copy(update={"trials": [other.main_list]})
-            place = folder / other.folder.name
+            place = folder / "also" / other.folder.name
+            place.mkdir()
             _write_measures(*given, other, own, place, learned)
             _write_manifest(place, {**manifest, "corpus": other.provenance})
-    _write_manifest(out, manifest)
+        _write_manifest(folder, manifest)
     return read_metrics(out)
 
 
@@ -151,22 +161,21 @@ def _write_measures(
     details = {"scoring": scoring} | measured[main]
     details["further_backends"] = {backend: measured[backend] for backend in further}
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "manifest.json").unlink(missing_ok=True)
-    with atomic_file(out / "embeddings.npy") as path, path.open("wb") as file:
-        np.save(file, embeddings)
-    with atomic_file(out / "utterances.parquet") as path:
-        corpus.utterances.iloc[rows].to_parquet(path)
-    with atomic_folder(out / "scores") as folder:
-        for name, frame in lists.items():
-            frame.to_parquet(folder / f"{name}.parquet")
+    with (out / "embeddings.npy").open("wb") as file:  # np.save hides that a disk is full
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(embeddings))
+        file.write(embeddings.data)
+    corpus.utterances.iloc[rows].to_parquet(out / "utterances.parquet")
+    (out / "scores").mkdir()
+    for name, frame in lists.items():
+        frame.to_parquet(out / "scores" / f"{name}.parquet")
     write_json(out / "metrics.json", headline)
     write_json(out / "details.json", details)
     return {backend: part["calibration"] for backend, part in measured.items()}
 
 
 def _write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
-    files = {
-        p.relative_to(out).as_posix(): sha256(p) for p in sorted(out.rglob("*")) if p.is_file()
-    }
-    write_json(out / "manifest.json", {**manifest, "files": files})
+    """Write manifest.json with the SHA-256 of the files beside it, of the model and the scores."""
+    patterns = ("*.*", "model/*.*", "scores/*.*", "also/*/*.*", "also/*/scores/*.*")
+    files = [path for pattern in patterns for path in out.glob(pattern)]
+    sums = {path.relative_to(out).as_posix(): sha256(path) for path in sorted(files)}
+    write_json(out / "manifest.json", {**manifest, "files": sums})

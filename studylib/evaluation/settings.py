@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from studylib.files.documents import Name, Positive, Seconds, Section
+from studylib.files.documents import CropSeconds, Device, Name, Positive, Seconds, Section, Threads
 
 Backend = Literal["cosine", "centred", "snorm", "plda"]
 
@@ -30,17 +30,17 @@ class EvaluateSettings(Section):
         Highest cohort scores used for each side; dimensions after LDA. Fewer if fewer exist.
     """
 
-    trials: list[str] = Field(default=["test"], min_length=1)
+    trials: list[Name] = Field(default=["test"], min_length=1)
     also: list[Name] = Field(default=[])
     protocol: Literal["crops", "whole", "windows"] = "crops"
     crops: Positive = 10
-    crop_seconds: Annotated[float, Field(ge=0.5)] = 4.0
+    crop_seconds: CropSeconds = 4.0
     hop_seconds: Seconds = 1.0
     backends: list[Backend] = Field(default=["cosine"], min_length=1)
     training_speakers: Annotated[int, Field(ge=2)] = 400
     training_utterances: Annotated[int, Field(ge=2)] = 10
     cohort_top: Annotated[int, Field(ge=2)] = 400
     plda_dimension: Positive = 150
-    resamples: Annotated[int, Field(ge=2)] = 1000
-    device: str = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    resamples: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    device: Device = "auto"
+    threads: Threads = 0

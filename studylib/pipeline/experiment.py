@@ -19,13 +19,16 @@ from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
-from studylib.files.documents import read_yaml, unknown, validated
+from studylib.files.checksums import changed_files
+from studylib.files.disk import exclusive
+from studylib.files.documents import unknown, validated
 from studylib.files.paths import corpus_folder, project_root
 from studylib.pipeline.params import Changes, Params, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
+CHECKPOINTS = ".checkpoints"  # of unfinished trainings, and locks; git ignores it
 LONGEST_NAME = 180  # characters, of a file's name
 OF_LOSS = ("margin", "scale")  # the notebook's parameters of the loss; others are of training
 
@@ -99,7 +102,7 @@ def open_experiment(
     root = project_root()
     params = read_params(_parameter_file(root, study))
     run = _run_of_loss(params, loss) if loss else run
-    if not isinstance(seed, int) or seed < 0:
+    if type(seed) is not int or seed < 0:
         raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
@@ -149,7 +152,7 @@ def train_experiment(experiment: Experiment) -> None:
         experiment.corpus,
         experiment.seed,
         experiment.folder / "model",
-        checkpoints=root / ".checkpoints",
+        checkpoints=root / CHECKPOINTS,
         key=experiment.manifest["digests"]["training"],
         measure=development_eer,
     )
@@ -168,12 +171,14 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     started = time.monotonic()
     given = experiment.corpus, experiment.evaluate, folder
     manifest = experiment.manifest | {"machine": machine()}
+    name = f"{manifest['study']}-{folder.name}.lock"
     kept = {"manifest": manifest, "further": experiment.further}
-    if experiment.settings is None:
-        metrics = evaluate_baseline(experiment.manifest["run"], *given, **kept)
-    else:
-        model_file = folder / "model" / "model.safetensors"
-        metrics = evaluate(model_file, *given, **kept)
+    with exclusive(project_root() / CHECKPOINTS / name):  # the same, started twice
+        if experiment.settings is None:
+            metrics = evaluate_baseline(manifest["run"], *given, **kept)
+        else:
+            model_file = folder / "model" / "model.safetensors"
+            metrics = evaluate(model_file, *given, **kept)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 
@@ -188,13 +193,14 @@ def eer_line(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
 
 
 def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the results of what this manifest describes."""
+    """Whether a folder holds, unchanged, the results of what this manifest describes."""
     path = folder / "manifest.json"
     if not path.exists():
         return False
     written = read_json(path)
     keys = ("run", "seed", "digests", "corpus", "also")
-    return all(written.get(key) == manifest[key] for key in keys)
+    same = all(written.get(key) == manifest[key] for key in keys)
+    return same and not changed_files(folder, written["files"])
 
 
 def _parameter_file(root: Path, study: str) -> Path:
@@ -202,7 +208,7 @@ def _parameter_file(root: Path, study: str) -> Path:
     if not study:
         return root / "params.yaml"
     files = [*sorted((root / "studies").glob("*.yaml")), root / "params.yaml"]
-    names = {read_yaml(file).get("study", {}).get("name"): file for file in files}
+    names = {read_params(file).study.name: file for file in files}
     if study not in names:
         raise StudyError(unknown("no parameter file is of the study", study, names))
     return names[study]

@@ -9,7 +9,8 @@ notebook that is opened and saved, which changes its bytes but not its code, rer
 
 import ast
 import functools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ import nbformat
 
 from studylib.errors import StudyError
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import atomic_folder, write_json
-from studylib.files.checksums import sha256
+from studylib.files.atomic import atomic_folder, read_json, write_json
+from studylib.files.checksums import digest, sha256
 from studylib.pipeline.params import Params, TestSet, evaluate_settings, run_settings
-from studylib.pipeline.provenance import digest
 from studylib.reports.settings import check_batch_size
-from studylib.training.settings import CorpusSettings, RunSettings
+from studylib.training.settings import CorpusSettings, RunSettings, TrainSettings
 
 EXPERIMENT = "experiment"  # the notebook that is not a report
 # A run's own loss, trunk, source and augmentation are added separately; settings are in the plan.
@@ -42,13 +42,21 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     Raises
     ------
     StudyError
-        Settings of a run, of the corpus or of a report that are not valid.
+        Settings of a run, of the corpus or of a report that are not valid; it names their file.
     """
+    try:
+        return _documents(root, params)
+    except StudyError as error:
+        raise StudyError(f"{params.file}: {error}") from None
+
+
+def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     study = params.study
     runs = {run: run_settings(params, run) for run in study.runs}
     check_batch_size(params.report.batch_size, runs)
     documents = {"corpus.json": corpus_plan(root, params)}
     for run, settings in runs.items():
+        _check_speakers(run, settings.train, documents["corpus.json"]["settings"])
         evaluate = evaluate_settings(params, run)
         documents[f"experiment/{run}.json"] = run_plan(root, params, settings, evaluate)
     for name in study.baselines:
@@ -66,6 +74,24 @@ def write_plan(root: Path, params: Params) -> None:
         for name, document in documents.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_json(folder / name, document)
+
+
+def old_results(root: Path, params: Params) -> list[str]:
+    """The experiments and reports of a study that are missing or not of the present plan."""
+    results, study = root / "results" / params.study.name, params.study
+    runs = {f"{run}-{seed}": f"experiment/{run}" for run in study.runs for seed in study.seeds}
+    runs |= {f"{name}-0": f"baseline/{name}" for name in study.baselines}
+    documents, planned, old = plan_documents(root, params), {}, []
+    for name, plan in runs.items():
+        planned[name] = {key: documents[f"{plan}.json"][key] for key in ("training", "evaluation")}
+        manifest = results / "experiment" / name / "manifest.json"
+        if not manifest.exists() or read_json(manifest)["digests"] != planned[name]:
+            old.append(name)
+    for manifest in sorted(results.glob("*/manifest.json")):
+        made_from = read_json(manifest).get("experiments", {"": ""})  # older reports have none
+        if any(planned.get(name) != digests for name, digests in made_from.items()):
+            old.append(manifest.parent.name)
+    return old
 
 
 def run_plan(
@@ -122,6 +148,21 @@ def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
         settings_module, _, preparing_module = SOURCES[each["source"]]
         modules |= {settings_module, preparing_module}
     return corpus | {"also": sets, "digest": digest(_hashes(root, modules))}
+
+
+def _check_speakers(run: str, train: TrainSettings, corpus: Mapping[str, Any]) -> None:
+    """Refuse batches that the corpus cannot fill, where its settings tell how many speak."""
+    speakers = corpus.get("n_train_speakers", math.inf)
+    for key, most in (
+        ("training_speakers", speakers),
+        ("speakers_per_batch", min(speakers, train.training_speakers or math.inf)),
+        ("utterances_per_speaker", corpus.get("train_utterances", math.inf)),
+    ):
+        if train.crops and (getattr(train, key) or 0) > most:
+            raise StudyError(
+                f"run {run}: train.{key} is {getattr(train, key)}: expected at most the {most} "
+                "to train on"
+            )
 
 
 def _corpus(section: CorpusSettings | TestSet) -> dict[str, Any]:
