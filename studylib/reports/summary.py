@@ -32,7 +32,9 @@ def study_table(results: Path, studies: list[str]) -> pd.DataFrame:
     for study in studies:
         losses = results / study / "losses"
         runs = pd.read_csv(losses / "eer.csv").reindex(columns=["loss", *DESCRIBED]).dropna()
-        common = {key: values.mode().iloc[0] for key, values in runs[DESCRIBED].items() if len(runs)}
+        common = {
+            key: values.mode().iloc[0] for key, values in runs[DESCRIBED].items() if len(runs)
+        }
         corpus = read_json(losses / "manifest.json").get("corpus")
         rows.append({"study": study, "corpus": corpus} | common)
     return pd.DataFrame(rows)
