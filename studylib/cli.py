@@ -123,6 +123,16 @@ def notebook(name: Annotated[str, typer.Argument(help="A report, such as losses.
 
 
 @app.command()
+def page() -> None:
+    """Write index.html of the active study, from its reports (the last stage)."""
+    from studylib.files.documents import read_yaml
+    from studylib.reports.page import write_page
+
+    root = project_root()
+    write_page(root / "results" / read_yaml(root / "params.yaml")["study"]["name"])
+
+
+@app.command()
 def trunks() -> None:
     """Print parameters and multiply-adds of the trunks beside the papers' figures."""
     import pandas as pd
