@@ -78,7 +78,7 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
         write_json(folder / "model" / "training.json", facts)
     evaluate = EvaluateSettings(trials=["test", "test_hard", "dev"]).model_dump(mode="json")
     document = {"study": "made_up", "run": run, "seed": seed, "digests": {}, "machine": {}}
-    document["corpus"] = {"source": "made up"}
+    document["corpus"] = {"source": "made up", "checksums": {}}
     document["settings"] = settings | {"evaluate": evaluate}
     write_json(folder / "manifest.json", document | manifest)
 
