@@ -77,7 +77,7 @@ def explorer_page(
     data |= {"colour": looks[colour_by][0]} | ({"sound": list(sounds)} if sounds else {})
     for place in range(len(MAPS)):  # filled by the script
         data |= dict.fromkeys((f"x{place}", f"y{place}"), np.zeros(len(utterances)))
-    points = ColumnDataSource(data)
+    points = ColumnDataSource(data, name="points")
 
     titles = {run: _title(runs.loc[run]) for run in embeddings.vectors}
     first = sorted(titles, key=lambda run: runs.loc[run, "loss"] is None)  # trained ones
@@ -143,6 +143,7 @@ def _map(points: ColumnDataSource, place: int, columns: Sequence[str]):
     """An empty map at one place of the row; the script fills it."""
     facts = "".join(f"{name} @{{{name}}}<br>" for name in columns if name != "id")
     plot = figure(
+        name=f"map{place}",
         width=430,
         height=430,
         tools="pan,wheel_zoom,box_select,lasso_select,tap,reset,save",
