@@ -9,6 +9,7 @@ import typer
 
 from studylib.errors import StudyError
 from studylib.files.paths import corpus_folder, project_root
+from studylib.inference import commands
 
 app = typer.Typer(
     help="Losses for open-set speaker verification, compared fairly.",
@@ -16,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(commands.app)
 
 RunName = Annotated[str, typer.Argument(help="A run of params.yaml.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides weights, batches and crops.")]

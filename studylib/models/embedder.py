@@ -40,6 +40,8 @@ class Embedder(nn.Module):
         All of the trunk's keywords, defaults included. (`parameters()` are the weights.)
     embedding_dim : int
         Length D of the embeddings.
+    further : dict
+        Plain values kept in the model's file, such as its calibration; empty after training.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Embedder(nn.Module):
         self.trunk = TRUNKS[trunk](**self.keywords)
         self.features = FEATURES[self.trunk.features]()
         self.embedding_dim = self.trunk.fc.out_features
+        self.further: dict[str, Any] = {}
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples are int16, or floats in [-1, 1]."""
@@ -69,7 +72,8 @@ def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
     """Write the trunk's weights, with what is needed to build it again and to score with it."""
     trunk = {"name": model.name, "parameters": model.keywords}
     # One entry: the library writes several in another order each time, and bytes are compared.
-    metadata = {"model": json.dumps({"trunk": trunk, "scoring": scoring})}
+    description = {"trunk": trunk, "scoring": scoring, **model.further}
+    metadata = {"model": json.dumps(description)}
     weights = {name: value.contiguous().cpu() for name, value in model.trunk.state_dict().items()}
     with atomic_file(path) as partial:
         save_file(weights, partial, metadata)
@@ -77,6 +81,8 @@ def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
 
 def load_model(path: Path) -> tuple[Embedder, str]:
     """Read what `save_model` wrote: the model in evaluation mode, and its scoring.
+
+    Weights stored in half precision are read into full precision.
 
     Raises
     ------
@@ -88,7 +94,7 @@ def load_model(path: Path) -> tuple[Embedder, str]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise StudyError(f"{path} is not a readable safetensors file: {error}") from None
     try:
@@ -103,7 +109,9 @@ def load_model(path: Path) -> tuple[Embedder, str]:
         model = Embedder(*trunk)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
+    weights = {n: w.float() if w.dtype == torch.float16 else w for n, w in stored.items()}
     _check_weights(weights, model.trunk.state_dict(), path)
+    model.further = {k: v for k, v in description.items() if k not in ("trunk", "scoring")}
     model.trunk.load_state_dict(weights)
     return model.eval(), scoring
 
