@@ -36,7 +36,7 @@ def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]
     model : Path
         Its file.
     corpus : Path
-        A prepared corpus; or a folder of recordings, prepared in <out>/corpus.
+        A prepared corpus; or a folder of recordings, prepared in <out>.corpus.
     trials : str
         The name of a list of the prepared corpus. For recordings, a file in VoxCeleb's format that
         names them by their paths below the folder; or "test", all pairs.
@@ -46,13 +46,13 @@ def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]
     dict
         See `measures.read_metrics`.
     """
+    protocol = load_speaker_model(model).protocol
     if (corpus / "corpus.json").is_file():
-        opened = open_corpus(corpus)
-    else:
-        given = {"recipe": "all_pairs"} if trials == "test" else {"file": trials}
-        settings = {"root": corpus, "splits": {"test": 1.0}, "trials": {"test": given}}
-        opened, trials = prepare_corpus("folder", settings, out / "corpus"), "test"
-    return _evaluate(model, opened, out, [trials])
+        return _evaluate(model, open_corpus(corpus), out, [trials], protocol)
+    wanted = {"recipe": "all_pairs"} if trials == "test" else {"file": trials}
+    settings = {"root": corpus, "splits": {"test": 1.0}, "trials": {"test": wanted}}
+    prepared = prepare_corpus("folder", settings, out.with_name(f"{out.name}.corpus"))
+    return _evaluate(model, prepared, out, ["test"], protocol)
 
 
 def calibrate(model: Path, recordings: Path, out: Path) -> str:
@@ -78,12 +78,13 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
         Fewer than four speakers, recordings that cannot be used, scores that separate the trials
         perfectly.
     """
-    counts = _recordings_of(recordings, least=4)
-    n_test, work = len(counts) // 2, out / "work"
+    counts, work = _recordings_of(recordings, least=4), out / "work"
+    n_test = len(counts) // 2
     n_dev = len(counts) - n_test
-    splits = {"test": n_test, "dev": n_dev}
-    corpus = _prepared(recordings, counts, splits, {"test": "test", "dev": "dev"}, work / "corpus")
-    before, found = load_speaker_model(model), _evaluate(model, corpus, work / "test")
+    splits, lists = {"test": n_test, "dev": n_dev}, {"test": "test", "dev": "dev"}
+    corpus = _prepared(recordings, counts, splits, lists, work / "corpus")
+    before = load_speaker_model(model)
+    found = _evaluate(model, corpus, work / "test", ["test", "dev"], before.protocol)
     calibration, earlier = found["calibration"], ""
     if "skipped" in calibration:
         raise StudyError(f"{recordings}: {calibration['skipped']}")
@@ -125,28 +126,24 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
     # A list "dev" is what scores are calibrated on: here it is the held-out speakers' as well.
     lists = {"test": "test", "dev": "test"}
     corpus = _prepared(recordings, counts, {"test": n_test}, lists, work / "corpus")
-    files = {"before": model, "fine-tuned": work / "fine-tuned" / "model" / MODEL}
-    files["from scratch"] = work / "from scratch" / "model" / MODEL
-    measured = {}
-    for name, file in files.items():
-        if name != "before":
-            settings = finetune_settings(model, corpus, scratch=name == "from scratch")
-            keys = {"checkpoints": work, "key": settings.model_dump_json()}
-            train(settings, corpus, 0, file.parent, **keys)
-        measured[name] = _evaluate(file, corpus, work / name)
+    protocol, files = load_speaker_model(model).protocol, {"before": model}
+    for name in ("fine-tuned", "from scratch"):
+        settings = finetune_settings(model, corpus, scratch=name == "from scratch")
+        folder = work / name.replace(" ", "-") / "model"
+        train(settings, corpus, 0, folder, checkpoints=work, key=settings.model_dump_json())
+        files[name] = folder / MODEL
+    measured = {
+        name: _evaluate(file, corpus, work / name.replace(" ", "-"), ["test", "dev"], protocol)
+        for name, file in files.items()
+    }
     learned_on = f"{n_test} held-out speakers of {recordings.resolve().name}"
-    text = f"Trained on {len(counts) - n_test} speakers. EER on {learned_on}: " + "; ".join(
-        f"{name} {percent(each)}" for name, each in measured.items()
-    )
+    eers = "; ".join(f"{name} {percent(each)}" for name, each in measured.items())
+    text = f"Trained on {len(counts) - n_test} speakers. EER on {learned_on}: {eers}."
     calibration = measured["fine-tuned"]["calibration"]
-    calibration |= {"corpus": learned_on, "source": "folder"}
-    write_published(
-        out,
-        files["fine-tuned"],
-        calibration if "scale" in calibration else None,
-        load_speaker_model(model).protocol,
-        card_with(model, "Fine-tuned", text),
+    own = (
+        calibration | {"corpus": learned_on, "source": "folder"} if "scale" in calibration else None
     )
+    write_published(out, files["fine-tuned"], own, protocol, card_with(model, "Fine-tuned", text))
     return text
 
 
@@ -202,6 +199,7 @@ def _prepared(
     return prepare_corpus("folder", settings, folder, overwrite=True)
 
 
-def _evaluate(model: Path, corpus: Corpus, out: Path, trials=("test", "dev")) -> dict[str, Any]:
-    settings = EvaluateSettings(trials=list(trials), **load_speaker_model(model).protocol)
-    return evaluate(model, corpus, settings, out)
+def _evaluate(
+    model: Path, corpus: Corpus, out: Path, trials: list[str], protocol: Mapping[str, Any]
+) -> dict[str, Any]:
+    return evaluate(model, corpus, EvaluateSettings(trials=trials, **protocol), out)

@@ -44,7 +44,7 @@ def publish(experiment: Path, out: Path) -> None:
     if "skipped" in calibration:
         raise StudyError(f"{experiment} has no calibration: {calibration['skipped']}")
     corpus = settings["corpus"]
-    calibration |= {"corpus": f"{corpus['name']}, dev", "source": corpus["source"]}
+    calibration |= {"source": corpus["source"]}
     measured = {corpus["name"]: metrics}
     measured |= {path.name: read_metrics(path) for path in sorted(experiment.glob("also/*"))}
     card = _card(experiment / "model", manifest, measured, calibration)
@@ -123,7 +123,7 @@ def _card(
         "loss": _call(loss["name"], loss["parameters"]),
         "licence": " The recordings trained on have their own." if real else "",
         "rows": "\n".join(rows),
-        "calibrated_on": calibration["corpus"],
+        "calibrated_on": f"the development speakers of `{calibration['corpus']}`",
         "trials_a_target": 1 / calibration["target_prior"],
     }
     template = Path(__file__).with_name(CARD).read_text(encoding="utf-8")
