@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from studylib.corpora.store import SAMPLE_RATE, Corpus
-from studylib.models.features import FEATURES
+from studylib.models.features import make_features
 from studylib.models.trunks import TRUNKS
 from studylib.training.loading import training_data
 from studylib.training.sampling import BatchSampler
@@ -57,7 +57,7 @@ class Groups:
 def features_of(trunk: nn.Module) -> nn.Module:
     """The trunk's input; log-mel by torchaudio, others by ours."""
     if trunk.features != "log_mel":
-        return FEATURES[trunk.features]()
+        return make_features(trunk)
     return torchaudio.transforms.MelSpectrogram(
         SAMPLE_RATE, 512, 400, 160, window_fn=torch.hamming_window, n_mels=40
     )

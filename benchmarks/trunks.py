@@ -18,13 +18,13 @@ from torchaudio import transforms
 
 from benchmarks.measuring import markdown, processor
 from studylib.models.features import (
-    FEATURES,
     FFT_SIZE,
     N_MELS,
     SAMPLE_RATE,
     STEP,
     WINDOW,
     LogMel,
+    make_features,
 )
 from studylib.models.trunk_table import TWO_SECONDS
 from studylib.models.trunks import TRUNKS
@@ -86,7 +86,7 @@ def table_of_trunks(repeats: int) -> list[str]:
 def step_parts(name: str, batch_size: int, repeats: int) -> list[float]:
     """Median milliseconds of features, of the forward pass, and of backward pass and Adam."""
     trunk = TRUNKS[name]().train()
-    features, waveform = FEATURES[trunk.features](), crops(batch_size)
+    features, waveform = make_features(trunk), crops(batch_size)
     optimiser = torch.optim.Adam(trunk.parameters())
     steps = []
     for _ in range(repeats + 1):
@@ -155,7 +155,7 @@ def variant_speed(name: str, form: str, repeats: int) -> float:
     trunk = TRUNKS[name]().train()
     if form in ("channels_last", "both"):
         in_channels_last(trunk)
-    inputs = FEATURES[trunk.features]()(crops(16))
+    inputs = make_features(trunk)(crops(16))
     optimiser = torch.optim.Adam(trunk.parameters())
     reduced = form in ("bf16 autocast", "both")
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from studylib.errors import StudyError
+from studylib.files.disk import explained_full_disk
 from studylib.files.paths import corpus_folder, project_root
+from studylib.files.processes import end_with_parent
 
 app = typer.Typer(
     help="Losses for open-set speaker verification, compared fairly.",
@@ -23,8 +25,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Decides weights, batches and cro
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence and exit status 2."""
+    end_with_parent()
     try:
-        app()
+        with explained_full_disk(Path.cwd(), "writing"):
+            app()
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -58,33 +62,33 @@ def corpus(
     keep_going: Annotated[bool, typer.Option(help="Skip bad recordings, and list them.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
 ) -> None:
-    """Make the corpus of params.yaml under data/, unless it is there; or one of any SOURCE."""
+    """Make the corpora of params.yaml under data/, unless they are there; or one of any SOURCE."""
     from studylib.corpora.sources import prepare_corpus
     from studylib.corpora.store import skipped_file
+    from studylib.pipeline.corpora import prepare_corpora
     from studylib.pipeline.params import read_params
 
+    going = {"keep_going": True} if keep_going else {}
     if source is None:
         if path or out or changes:
             raise StudyError("--out and --set need a SOURCE; without one, params.yaml decides")
         root = project_root()
-        wanted = read_params(root / "params.yaml").corpus
-        source, settings, overwrite = wanted.source, wanted.settings, True
-        out = corpus_folder(root, wanted.name)
+        made = prepare_corpora(root, read_params(root / "params.yaml"), going)
     else:
-        settings = _settings_at(source, path, _nested(_pairs("--set", changes)))
+        settings = _settings_at(source, path, _nested(_pairs("--set", changes))) | going
         out = out or corpus_folder(project_root(), source)
-    settings = settings | ({"keep_going": True} if keep_going else {})
-    print(prepare_corpus(source, settings, out, overwrite=overwrite))
-    if skipped_file(out).exists():
-        print(f"what was left out, and why: {skipped_file(out)}")
+        made = [prepare_corpus(source, settings, out, overwrite=overwrite)]
+    for each in made:
+        print(each)
+        if skipped_file(each.folder).exists():
+            print(f"what was left out, and why: {skipped_file(each.folder)}")
 
 
 @app.command()
 def experiment(run: RunName, seed: Seed = 0) -> None:
     """Train and measure one run by experiment.ipynb, as the pipeline does."""
-    from studylib.pipeline.notebooks import end_with_parent, run_experiment
+    from studylib.pipeline.notebooks import run_experiment
 
-    end_with_parent()
     run_experiment(project_root(), run, seed)
 
 
@@ -132,17 +136,25 @@ def trunks() -> None:
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="A checkpoint of voxceleb_trainer.")],
     out: Annotated[Path, typer.Argument(help="The model to write, for train.initial_weights.")],
-    trunk: Annotated[str, typer.Option(help="fast_resnet34 or vgg_m40.")] = "fast_resnet34",
-    pooling: Annotated[str, typer.Option(help="sap, asp or tap, as in the checkpoint.")] = "sap",
-    embedding_dim: Annotated[int, typer.Option(help="As in the checkpoint.")] = 512,
+    trunk: Annotated[str, typer.Option(help="fast_, thin_ or half_resnet34, or vgg_m40.")],
+    log: Annotated[
+        bool | None, typer.Option("--log-input/--no-log-input", help="As in their training.")
+    ] = None,
+    pooling: Annotated[str | None, typer.Option(help="tap, where the file has no other.")] = None,
+    window: Annotated[str | None, typer.Option(help="hamming or hann.")] = None,
+    mels: Annotated[int | None, typer.Option(help="Number of mel filters.")] = None,
 ) -> None:
-    """Convert paper B's released weights to a model file, and report every key."""
-    from studylib.models.embedder import Embedder, save_model
-    from studylib.models.voxceleb_trainer import load_voxceleb_trainer
+    """Convert paper B's released weights to a model file, and report every key.
 
-    parameters = {"embedding_dim": embedding_dim, "pooling": pooling}
-    model = Embedder(trunk, parameters)
-    print(*load_voxceleb_trainer(file, model.trunk), sep="\n")
+    What the file does not tell is asked for.
+    """
+    from studylib.models.embedder import save_model
+    from studylib.models.voxceleb_trainer import import_voxceleb_trainer
+
+    answers = {"log": log, "pooling": pooling, "window": window, "mels": mels}
+    given = {key: value for key, value in answers.items() if value is not None}
+    model, report = import_voxceleb_trainer(file, trunk, given)
+    print(*report, sep="\n")
     save_model(model, out, scoring="cosine")
 
 
@@ -164,6 +176,20 @@ def study(
     runs = [plans[f"experiment/{run}.json"]["settings"] for run in params.study.runs]
     crops = sum(settings["train"]["crops"] for settings in runs)
     print(f"{crops * len(params.study.seeds):,} training crops in all")
+
+
+@app.command()
+def status() -> None:
+    """List the results of each study that are missing or not of its present plan."""
+    from studylib.pipeline.params import read_params
+    from studylib.pipeline.plan import old_results
+
+    root = project_root()
+    for file in sorted((root / "studies").glob("*.yaml")):
+        params = read_params(file)
+        if (root / "results" / params.study.name).exists():
+            old = old_results(root, params)
+            print(f"{params.study.name}: {len(old)} old" + (f": {', '.join(old)}" if old else ""))
 
 
 @app.command()

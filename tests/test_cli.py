@@ -62,7 +62,9 @@ def test_what_is_not_there_is_one_sentence(studylib, project):
     assert_one_sentence(studylib("train", "triplte"), "'triplte'; did you mean 'triplet'")
     wrong = studylib("baseline", "logmel_whitend")
     assert_one_sentence(wrong, "'logmel_whitend'; did you mean 'logmel_whitened'")
-    assert_one_sentence(studylib("notebook", "nothing"), "nothing.ipynb does not exist")
+    assert_one_sentence(studylib("experiment", "typo"), "no run is named 'typo'")
+    for name in ("nothing", "../notebooks/losses"):
+        assert_one_sentence(studylib("notebook", name), f"{name}.ipynb does not exist")
     assert not (project / "results").exists()
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from studylib.errors import StudyError
 from studylib.models.ecapa_tdnn import ChannelAttentiveStatistics, Res2
 from studylib.models.embedder import Embedder
-from studylib.models.features import FEATURES
+from studylib.models.features import make_features
 from studylib.models.pooling import POOLINGS, make_pooling
 from studylib.models.sinc_xvector import SincConv
 from studylib.models.trunk_table import (
@@ -31,7 +31,7 @@ SIZES = [  # trunk, parameters, million multiply-adds (paper B as measured), fra
 
 
 def features_of(trunk: nn.Module, waveform: torch.Tensor) -> torch.Tensor:
-    return FEATURES[trunk.features]()(waveform)
+    return make_features(trunk)(waveform)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -81,6 +81,7 @@ SMALL = {
     "compact_tdnn": {"channels": 16},
     "thin_resnet34": {"width": 8},
     "fast_resnet34": {"width": 8},
+    "half_resnet34": {"width": 4},
     "ecapa_tdnn": {"channels": 64},
 }
 
@@ -188,6 +189,9 @@ def test_ecapa_pooling_equals_a_loop_over_frames():
         ("ecapa_tdnn", {"channels": 20}, "channels is a multiple of 8, got 20"),
         ("compact_tdnn", {"channels": "32"}, "channels is a whole number from 1, got '32'"),
         ("compact_tdnn", {"embedding_dim": True}, "embedding_dim is a whole .*, got True"),
+        ("vgg_m40", {"window": "hanning"}, "window: 'hanning' is not one of hamming, hann"),
+        ("vgg_m40", {"pooling": ["sap"]}, r"vgg_m40: pooling is a word, got \['sap'\]"),
+        ("half_resnet34", {"log": 1}, "half_resnet34: log is true or false, got 1"),
     ],
 )
 def test_a_trunk_that_cannot_be_is_refused_in_one_sentence(name, keywords, words):

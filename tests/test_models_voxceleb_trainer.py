@@ -1,5 +1,7 @@
 """Checkpoints under the authors' names: what lands where, and that it computes the same."""
 
+from functools import partial
+
 import pytest
 import torch
 import torchaudio
@@ -10,8 +12,7 @@ from typer.testing import CliRunner
 from studylib.cli import app
 from studylib.errors import StudyError
 from studylib.models.embedder import load_model
-from studylib.models.trunks import TRUNKS
-from studylib.models.voxceleb_trainer import load_voxceleb_trainer
+from studylib.models.voxceleb_trainer import import_voxceleb_trainer
 
 Tensors = dict[str, Tensor]
 
@@ -40,11 +41,11 @@ def self_attention(n: int) -> Tensors:
     return linear("sap_linear", n, n) | {"attention": values(n, 1)}
 
 
-def their_resnet(embedding_dim: int = 512) -> Tensors:
-    """ResNetSE34L as their code names it."""
-    state = convolution("conv1", 16, 1, 7, 7) | batch_norm("bn1", 16)
-    n_in = 16
-    for layer, (n, blocks) in enumerate(((16, 3), (32, 4), (64, 6), (128, 3)), start=1):
+def their_blocks(width: int) -> Tensors:
+    """The four stages that all of their ResNets have."""
+    state, n_in = {}, width
+    for layer, (n, blocks) in enumerate(((1, 3), (2, 4), (4, 6), (8, 3)), start=1):
+        n *= width
         for i in range(blocks):
             block = f"layer{layer}.{i}"
             state |= convolution(f"{block}.conv1", n, n_in, 3, 3) | batch_norm(f"{block}.bn1", n)
@@ -54,11 +55,35 @@ def their_resnet(embedding_dim: int = 512) -> Tensors:
                 state |= convolution(f"{block}.downsample.0", n, n_in, 1, 1)
                 state |= batch_norm(f"{block}.downsample.1", n)
             n_in = n
-    state |= self_attention(128) | linear("fc", embedding_dim, 128)
-    state["torchfb.spectrogram.window"] = torch.hamming_window(400)
-    filters = torchaudio.functional.melscale_fbanks(257, 0.0, 8000.0, 40, 16_000)
-    state["torchfb.mel_scale.fb"] = filters
     return state
+
+
+def their_filters(mels: int, name: str = "torchfb") -> Tensors:
+    filters = torchaudio.functional.melscale_fbanks(257, 0.0, 8000.0, mels, 16_000)
+    window = torch.hamming_window(400)
+    return {f"{name}.spectrogram.window": window, f"{name}.mel_scale.fb": filters}
+
+
+def their_thin(width: int = 16, pooled: int = 1) -> Tensors:
+    """ResNetSE34 as their code names it: no constants of features."""
+    state = convolution("conv1", width, 1, 7, 7) | batch_norm("bn1", width) | their_blocks(width)
+    return state | self_attention(8 * width) | linear("fc", 512, pooled * 8 * width)
+
+
+def their_fast(mels: int = 40, width: int = 16, pooled: int = 1) -> Tensors:
+    """ResNetSE34L as their code names it; pooled 2 is ASP."""
+    return their_thin(width, pooled) | their_filters(mels)
+
+
+def their_half(mels: int = 64) -> Tensors:
+    """ResNetSE34V2 as their code names it."""
+    state = convolution("conv1", 32, 1, 3, 3, bias=True) | batch_norm("bn1", 32) | their_blocks(32)
+    for i, n_out, n_in in ((0, 128, 32 * mels), (3, 32 * mels, 128)):
+        state |= linear(f"attention.{i}", n_out, n_in)
+        state[f"attention.{i}.weight"] = state[f"attention.{i}.weight"].unsqueeze(2)
+    state |= batch_norm("attention.2", 128) | linear("fc", 512, 64 * mels)
+    state["torchfb.0.flipped_filter"] = torch.tensor([[[-0.97, 1.0]]])
+    return state | their_filters(mels, "torchfb.1")
 
 
 def their_vgg() -> Tensors:
@@ -69,7 +94,7 @@ def their_vgg() -> Tensors:
     for i, shape in layers:
         state |= convolution(f"netcnn.{i}", *shape, bias=True)
         state |= batch_norm(f"netcnn.{i + 1}", shape[0])
-    state["torchfb.spectrogram.window"] = torch.hann_window(400)
+    state |= their_filters(40) | {"torchfb.spectrogram.window": torch.hann_window(400)}
     return state | self_attention(512) | linear("fc", 512, 512)
 
 
@@ -85,32 +110,60 @@ def normalised(x: Tensor, state: Tensors, name: str) -> Tensor:
 
 
 def attended(x: Tensor, state: Tensors) -> Tensor:
-    """(B, C, T) -> (B, C)."""
-    x = x.transpose(1, 2)
-    scores = torch.tanh(F.linear(x, state["sap_linear.weight"], state["sap_linear.bias"]))
-    weights = torch.softmax(scores @ state["attention"], dim=1)
-    return (weights * x).sum(1)
+    """(B, C, T) -> (B, C) or, if their fc takes as many, (B, 2 C)."""
+    hidden = torch.tanh(linear_of(x.transpose(1, 2), state, "sap_linear"))
+    return weighted(x, torch.softmax(hidden @ state["attention"], dim=1).transpose(1, 2), state)
 
 
-def run_their_resnet(x: Tensor, state: Tensors) -> Tensor:
-    x = F.conv2d(x.unsqueeze(1), state["conv1.weight"], stride=(2, 1), padding=3)
-    x = normalised(x, state, "bn1").relu()
-    for layer, blocks, stride in ((1, 3, 1), (2, 4, 2), (3, 6, 2), (4, 3, 1)):
+def weighted(x: Tensor, weights: Tensor, state: Tensors) -> Tensor:
+    mean = (weights * x).sum(2)
+    if state["fc.weight"].shape[1] == x.shape[1]:
+        return mean
+    deviation = ((weights * x**2).sum(2) - mean**2).clamp(min=1e-5).sqrt()
+    return torch.cat([mean, deviation], 1)
+
+
+def linear_of(x: Tensor, state: Tensors, name: str) -> Tensor:
+    return x @ state[f"{name}.weight"].squeeze(-1).T + state[f"{name}.bias"]
+
+
+def run_their_blocks(x: Tensor, state: Tensors, last_stride: int) -> Tensor:
+    for layer, blocks, stride in ((1, 3, 1), (2, 4, 2), (3, 6, 2), (4, 3, last_stride)):
         for i in range(blocks):
             block, step = f"layer{layer}.{i}", stride if i == 0 else 1
             y = F.conv2d(x, state[f"{block}.conv1.weight"], stride=step, padding=1).relu()
             y = normalised(y, state, f"{block}.bn1")
             y = F.conv2d(y, state[f"{block}.conv2.weight"], padding=1)
             y = normalised(y, state, f"{block}.bn2")
-            gate = y.mean((2, 3))
-            for number, activation in ((0, torch.relu), (2, torch.sigmoid)):
-                fc = f"{block}.se.fc.{number}"
-                gate = activation(F.linear(gate, state[f"{fc}.weight"], state[f"{fc}.bias"]))
+            gate = linear_of(y.mean((2, 3)), state, f"{block}.se.fc.0").relu()
+            gate = linear_of(gate, state, f"{block}.se.fc.2").sigmoid()
             if f"{block}.downsample.0.weight" in state:
                 x = F.conv2d(x, state[f"{block}.downsample.0.weight"], stride=step)
                 x = normalised(x, state, f"{block}.downsample.1")
             x = (y * gate[:, :, None, None] + x).relu()
-    return F.linear(attended(x.mean(2), state), state["fc.weight"], state["fc.bias"])
+    return x
+
+
+def run_their_fast(x: Tensor, state: Tensors, thin: bool = False) -> Tensor:
+    x = F.conv2d(x.unsqueeze(1), state["conv1.weight"], stride=(2, 1), padding=3)
+    x = normalised(x, state, "bn1").relu()
+    if thin:
+        x = F.max_pool2d(x, 3, (2, 1), 1)
+    x = run_their_blocks(x, state, last_stride=2 if thin else 1)
+    return linear_of(attended(x.mean(2), state), state, "fc")
+
+
+def run_their_thin(x: Tensor, state: Tensors) -> Tensor:
+    return run_their_fast(x, state, thin=True)
+
+
+def run_their_half(x: Tensor, state: Tensors) -> Tensor:
+    x = F.conv2d(x.unsqueeze(1), state["conv1.weight"], state["conv1.bias"], padding=1).relu()
+    x = run_their_blocks(normalised(x, state, "bn1"), state, last_stride=2).flatten(1, 2)
+    hidden = linear_of(x.transpose(1, 2), state, "attention.0").relu().transpose(1, 2)
+    hidden = normalised(hidden.unsqueeze(3), state, "attention.2").squeeze(3).transpose(1, 2)
+    scores = linear_of(hidden, state, "attention.3").transpose(1, 2)
+    return linear_of(weighted(x, scores.softmax(2), state), state, "fc")
 
 
 def run_their_vgg(x: Tensor, state: Tensors) -> Tensor:
@@ -122,7 +175,26 @@ def run_their_vgg(x: Tensor, state: Tensors) -> Tensor:
         x = normalised(x, state, f"netcnn.{i + 1}").relu()
         if i in pools:
             x = F.max_pool2d(x, *pools[i])
-    return F.linear(attended(x.squeeze(2), state), state["fc.weight"], state["fc.bias"])
+    return linear_of(attended(x.squeeze(2), state), state, "fc")
+
+
+def their_mel(samples: Tensor, state: Tensors, log: bool) -> Tensor:
+    """Their features: torchaudio's transform, after pre-emphasis where the file has its filter."""
+    if "torchfb.0.flipped_filter" in state:
+        padded = F.pad(samples, (1, 0), "reflect")
+        samples = padded[:, 1:] - 0.97 * padded[:, :-1]
+    (mels,) = (value.shape[1] for key, value in state.items() if key.endswith("fb"))
+    (window,) = (value for key, value in state.items() if key.endswith("window"))
+    frames = {"n_fft": 512, "win_length": 400, "hop_length": 160}
+    mel = torchaudio.transforms.MelSpectrogram(16_000, n_mels=mels, **frames)
+    mel.spectrogram.window = window
+    mel = mel.double()(samples) + 1e-6
+    return mel.log() if log else mel
+
+
+def their_magnitude(samples: Tensor, state: Tensors, log: bool) -> Tensor:
+    window = torch.hann_window(400).double()
+    return torch.stft(samples, 512, 160, 400, window, center=False, return_complex=True).abs()
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -134,16 +206,24 @@ def standardised(features: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------- tests
 
 
-@pytest.mark.parametrize(
-    ("name", "theirs", "run", "prefix", "wrapper"),
-    [
-        ("fast_resnet34", their_resnet, run_their_resnet, "__S__.", "model_state_dict"),
-        ("fast_resnet34", their_resnet, run_their_resnet, "module.__S__.", "model"),
-        ("vgg_m40", their_vgg, run_their_vgg, "", None),
-    ],
+FAST, HALF, VGG = (
+    (their_fast, run_their_fast),
+    (their_half, run_their_half),
+    (their_vgg, run_their_vgg),
 )
-def test_an_imported_model_computes_what_their_network_computes(
-    name, theirs, run, prefix, wrapper, tmp_path
+RELEASED = [  # trunk, names, network, options, wrapper of names, of the state
+    ("fast_resnet34", *FAST, "--log-input", "__S__.", "model_state_dict"),
+    ("fast_resnet34", partial(their_fast, 64, 32, 2), run_their_fast, "--log-input", "", None),
+    ("fast_resnet34", *FAST, "--no-log-input", "module.__S__.", "model"),
+    ("thin_resnet34", their_thin, run_their_thin, "--no-log-input --window hann", "", None),
+    ("half_resnet34", *HALF, "--log-input", "__S__.", None),
+    ("vgg_m40", *VGG, "--log-input --window hann", "__S__.", None),
+]
+
+
+@pytest.mark.parametrize(("trunk", "theirs", "run", "options", "prefix", "wrapper"), RELEASED)
+def test_an_imported_model_embeds_samples_as_their_network_and_features_do(
+    trunk, theirs, run, options, prefix, wrapper, tmp_path
 ):
     torch.manual_seed(0)
     state = theirs()
@@ -151,46 +231,85 @@ def test_an_imported_model_computes_what_their_network_computes(
     saved = {wrapper: content, "optimizer_state_dict": {"state": {}}} if wrapper else content
     torch.save(saved, tmp_path / "their.model")
     files = [str(tmp_path / name) for name in ("their.model", "ours.safetensors")]
-    report = CliRunner().invoke(app, ["import", *files, "--trunk", name]).output.splitlines()
+    arguments = ["import", *files, "--trunk", trunk, *options.split()]
+    report = CliRunner().invoke(app, arguments, catch_exceptions=False).output.splitlines()
     left = {line.split()[1].removeprefix(prefix) for line in report if line.startswith("left")}
     assert left == {"__L__.w", *(key for key in state if key.startswith("torchfb"))}
     model, scoring = load_model(tmp_path / "ours.safetensors")
     assert scoring == "cosine"
-    features = torch.randn(2, 40, 90).double()
+    samples = 0.1 * torch.randn(2, 12_000).double()
+    state = {key: value.double() for key, value in state.items()}
+    features = their_magnitude if trunk == "thin_resnet34" else their_mel
+    expected = run(standardised(features(samples, state, "--log-input" in options)), state)
     with torch.no_grad():
-        expected = run(standardised(features), {key: w.double() for key, w in state.items()})
-        torch.testing.assert_close(model.trunk.double()(features), expected, atol=1e-9, rtol=1e-9)
-
-
-def test_the_report_names_what_may_differ_in_their_features(tmp_path):
-    state = their_vgg() | {"torchfb.0.flipped_filter": torch.tensor([[[-0.97, 1.0]]])}
-    torch.save(state, tmp_path / "vgg.model")
-    report = load_voxceleb_trainer(tmp_path / "vgg.model", TRUNKS["vgg_m40"](pooling="sap"))
-    notes = [line for line in report if line.startswith("note")]
-    for words in ("torchfb.spectrogram.window: ", "flipped_filter: ", "--log_input True"):
-        assert sum(words in note for note in notes) == 1
+        # Their filters and windows are rounded to float32.
+        torch.testing.assert_close(model.double()(samples), expected, atol=1e-4, rtol=1e-4)
 
 
 class NotATensor:
     """Something that only an unpickler could bring back."""
 
 
+def without(state: Tensors, ending: str) -> Tensors:
+    return {key: value for key, value in state.items() if not key.endswith(ending)}
+
+
+LOG = {"log": True}
+
+
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "trunk", "answers", "words"),
     [
-        (lambda: None, "does not exist"),
-        (lambda: {"conv1.weight": NotATensor()}, "not a readable checkpoint of tensors alone$"),
-        (lambda: {"epoch": 3}, "no state dict"),
-        (lambda: their_resnet(embedding_dim=256), r"fc.weight has shape \(256, 128\).*\(512, 128"),
-        (lambda: their_vgg(), "weights are missing"),
-        (lambda: their_resnet() | {"torchfb.mel_scale.fb": torch.ones(257, 64)}, "64 filters that"),
+        (lambda: None, "fast_resnet34", LOG, "does not exist"),
+        (lambda: {"fc.weight": NotATensor()}, "fast_resnet34", LOG, "not a readable checkpoint"),
+        (lambda: {"epoch": 3}, "fast_resnet34", LOG, "no state dict"),
+        (their_fast, "xvector", LOG, "--trunk xvector: expected one of fast_resnet34, thin_"),
+        (their_fast, "half_resnet34", LOG, "no attention.0.weight as ResNetSE34V2 has"),
+        (their_fast, "thin_resnet34", {"log": False}, "thin_resnet34 has no key 'mels'"),
+        (their_vgg, "fast_resnet34", LOG, "netcnn.0.weight is no weight of ResNetSE34L"),
+        (their_fast, "fast_resnet34", {}, "tell its log: say --log-input or --no-log-input"),
+        (their_thin, "fast_resnet34", LOG, "tell its window: say --window hamming or hann"),
+        (their_thin, "thin_resnet34", LOG | {"window": "hann"}, "log cannot be both False and Tr"),
+        (lambda: without(their_fast(), "fb"), "fast_resnet34", LOG, "tell its mels: say --mels"),
+        (their_fast, "fast_resnet34", LOG | {"window": "hann"}, "both 'hamming' and 'hann'"),
+        (their_fast, "fast_resnet34", LOG | {"mels": 64}, "mels cannot be both 40 and 64"),
+        (lambda: their_vgg() | their_filters(64), "vgg_m40", LOG, "cannot be both 40 and 64"),
+        (lambda: without(their_vgg(), "attention"), "vgg_m40", LOG, "pooling.attention.context"),
+        (
+            lambda: without(without(their_vgg(), "attention"), "sap_linear.weight"),
+            *("vgg_m40", LOG, "tell its pooling: say --pooling tap if"),
+        ),
+        (
+            lambda: their_fast() | {"torchfb.mel_scale.fb": torch.ones(257, 64)},
+            *("fast_resnet34", LOG, "other filters than 64 from 0"),
+        ),
+        (
+            lambda: their_fast() | {"torchfb.0.flipped_filter": torch.ones(1, 1, 2)},
+            *("fast_resnet34", LOG, "pre-emphasis, which fast_resnet34 does not have"),
+        ),
+        (
+            lambda: their_fast() | linear("layer4.3.fc", 8, 8),
+            *("fast_resnet34", LOG, "layer4.3.fc.weight is no weight of ResNetSE34L"),
+        ),
     ],
 )
-def test_what_is_no_fitting_checkpoint_is_refused_and_changes_nothing(content, words, tmp_path):
+def test_what_is_no_fitting_checkpoint_or_not_wholly_told_is_refused(
+    content, trunk, answers, words, tmp_path
+):
     if (saved := content()) is not None:
         torch.save(saved, tmp_path / "other.model")
-    trunk = TRUNKS["fast_resnet34"]()
-    before = {name: value.clone() for name, value in trunk.state_dict().items()}
     with pytest.raises(StudyError, match=words):
-        load_voxceleb_trainer(tmp_path / "other.model", trunk)
-    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+        import_voxceleb_trainer(tmp_path / "other.model", trunk, answers)
+
+
+def test_a_damaged_checkpoint_is_one_sentence_or_imported(tmp_path):
+    file, generator = tmp_path / "their.model", torch.Generator().manual_seed(0)
+    torch.save({"fc.weight": torch.ones(2, 2)}, file)
+    whole = bytearray(file.read_bytes())
+    for _ in range(200):
+        place, value = torch.randint(0, len(whole), (2,), generator=generator).tolist()
+        damaged = whole.copy()
+        damaged[place] = value % 256
+        file.write_bytes(damaged[: len(whole) - value * (value % 2)])
+        with pytest.raises(StudyError):
+            import_voxceleb_trainer(file, "fast_resnet34", LOG)

@@ -29,7 +29,7 @@ def test_all_cells_may_run_twice_and_a_user_may_have_variables_of_his_own():
 
 
 def test_a_command_ends_with_dvc_which_has_started_it():
-    own = "from studylib.pipeline.notebooks import end_with_parent as e; e(); print(1, flush=True)"
+    own = "from studylib.files.processes import end_with_parent as e; e(); print(1, flush=True)"
     command = [sys.executable, "-c", f"{own}; import time; time.sleep(600)"]
     shell = f"import subprocess; subprocess.call({command})"
     pipe = {"stdout": subprocess.PIPE, "env": os.environ | {"DVC_STAGE": "experiment"}}

@@ -8,6 +8,7 @@ from studylib.corpora.sources import check_settings
 from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule
 from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
+from studylib.pipeline.plan import plan_documents
 from studylib.reports.settings import check_batch_size
 
 ROOT = Path(__file__).parent.parent
@@ -71,26 +72,42 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("seeds: [0]", "seeds: [0, 0]", "study.seeds: 0 is named twice"),
         ("  triplet:\n", "  am:\n", "line 11: the key 'am' occurs twice"),
         ("learning_rate: 0.01", "learning_rate: .inf", "line 5: .inf is no finite number"),
-        ("learning_rate: 0.01", "learning_rate: -0.01", "train.learning_rate: Input should be"),
-        (
-            "learning_rate: 0.01",
-            "learning_rate: {initial: -1, final: 1}",
-            "learning_rate: expected 0",
-        ),
+        ("learning_rate: 0.01", "learning_rate: -0.01", "learning_rate: expected 0 or more"),
+        ("0.01", "{initial: -1, final: 1}", "learning_rate: expected 0 or more"),
+        ("0.01", "{start: 1, final: 2}", r"train.learning_rate: expected .* \{initial: 0.1, fin"),
+        ("0.01", "{initial: true, final: 2}", "train.learning_rate.initial: .* valid number"),
+        ("0.01", "0.01, momentum: 5", "train.momentum: Input should be less than 1"),
+        ("0.01", "0.01, crop_seconds: true", "train.crop_seconds: Input should be a valid number"),
+        ("0.01", '0.01, crop_seconds: "2"', "train.crop_seconds: Input should be a valid number"),
+        ("0.01", "0.01, crop_seconds: 1e9", "train.crop_seconds: Input should be less than or"),
+        ("0.01", "0.01, device: cuda:x", "train.device: String should match pattern"),
+        ("0.01", "0.01, training_speakers: 351", "training_speakers is 351: expected at most the"),
+        ("batch: 4", "batch: 6400", "run am: train.speakers_per_batch is 6400: .* most the 350 to"),
+        ("seeds: [0]", "seeds: [-1]", "study.seeds.0: Input should be greater"),
+        ("[0]", "[0], baselines: [logmel_whitend]", "baselines names .*; did you mean 'logmel_w"),
+        ("name: small", "name: ../small", "study.name: String should match pattern"),
+        ("name: small", "name: small.partial", "study.name: String should match pattern"),
+        ("name: tiny", "name: Tiny", "corpus.name: String should match pattern"),
+        ("embedded}", "embedded, settings: {n_dev_speakers: 1e12}}", "n_dev_speakers: .* valid int"),
+        ("[test]", "[test, test]", "evaluate.trials: test is named twice"),
+        ("[test]", "[../test]", "evaluate.trials.0: String should match pattern"),
+        ("  triplet:\n", "  logmel_whitened:\n", "expected another name than a baseline's"),
+        ("  triplet:\n", "  3:\n", "line 11: expected a text, perhaps in quotes, as key"),
+        ("[test]", "2020-02-30", "line 6: day is out of range for month"),
         ("crops: 100", "crops: true", "train.crops: Input should be a valid integer"),
-        ("scale: 30", "scael: 30", "loss: unknown key 'scael'; did you mean 'scale'"),
-        (", scale: 30", "", "run am: loss: the key 'scale' is missing"),
-        ("scale: 30", "scale: abc", "run am: loss: scale: .*valid number.*given: 'abc'"),
+        ("scale: 30", "scael: 30", "unknown key 'loss.scael'; did you mean 'scale'"),
+        (", scale: 30", "", "run am: the key 'loss.scale' is missing"),
+        ("scale: 30", "scale: abc", "loss.scale: expected a number, or .*given: 'abc'"),
         ("final: 0.2", "final: 9.0", "run am: am_softmax: margin is .* below 2, got 9.0"),
         ("embedding_dim: 32", "normalise: none", "run am: normalise: 'none' is not one of mean,"),
         ("ends: 0.5", "ends: 1.5", "expected 0 <= begins <= ends <= 1"),
-        ("name: compact_tdnn", "name: compact_tdn", "trunk is named 'compact_tdn'; did you mean"),
-        ("name: am_softmax", "name: am_sofmax", "loss is named 'am_sofmax'; did you mean"),
-        ("embedding_dim: 32", "embedding_dims: 32", "trunk: unknown key 'embedding_dims'"),
-        ("embedding_dim: 32", "embedding_dim: -5", "trunk: embedding_dim: .*greater than 0"),
-        ("runs: [am, triplet]", "runs: [am, triplets]", "names the run 'triplets'; did you mean"),
-        ("runs:\n", "report: {embeddings: {runs: [ma]}}\nruns:\n", "embeddings.runs names the run"),
-        ("runs:\n", "report: {robustness: {runs: [ma]}}\nruns:\n", "robustness.runs names the run"),
+        ("name: compact_tdnn", "name: compact_tdn", "trunk.name: 'compact_tdn'; did you mean"),
+        ("name: am_softmax", "name: am_sofmax", "loss.name: 'am_sofmax'; did you mean"),
+        ("embedding_dim: 32", "embedding_dims: 32", "unknown key 'trunk.embedding_dims'"),
+        ("embedding_dim: 32", "embedding_dim: -5", "trunk.embedding_dim: .*greater than 0"),
+        ("runs: [am, triplet]", "runs: [am, triplets]", "study.runs names 'triplets'; did you mean"),
+        ("runs:\n", "report: {embeddings: {runs: [ma]}}\nruns:\n", "embeddings.runs names 'ma'"),
+        ("runs:\n", "report: {robustness: {runs: [ma]}}\nruns:\n", "robustness.runs names 'ma'"),
         (
             "crops: 100,",
             "crops: 100, augmentation: {nosie_chance: 1},",
@@ -101,7 +118,8 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
 def test_a_mistake_in_the_file_is_one_sentence(write, old, new, sentence):
     path = write(old, new)
     with pytest.raises(StudyError, match=sentence) as caught:
-        run_settings(read_params(path), "am")
+        plan_documents(ROOT, read_params(path))
+    assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
 

@@ -61,8 +61,8 @@ def refuse_known_speakers(known: dict, corpus: Corpus, trial_list: str) -> None:
     if shared:
         shown = ", ".join(sorted(shared)[:3]) + " ..." * (len(shared) > 3)
         raise StudyError(
-            f"The model knows {len(shared)} of the {len(compared)} speakers of the trial list "
-            f"{trial_list!r} ({shown}): expected none of them."
+            f"The model knows {len(shared)} of the {len(compared)} speakers of {corpus.folder}, "
+            f"trial list {trial_list!r} ({shown}): expected none of them."
         )
 
 

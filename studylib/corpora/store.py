@@ -7,7 +7,7 @@ A corpus is a folder::
                          split, start, length (samples), and the source's other columns (sex ...)
     trials/<list>.parquet   first, second (utterance ids), target
     corpus.json          source, version, settings, licence, counts; sizes and checksums of the
-                         other files
+                         other files; a checksum of all this
 
 A corpus may also leave the source's files where they are: then there is no audio.i16, the table
 has a `path` column, and corpus.json a `root`; only the part of a file that a crop needs is read.
@@ -24,7 +24,7 @@ import pandas as pd
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
-from studylib.files.checksums import sha256
+from studylib.files.checksums import changed_files, digest
 from studylib.files.tables import read_parquet
 
 SAMPLE_RATE = 16_000
@@ -66,13 +66,27 @@ class Corpus:
         """Names of the trial lists."""
         return tuple(sorted(path.stem for path in (self.folder / "trials").glob("*.parquet")))
 
+    @property
+    def provenance(self) -> dict:
+        """What a manifest of results says of the corpus: source, counts, checksums."""
+        return {key: self.description[key] for key in ("source", "counts", "checksums")}
+
+    @property
+    def main_list(self) -> str:
+        """The trial list to measure on where none is named: "test", or else the first."""
+        lists = self.trial_lists
+        if not lists:
+            raise StudyError(f"{self.folder} has no trial list to measure on: expected 'test'")
+        return "test" if "test" in lists else lists[0]
+
     def trials(self, name: str) -> pd.DataFrame:
         """One trial list: first, second (rows of `utterances`, int64) and target (bool)."""
         if name not in self.trial_lists:
             known = ", ".join(self.trial_lists) or "none"
             raise StudyError(f"{self.folder} has no trial list {name!r}; it has: {known}.")
         path = self.folder / "trials" / f"{name}.parquet"
-        trials = _read_table(path)
+        _require_unchanged(self.folder, self.description, f"trials/{name}.parquet")
+        trials = read_parquet(path)
         rows = pd.Index(self.utterances["id"])
         sides = {side: rows_of(trials[side], rows, path) for side in ("first", "second")}
         return pd.DataFrame(sides | {"target": trials["target"].to_numpy(dtype=bool)})
@@ -172,7 +186,9 @@ class Corpus:
 
 
 def open_corpus(folder: Path, verify: bool = False) -> Corpus:
-    """Open a corpus; with `verify`, read everything once and compare it with its checksums.
+    """Open a corpus: sizes are checked, and the checksums of corpus.json and of the table.
+
+    A trial list is checked when it is read. With `verify`, everything is read once, audio included.
 
     Raises
     ------
@@ -184,7 +200,13 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
         raise StudyError(
             f"{folder} is not a corpus: it has no corpus.json; make it with `studylib corpus`"
         )
-    description = read_json(folder / "corpus.json")
+    try:
+        description = read_json(folder / "corpus.json")
+        checksum = description.pop("checksum", None)  # older corpora have none
+    except ValueError:
+        description = checksum = ""
+    if not description or checksum not in (None, digest(description)):
+        raise StudyError(f"{folder / 'corpus.json'} has changed since it was written.")
     for name, size in description["sizes"].items():
         path = folder / name
         found = path.stat().st_size if path.is_file() else 0
@@ -193,11 +215,10 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
                 f"{path} has {found:,} bytes, but corpus.json says {size:,}: it is missing, was "
                 "cut, or belongs to another corpus."
             )
-    corpus = Corpus(folder, _read_table(folder / "utterances.parquet"), description)
+    _require_unchanged(folder, description, "utterances.parquet")
+    corpus = Corpus(folder, read_parquet(folder / "utterances.parquet"), description)
     if verify:
-        for name, expected in description["checksums"].items():
-            if sha256(path := folder / name) != expected:
-                raise StudyError(f"{path} has changed since it was written: its checksum differs.")
+        _require_unchanged(folder, description, *description["checksums"])
         for path, length in zip(corpus._paths or (), corpus._lengths, strict=False):
             _read_file(path, int(length), int(length) - 1, np.empty(1, dtype=np.int16))
     return corpus
@@ -219,11 +240,9 @@ def rows_of(ids: pd.Series, rows: pd.Index, where: Path | str) -> np.ndarray:
     return result.astype(np.int64)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are these two
-        raise StudyError(f"{path} cannot be read as a table: {error}.") from None
+def _require_unchanged(folder: Path, description: dict, *names: str) -> None:
+    for path in changed_files(folder, {name: description["checksums"][name] for name in names}):
+        raise StudyError(f"{path} has changed since it was written: its checksum differs.")
 
 
 def _read_file(path: Path, whole: int, start: int, samples: np.ndarray) -> None:

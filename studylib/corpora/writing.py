@@ -11,7 +11,7 @@ import pandas as pd
 from studylib.corpora.store import COLUMNS, SAMPLE_RATE, SPLITS, Corpus, open_corpus
 from studylib.errors import StudyError
 from studylib.files.atomic import atomic_folder, write_json
-from studylib.files.checksums import sha256
+from studylib.files.checksums import digest, sha256
 
 Trials = pd.DataFrame | Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -88,13 +88,13 @@ def write_corpus(
             **{f"{split}_speakers": int(speakers.get(split, 0)) for split in SPLITS},
             "trials": n_trials,
         }
-        described = {
+        described = dict(description) | {
             "sample_rate": SAMPLE_RATE,
             "counts": counts,
             "sizes": {name: files[name].stat().st_size for name in sorted(files)},
             "checksums": {name: sha256(files[name]) for name in sorted(files)},
         }
-        write_json(partial / "corpus.json", dict(description) | described)
+        write_json(partial / "corpus.json", described | {"checksum": digest(described)})
         if audio:
             shutil.move(audio, partial / "audio.i16")
     return open_corpus(folder)

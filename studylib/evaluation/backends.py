@@ -32,6 +32,17 @@ def cosine(embeddings, training, settings: EvaluateSettings, scoring: str) -> Sc
     return lambda first, second: trial_scores(embeddings, first, second, scoring=scoring)
 
 
+def centred(embeddings, training, settings: EvaluateSettings, scoring: str) -> Scorer:
+    """The mean cosine of crop embeddings of length 1 less their mean over the utterances scored.
+
+    The mean is that of the utterances of all trials measured, without labels: it takes away what
+    their speakers have in common and the training speakers have not, such as a channel.
+    """
+    crops = embeddings / np.linalg.norm(embeddings, axis=2, keepdims=True)
+    crops = crops - crops.mean(axis=(0, 1))
+    return lambda first, second: trial_scores(crops, first, second, scoring="cosine")
+
+
 def snorm(embeddings, training: Training, settings: EvaluateSettings, scoring: str) -> Scorer:
     """The mean cosine after adaptive symmetric score normalisation.
 
@@ -72,4 +83,4 @@ def plda(embeddings, training: Training, settings: EvaluateSettings, scoring: st
     return lambda first, second: model.log_likelihood_ratios(tested, first, second)
 
 
-BACKENDS = {"cosine": cosine, "snorm": snorm, "plda": plda}
+BACKENDS = {"cosine": cosine, "centred": centred, "snorm": snorm, "plda": plda}

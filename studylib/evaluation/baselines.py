@@ -5,7 +5,7 @@ the mean over the training utterances: as they are, or whitened by the within-sp
 the training speakers (a linear, supervised system; strong on clean channels).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,12 @@ def evaluate_baseline(
     out: Path,
     *,
     manifest: Mapping[str, Any] = {},
+    further: Sequence[Corpus] = (),
 ) -> dict[str, Any]:
-    """Evaluate a baseline by the protocol of the networks and write `out` as `evaluate` does."""
+    """Evaluate a baseline by the protocol of the networks and write `out` as `evaluate` does.
+
+    Mean and whitening are those of the training utterances of `corpus`, on further corpora too.
+    """
     if name not in BASELINES:
         raise StudyError(unknown("there is no baseline", name, BASELINES))
     print(f"{name}: protocol {settings.protocol}")
@@ -62,11 +66,11 @@ def evaluate_baseline(
     centre = training.mean(axis=0)
     projection = BASELINES[name](training - centre, speakers[few])
 
-    def embed_crops(rows, crops, crop_seconds):
+    def embed_crops(corpus, rows, crops, crop_seconds):
         vectors = mean_and_deviation(corpus, rows, crops, crop_seconds) - centre
         return (vectors @ projection).astype(np.float32)
 
-    return write_evaluation(embed_crops, corpus, settings, out, "cosine", manifest)
+    return write_evaluation(embed_crops, corpus, settings, out, "cosine", manifest, further)
 
 
 def mean_and_deviation(

@@ -1,7 +1,8 @@
 """Scores of one back-end -> error rates with intervals; Cllr and actDCF after calibration.
 
-Scores are calibrated on the list "dev" (calibration.py); the other lists then give the cost of
-the log-likelihood ratios (Cllr) and of one threshold fixed beforehand (actDCF).
+Scores are calibrated on the list "dev" (calibration.py); the other lists, and the further corpora,
+then give the cost of the log-likelihood ratios (Cllr) and of one threshold fixed beforehand
+(actDCF).
 """
 
 from collections.abc import Mapping
@@ -41,27 +42,40 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def measure_lists(
-    lists: Mapping[str, pd.DataFrame], column: str, n_resamples: int
+    lists: Mapping[str, pd.DataFrame],
+    column: str,
+    n_resamples: int,
+    *,
+    corpus: str,
+    learned: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All measures of one back-end, calibrated on the list "dev".
+    """All measures of one back-end, calibrated on the list "dev" or on another corpus.
 
     Parameters
     ----------
     lists : name -> DataFrame
         Columns target, first_speaker, second_speaker, and the scores under the name `column`.
+    column : str
+    n_resamples : int
+    corpus : str
+        The name of these lists' corpus, kept with what is learned on it.
+    learned : mapping, optional
+        The calibration of another corpus, for all lists; otherwise it is learned on "dev".
 
     Returns
     -------
     dict
-        calibration: scale, offset, target_prior and threshold (of the raw score), or {"skipped":
-        why}. lists: for each list eer (a fraction), eer_interval (95 %, over speakers),
-        eer_threshold, auc, min_dcf_<prior>, and how many trials and speakers; on lists other than
-        "dev", where there is a calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
+        calibration: scale, offset, target_prior, threshold (of the raw score) and corpus, the
+        name of the one they were learned on; or {"skipped": why}. lists: for each list eer (a
+        fraction), eer_interval (95 %, over speakers), eer_threshold, auc, min_dcf_<prior>, and how
+        many trials and speakers; on lists that nothing was learned on, where there is a
+        calibration, cllr and min_cllr (bits) and act_dcf_<prior>.
     """
-    calibration = {"skipped": "evaluate.trials has no list 'dev'"}
-    if "dev" in lists:
+    calibration = learned or {"skipped": "evaluate.trials has no list 'dev'"}
+    if not learned and "dev" in lists:
         try:
             calibration = fit_calibration(lists["dev"][column], lists["dev"]["target"])
+            calibration |= {"corpus": corpus}
         except StudyError as error:  # such as scores that separate few trials perfectly
             calibration = {"skipped": str(error)}
     measured = {}
@@ -76,7 +90,7 @@ def measure_lists(
             "n_nontarget": int((~targets).sum()),
             "n_speakers": len(np.union1d(*sides)),
         }
-        if "scale" in calibration and name != "dev":
+        if "scale" in calibration and (learned or name != "dev"):
             ratios = calibration["scale"] * scores + calibration["offset"]
             for prior in PRIORS.values():
                 cost = actual_detection_cost(ratios, targets, target_prior=prior)

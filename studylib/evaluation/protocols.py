@@ -14,8 +14,8 @@ from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.settings import EvaluateSettings
 
-# Rows of the corpus (U,), crops an utterance, seconds of a crop (None: whole) -> (U, crops, D).
-EmbedCrops = Callable[[np.ndarray, int, float | None], np.ndarray]
+# Corpus, its rows (U,), crops an utterance, seconds of a crop (None: whole) -> (U, crops, D).
+EmbedCrops = Callable[[Corpus, np.ndarray, int, float | None], np.ndarray]
 Training = tuple[np.ndarray, np.ndarray]  # embeddings (U, C, D), and each one's speaker (U,)
 
 
@@ -24,14 +24,14 @@ def embed_utterances(
 ) -> np.ndarray:
     """Embeddings (U, C, D) of the corpus rows (U,); C is 1 except for the protocol `crops`."""
     if settings.protocol == "crops":
-        return embed_crops(rows, settings.crops, settings.crop_seconds)
+        return embed_crops(corpus, rows, settings.crops, settings.crop_seconds)
     if settings.protocol == "whole":
-        return embed_crops(rows, 1, None)
+        return embed_crops(corpus, rows, 1, None)
     seconds = corpus.utterances["length"].to_numpy()[rows] / SAMPLE_RATE
     windows = count_windows(seconds, settings.crop_seconds, settings.hop_seconds)
     alike = [np.flatnonzero(windows == count) for count in np.unique(windows)]
     means = [
-        embed_crops(rows[part], int(windows[part[0]]), settings.crop_seconds).mean(axis=1)
+        embed_crops(corpus, rows[part], int(windows[part[0]]), settings.crop_seconds).mean(axis=1)
         for part in alike
     ]
     return np.concatenate(means)[np.argsort(np.concatenate(alike)), None]
@@ -47,7 +47,7 @@ def embed_training(
     embed_crops: EmbedCrops, corpus: Corpus, settings: EvaluateSettings
 ) -> Training | None:
     """Embeddings of training utterances by the same protocol, if a back-end learns from them."""
-    if set(settings.backends) <= {"cosine"}:
+    if set(settings.backends) <= {"cosine", "centred"}:
         return None
     rows, speakers = training_rows(corpus)
     kept = few_of_each(speakers, settings.training_speakers, settings.training_utterances)

@@ -1,21 +1,29 @@
 """A trained model and trial lists -> embeddings, scores, error rates with intervals."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from studylib.corpora.hygiene import known_speakers, known_to_model, refuse_known_speakers
 from studylib.corpora.store import Corpus
 from studylib.errors import StudyError
 from studylib.evaluation.backends import BACKENDS
 from studylib.evaluation.measures import measure_lists, read_metrics
-from studylib.evaluation.protocols import EmbedCrops, embed_training, embed_utterances
+from studylib.evaluation.protocols import (
+    EmbedCrops,
+    Training,
+    embed_training,
+    embed_utterances,
+)
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import atomic_file, atomic_folder, write_json
+from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import sha256
+from studylib.files.disk import explained_full_disk
 
 HEADLINE = ("eer", "eer_interval", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 
@@ -27,6 +35,7 @@ def evaluate(
     out: Path,
     *,
     manifest: Mapping[str, Any] = {},
+    further: Sequence[Corpus] = (),
 ) -> dict[str, Any]:
     """Measure one trained run on every trial list of the settings and write the results.
 
@@ -35,15 +44,19 @@ def evaluate(
     model_file : Path
         A run's model.safetensors.
     corpus : Corpus
+        What is learned besides the model, calibrations and back-ends, is learned on this one.
     settings : EvaluateSettings
         The first list of `trials` and the first back-end give the headline.
     out : Path
         Gets embeddings.npy (U, crops, D) float32; utterances.parquet, its U rows;
         scores/<list>.parquet (score; score_<name> for each further back-end); metrics.json, the
-        headline; details.json, all other measures; and last manifest.json: `manifest`, and the
-        SHA-256 of every other file in `out`. Nothing else there is touched.
+        headline; details.json, all other measures; also/<corpus>/, the same files for each further
+        corpus; and manifest.json: `manifest`, and the SHA-256 of all these files and of those in
+        `out`/model. Replaced as a whole; what else is there stays.
     manifest : mapping
         Provenance of the results.
+    further : sequence of Corpus
+        Further corpora to measure on, each on its list `main_list`.
 
     Returns
     -------
@@ -67,12 +80,14 @@ def evaluate(
     for speakers in known or []:
         for name in settings.trials:
             refuse_known_speakers(speakers, corpus, name)
+        for other in further:
+            refuse_known_speakers(speakers, other, other.main_list)
 
-    def embed_crops(rows, crops, crop_seconds):
+    def embed_crops(corpus, rows, crops, crop_seconds):
         return embed(model, corpus, rows, crops=crops, crop_seconds=crop_seconds, device=device)
 
     print(f"embedding for the trials {', '.join(settings.trials)}, protocol {settings.protocol}")
-    return write_evaluation(embed_crops, corpus, settings, out, scoring, manifest)
+    return write_evaluation(embed_crops, corpus, settings, out, scoring, manifest, further)
 
 
 def write_evaluation(
@@ -82,8 +97,46 @@ def write_evaluation(
     out: Path,
     scoring: str,
     manifest: Mapping[str, Any],
+    further: Sequence[Corpus],
 ) -> dict[str, Any]:
     """Embed, score and measure; write the files (see `evaluate`)."""
+    if (training := embed_training(embed_crops, corpus, settings)) is not None:
+        for name in settings.trials:
+            refuse_known_speakers(known_speakers(corpus), corpus, name)
+        for other in further:
+            refuse_known_speakers(known_speakers(corpus), other, other.main_list)
+    given = embed_crops, scoring, training
+    with explained_full_disk(out, "writing results"), atomic_folder(out) as folder:
+        if out.exists():  # the model, and what else is there
+            shutil.copytree(out, folder, dirs_exist_ok=True)
+            for part in ("scores", "also"):
+                shutil.rmtree(folder / part, ignore_errors=True)
+            (folder / "manifest.json").unlink(missing_ok=True)
+        learned = _write_measures(*given, corpus, settings, folder, {})
+        (folder / "also").mkdir()
+        for other in further:
+            own = settings.model_copy(update={"trials": [other.main_list]})
+            place = folder / "also" / other.folder.name
+            place.mkdir()
+            _write_measures(*given, other, own, place, learned)
+            _write_manifest(place, {**manifest, "corpus": other.provenance})
+        _write_manifest(folder, manifest)
+    return read_metrics(out)
+
+
+def _write_measures(
+    embed_crops: EmbedCrops,
+    scoring: str,
+    training: Training | None,
+    corpus: Corpus,
+    settings: EvaluateSettings,
+    out: Path,
+    learned: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Mapping[str, Any]]:
+    """Measure on one corpus and write all files but the manifest.
+
+    Calibrations are `learned` (back-end -> calibration), or learned here; they are returned.
+    """
     lists = {name: corpus.trials(name) for name in settings.trials}
     speakers = corpus.utterances["speaker"].astype("category")
     for trials, side in product(lists.values(), ("first", "second")):
@@ -92,9 +145,6 @@ def write_evaluation(
     embeddings = embed_utterances(embed_crops, corpus, rows, settings)
     if not np.isfinite(embeddings).all():
         raise StudyError(f"{out}: the model gives embeddings that are not finite numbers")
-    if (training := embed_training(embed_crops, corpus, settings)) is not None:
-        for name in lists:
-            refuse_known_speakers(known_speakers(corpus), corpus, name)
     measured = {}
     for backend in settings.backends:
         score = BACKENDS[backend](embeddings, training, settings, scoring)
@@ -102,7 +152,8 @@ def write_evaluation(
         for frame in lists.values():
             sides = (np.searchsorted(rows, frame[side].to_numpy()) for side in ("first", "second"))
             frame[column] = score(*sides)
-        measured[backend] = measure_lists(lists, column, settings.resamples)
+        given = {"corpus": corpus.folder.name, "learned": learned.get(backend)}
+        measured[backend] = measure_lists(lists, column, settings.resamples, **given)
     main, *further = settings.backends
     first = measured[main]["lists"][settings.trials[0]]
     headline = {"trials": settings.trials[0], "backend": main}
@@ -110,19 +161,21 @@ def write_evaluation(
     details = {"scoring": scoring} | measured[main]
     details["further_backends"] = {backend: measured[backend] for backend in further}
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "manifest.json").unlink(missing_ok=True)
-    with atomic_file(out / "embeddings.npy") as path, path.open("wb") as file:
-        np.save(file, embeddings)
-    with atomic_file(out / "utterances.parquet") as path:
-        corpus.utterances.iloc[rows].to_parquet(path)
-    with atomic_folder(out / "scores") as folder:
-        for name, frame in lists.items():
-            frame.to_parquet(folder / f"{name}.parquet")
+    with (out / "embeddings.npy").open("wb") as file:  # np.save hides that a disk is full
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(embeddings))
+        file.write(embeddings.data)
+    corpus.utterances.iloc[rows].to_parquet(out / "utterances.parquet")
+    (out / "scores").mkdir()
+    for name, frame in lists.items():
+        frame.to_parquet(out / "scores" / f"{name}.parquet")
     write_json(out / "metrics.json", headline)
     write_json(out / "details.json", details)
-    files = {
-        p.relative_to(out).as_posix(): sha256(p) for p in sorted(out.rglob("*")) if p.is_file()
-    }
-    write_json(out / "manifest.json", {**manifest, "files": files})
-    return read_metrics(out)
+    return {backend: part["calibration"] for backend, part in measured.items()}
+
+
+def _write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
+    """Write manifest.json with the SHA-256 of the files beside it, of the model and the scores."""
+    patterns = ("*.*", "model/*.*", "scores/*.*", "also/*/*.*", "also/*/scores/*.*")
+    files = [path for pattern in patterns for path in out.glob(pattern)]
+    sums = {path.relative_to(out).as_posix(): sha256(path) for path in sorted(files)}
+    write_json(out / "manifest.json", {**manifest, "files": sums})

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from studylib.files.documents import Positive, Seconds, Section
+from studylib.files.documents import CropSeconds, Device, Name, Positive, Seconds, Section, Threads
 
-Backend = Literal["cosine", "snorm", "plda"]
+Backend = Literal["cosine", "centred", "snorm", "plda"]
 
 
 class EvaluateSettings(Section):
@@ -16,10 +16,13 @@ class EvaluateSettings(Section):
     ----------
     trials : list of str
         The first list gives the headline; scores are calibrated on "dev" where it is among them.
+    also : list of str
+        Further prepared corpora to measure on, without training speakers of the study's: each on
+        its list "test" or, if it has none, on its first.
     protocol : "crops", "whole" or "windows"
         See protocols.py. `crop_seconds` is the length of a crop or a window, `crops` belongs to the
         first protocol and `hop_seconds` to the last.
-    backends : list of "cosine", "snorm" and "plda"
+    backends : list of "cosine", "centred", "snorm" and "plda"
         See backends.py. The first gives the headline, and the scores that all reports read.
     training_speakers, training_utterances : int
         Most training speakers, and utterances of each, for the cohort and for fitting PLDA.
@@ -27,16 +30,17 @@ class EvaluateSettings(Section):
         Highest cohort scores used for each side; dimensions after LDA. Fewer if fewer exist.
     """
 
-    trials: list[str] = Field(default=["test"], min_length=1)
+    trials: list[Name] = Field(default=["test"], min_length=1)
+    also: list[Name] = Field(default=[])
     protocol: Literal["crops", "whole", "windows"] = "crops"
     crops: Positive = 10
-    crop_seconds: Annotated[float, Field(ge=0.5)] = 4.0
+    crop_seconds: CropSeconds = 4.0
     hop_seconds: Seconds = 1.0
     backends: list[Backend] = Field(default=["cosine"], min_length=1)
     training_speakers: Annotated[int, Field(ge=2)] = 400
     training_utterances: Annotated[int, Field(ge=2)] = 10
     cohort_top: Annotated[int, Field(ge=2)] = 400
     plda_dimension: Positive = 150
-    resamples: Annotated[int, Field(ge=2)] = 1000
-    device: str = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    resamples: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    device: Device = "auto"
+    threads: Threads = 0

@@ -1,5 +1,6 @@
 """A trunk with its features: samples -> embeddings on any device; saving and loading."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from studylib.errors import StudyError
 from studylib.files.atomic import atomic_file
-from studylib.models.features import FEATURES, SAMPLE_RATE
+from studylib.models.features import SAMPLE_RATE, make_features
 from studylib.models.trunks import TRUNKS, trunk_keywords
 
 INT16_RANGE = 32_768.0
@@ -51,7 +52,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.name, self.keywords = trunk, trunk_keywords(trunk, parameters)
         self.trunk = TRUNKS[trunk](**self.keywords)
-        self.features = FEATURES[self.trunk.features]()
+        self.features = make_features(self.trunk)
         self.embedding_dim = self.trunk.fc.out_features
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -66,13 +67,17 @@ def as_waveforms(samples: Tensor) -> Tensor:
 
 
 def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
-    """Write the trunk's weights, with what is needed to build it again and to score with it."""
-    trunk = {"name": model.name, "parameters": model.keywords}
-    # One entry: the library writes several in another order each time, and bytes are compared.
-    metadata = {"model": json.dumps({"trunk": trunk, "scoring": scoring})}
+    """Write the trunk's weights, with what is needed to build it again and to score with it.
+
+    And with a checksum of all this, which `load_model` compares.
+    """
     weights = {name: value.contiguous().cpu() for name, value in model.trunk.state_dict().items()}
+    trunk = {"name": model.name, "parameters": model.keywords}
+    description = {"trunk": trunk, "scoring": scoring}
+    description["checksum"] = _checksum(description, weights)
+    # One entry: the library writes several in another order each time, and bytes are compared.
     with atomic_file(path) as partial:
-        save_file(weights, partial, metadata)
+        partial.write_bytes(save(weights, {"model": json.dumps(description)}))
 
 
 def load_model(path: Path) -> tuple[Embedder, str]:
@@ -81,7 +86,8 @@ def load_model(path: Path) -> tuple[Embedder, str]:
     Raises
     ------
     StudyError
-        If the file is missing, is not such a model, or holds weights that are not the trunk's.
+        If the file is missing, is not such a model, has changed, or holds weights that are not the
+        trunk's.
     """
     if not path.exists():
         raise StudyError(f"{path} does not exist: expected the model of a trained run")
@@ -93,7 +99,7 @@ def load_model(path: Path) -> tuple[Embedder, str]:
         raise StudyError(f"{path} is not a readable safetensors file: {error}") from None
     try:
         description = json.loads(metadata["model"])
-        scoring = description["scoring"]
+        scoring, checksum = description["scoring"], description.pop("checksum", None)
         trunk = description["trunk"]["name"], dict(description["trunk"]["parameters"])
     except (KeyError, TypeError, ValueError):
         raise StudyError(f"{path} does not say which trunk it holds: no model of ours") from None
@@ -103,12 +109,29 @@ def load_model(path: Path) -> tuple[Embedder, str]:
         model = Embedder(*trunk)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
-    _check_weights(weights, model.trunk.state_dict(), path)
+    check_weights(weights, model.trunk.state_dict(), path)
+    if checksum not in (None, _checksum(description, weights)):
+        raise StudyError(f"{path} has changed since it was written: its checksum differs")
     model.trunk.load_state_dict(weights)
     return model.eval(), scoring
 
 
-def _check_weights(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> None:
+def _checksum(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what a file says of its model, and of its weights in the order of their names."""
+    total = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name in sorted(weights):
+        total.update(name.encode())
+        total.update(weights[name].reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def check_weights(given: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: Path) -> None:
+    """Names, shapes and types of the weights of a file are those of our trunk, and all are finite.
+
+    Raises
+    ------
+    StudyError
+    """
     if unmatched := sorted(given.keys() ^ ours.keys()):
         raise StudyError(f"{path}: its weights are not those of its trunk, {unmatched[0]} for one")
     for name, weight in given.items():

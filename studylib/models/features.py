@@ -3,8 +3,8 @@
 All of them take (B, S) float samples in [-1, 1] at 16 kHz and give (B, F, T); they run on the
 waveform's device and without gradient, in float32 also under autocast (in float64, if both the
 samples and the module are). Frames follow paper B (Chung et al. 2020): a 25-ms Hamming window every
-10 ms, a 512-point FFT, no pre-emphasis, no voice activity detection. The normalisation over time is
-the trunks' input layer, not a feature.
+10 ms, a 512-point FFT, no voice activity detection, and pre-emphasis for Half ResNet-34 alone. The
+normalisation over time is the trunks' input layer, not a feature.
 """
 
 import math
@@ -26,6 +26,7 @@ N_BINS = FFT_SIZE // 2 + 1
 N_MELS = 40  # filters, in paper B
 CHUNK = 8  # waveforms
 SHORTEST = SAMPLE_RATE // 2  # samples: no trunk reads less than half a second
+WINDOWS = {"hamming": torch.hamming_window, "hann": torch.hann_window}
 
 
 def without_gradient(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -58,27 +59,46 @@ class LogMel(nn.Module):
     log(1e-6 + M |X|^2), where X is the 512-point DFT of a frame and M holds triangular filters
     spaced evenly on the HTK mel scale from 0 to 8 kHz. S samples give 1 + S // 160 frames; the
     ends are mirrored.
+
+    Parameters
+    ----------
+    mels : int
+        Number of filters.
+    window : str
+        A key of `WINDOWS`.
+    log : bool
+        False leaves the logarithm out.
+    emphasis : float
+        Pre-emphasis c: x[t] - c x[t - 1], where x[-1] is x[1], as in paper B's authors' code.
     """
 
-    n_features = N_MELS
-
-    def __init__(self):
+    def __init__(
+        self,
+        mels: int = N_MELS,
+        window: str = "hamming",
+        log: bool = True,
+        emphasis: float = 0.0,
+    ):
         super().__init__()
+        self.log, self.emphasis = log, emphasis
         self.spectrum = transforms.Spectrogram(
-            FFT_SIZE, WINDOW, STEP, window_fn=torch.hamming_window, power=None
+            FFT_SIZE, WINDOW, STEP, window_fn=WINDOWS[window], power=None
         )
         # One product with the filters given twice adds up re^2 and im^2 as well.
-        twice = mel_filters(N_MELS).repeat_interleave(2, dim=0)
+        twice = mel_filters(mels).repeat_interleave(2, dim=0)
         self.register_buffer("twice_filters", twice, persistent=False)
 
     @without_gradient
     def forward(self, waveform: Tensor) -> Tensor:
-        """(B, S) samples -> (B, 40, 1 + S // 160)."""
-        mel = torch.cat([self.mel_power(chunk) for chunk in in_chunks(waveform)])
-        return mel.add_(1e-6).log_().transpose(1, 2)
+        """(B, S) samples -> (B, mels, 1 + S // 160)."""
+        if self.emphasis:
+            before = torch.cat([waveform[:, 1:2], waveform[:, :-1]], dim=1)
+            waveform = waveform - self.emphasis * before
+        mel = torch.cat([self.mel_power(chunk) for chunk in in_chunks(waveform)]).add_(1e-6)
+        return (mel.log_() if self.log else mel).transpose(1, 2)
 
     def mel_power(self, waveform: Tensor) -> Tensor:
-        """(B, S) samples -> (B, T, 40)."""
+        """(B, S) samples -> (B, T, mels)."""
         parts = torch.view_as_real(self.spectrum(waveform).transpose(1, 2))  # (B, T, 257, 2)
         return parts.square_().flatten(2) @ self.twice_filters
 
@@ -138,15 +158,13 @@ class Spectrogram(nn.Module):
     """Magnitude of the short-time Fourier transform, 257 bins, no logarithm, no mirrored ends.
 
     S samples give 1 + (S - 512) // 160 frames, so that paper B's Thin ResNet-34 ends in 25 frames
-    for its crop of 2 s and 240 samples.
+    for its crop of 2 s and 240 samples. `window` is a key of `WINDOWS`.
     """
 
-    n_features = N_BINS
-
-    def __init__(self):
+    def __init__(self, window: str = "hamming"):
         super().__init__()
         self.magnitude = transforms.Spectrogram(
-            FFT_SIZE, WINDOW, STEP, window_fn=torch.hamming_window, power=1, center=False
+            FFT_SIZE, WINDOW, STEP, window_fn=WINDOWS[window], power=1, center=False
         )
 
     @without_gradient
@@ -179,8 +197,6 @@ class Mfcc(nn.Module):
 class Waveform(nn.Module):
     """The samples themselves, as one channel: (B, S) -> (B, 1, S)."""
 
-    n_features = 1
-
     @without_gradient
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, S) samples -> (B, 1, S)."""
@@ -194,6 +210,18 @@ FEATURES: dict[str, type[nn.Module]] = {
     "mfcc": Mfcc,
     "waveform": Waveform,
 }
+
+
+def make_features(trunk: nn.Module) -> nn.Module:
+    """The features that a trunk takes, with the trunk's own options of them, if it has any."""
+    return FEATURES[trunk.features](**getattr(trunk, "feature_options", {}))
+
+
+def windowed(window: str) -> dict[str, str]:
+    """The option `window` of features, once it is known to be a window."""
+    if window not in WINDOWS:
+        raise StudyError(f"window: {window!r} is not one of {', '.join(WINDOWS)}")
+    return {"window": window}
 
 
 def mel_filters(n_mels: int) -> Tensor:
@@ -212,5 +240,10 @@ def mel_filters(n_mels: int) -> Tensor:
 
 
 def in_chunks(waveform: Tensor) -> tuple[Tensor, ...]:
-    """The batch cut up so that a chunk's spectra stay in a processor's cache: twice as fast."""
-    return waveform.split(CHUNK if waveform.device.type == "cpu" else len(waveform))
+    """The batch cut up so that a chunk's spectra stay in a processor's cache: twice as fast.
+
+    Whole while a model is exported: the number of chunks would be fixed in the exported program.
+    """
+    if torch.compiler.is_exporting() or waveform.device.type != "cpu":
+        return (waveform,)
+    return waveform.split(CHUNK)

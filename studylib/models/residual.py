@@ -1,4 +1,4 @@
-"""ResNet-34 with squeeze-excitation: what Thin and Fast ResNet-34 share."""
+"""ResNet-34 with squeeze-excitation: what Thin, Fast and Half ResNet-34 share."""
 
 import torch
 from torch import Tensor, nn
@@ -12,46 +12,24 @@ from studylib.models.squeeze_excitation import SqueezeExcitation
 class ResNet34(nn.Module):
     """A 7 x 7 convolution, four stages of residual blocks, the mean over frequency, a pooling.
 
-    Subclasses set `n_features`, `max_pool` (after the first convolution) and `last_stride` (of the
-    last stage). Every convolution is initialised Kaiming normal, fan-out (He et al. 2015).
-
-    Parameters
-    ----------
-    embedding_dim : int
-        Length of the embedding.
-    width : int
-        Channels of the first stage; the others have 2, 4 and 8 times as many.
-    pooling : str
-        "sap" (self-attentive mean), or "asp", "tap", "statistics".
-    normalise : str
-        "mean_and_deviation" (over time, as in paper B's code), or "mean".
+    Subclasses set `max_pool` (after the first convolution) and `last_stride` (of the last stage).
+    Every convolution is initialised Kaiming normal, fan-out (He et al. 2015).
     """
 
-    n_features: int
     max_pool: bool
     last_stride: int
 
     def __init__(
-        self,
-        embedding_dim: int = 512,
-        *,
-        width: int = 16,
-        pooling: str = "sap",
-        normalise: str = "mean_and_deviation",
+        self, embedding_dim: int, n_features: int, width: int, pooling: str, normalise: str
     ):
         super().__init__()
-        self.normalise = make_normalisation(normalise, self.n_features)
+        self.normalise = make_normalisation(normalise, n_features)
         self.conv1 = nn.Conv2d(1, width, 7, stride=(2, 1), padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = stage(width, width, blocks=3, stride=1)
-        self.layer2 = stage(width, 2 * width, blocks=4, stride=2)
-        self.layer3 = stage(2 * width, 4 * width, blocks=6, stride=2)
-        self.layer4 = stage(4 * width, 8 * width, blocks=3, stride=self.last_stride)
+        self.layer1, self.layer2, self.layer3, self.layer4 = four_stages(width, self.last_stride)
         self.pooling = make_pooling(pooling, 8 * width)
         self.fc = nn.Linear(8 * width * self.pooling.expansion, embedding_dim)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, n_features, T) -> (B, embedding_dim)."""
@@ -90,7 +68,19 @@ class ResidualBlock(nn.Module):
         return F.relu(gated_sum, inplace=True)
 
 
-def stage(in_channels: int, channels: int, *, blocks: int, stride: int) -> nn.Sequential:
-    """A sequence of residual blocks, the first of them with the stride."""
-    first = ResidualBlock(in_channels, channels, stride)
-    return nn.Sequential(first, *(ResidualBlock(channels, channels, 1) for _ in range(blocks - 1)))
+def four_stages(width: int, last_stride: int) -> list[nn.Sequential]:
+    """Stages of 3, 4, 6 and 3 residual blocks; a stage's first block has the stage's stride."""
+    stages, n_in = [], width
+    for factor, blocks, stride in ((1, 3, 1), (2, 4, 2), (4, 6, 2), (8, 3, last_stride)):
+        channels = factor * width
+        others = (ResidualBlock(channels, channels, 1) for _ in range(blocks - 1))
+        stages.append(nn.Sequential(ResidualBlock(n_in, channels, stride), *others))
+        n_in = channels
+    return stages
+
+
+def initialise_convolutions(trunk: nn.Module) -> None:
+    """Kaiming normal, fan-out (He et al. 2015)."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from studylib.models.features import FEATURES, STEP
+from studylib.models.features import STEP, make_features
 from studylib.models.trunks import TRUNKS, trunk_keywords
 
 TWO_SECONDS = 200 * STEP + 240  # samples: the crop of paper B
@@ -72,7 +72,7 @@ def count_multiply_adds(trunk: nn.Module) -> int:
 def features_of(trunk: nn.Module, n_samples: int) -> Tensor:
     """The features (1, F, T) of some noise."""
     noise = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0))
-    return FEATURES[trunk.features]()(noise)
+    return make_features(trunk)(noise)
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
 """Trunks: features (B, F, T) -> embeddings (B, D). One file each; none uses labels.
 
-A trunk's `features` is the entry of `features.FEATURES` that it takes, its `title` its name in
-print; its first layer normalises the features over time, `pooling` pools them, and the output of
-`fc` is the embedding. Any input of at least half a second is accepted. A new trunk is one new file,
-named as its key, and one line here (with its import).
+A trunk's `features` is the entry of `features.FEATURES` that it takes, with its `feature_options`
+if it has any; its `title` is its name in print. Its first layer normalises the features over time,
+`pooling` pools them, and the output of `fc` is the embedding. Any input of at least half a second
+is accepted. A new trunk is one new file, named as its key, and one line here (with its import).
 """
 
 import inspect
@@ -16,6 +16,7 @@ from studylib.errors import StudyError
 from studylib.models.compact_tdnn import CompactTdnn
 from studylib.models.ecapa_tdnn import EcapaTdnn
 from studylib.models.fast_resnet34 import FastResNet34
+from studylib.models.half_resnet34 import HalfResNet34
 from studylib.models.sinc_xvector import SincXVector
 from studylib.models.thin_resnet34 import ThinResNet34
 from studylib.models.vgg_m40 import VggM40
@@ -26,6 +27,7 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "vgg_m40": VggM40,
     "thin_resnet34": ThinResNet34,
     "fast_resnet34": FastResNet34,
+    "half_resnet34": HalfResNet34,
     "sinc_xvector": SincXVector,
     "xvector": XVector,
     "ecapa_tdnn": EcapaTdnn,
@@ -38,7 +40,7 @@ def trunk_keywords(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     StudyError
-        An unknown trunk or keyword, or a number that is not a whole one from 1.
+        An unknown trunk or keyword, or a value of another type than the keyword's.
     """
     if name not in TRUNKS:
         raise StudyError(f"no trunk is named {name!r}: expected one of {', '.join(TRUNKS)}")
@@ -47,6 +49,8 @@ def trunk_keywords(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key not in defaults:
             raise StudyError(f"{name} has no key {key!r}: expected one of {', '.join(defaults)}")
-        if isinstance(defaults[key], int) and not (type(value) is int and value > 0):
-            raise StudyError(f"{name}: {key} is a whole number from 1, got {value!r}")
+        kind = type(defaults[key])
+        if type(value) is not kind or (kind is int and value < 1):
+            expected = {int: "a whole number from 1", bool: "true or false", str: "a word"}[kind]
+            raise StudyError(f"{name}: {key} is {expected}, got {value!r}")
     return defaults | dict(given)

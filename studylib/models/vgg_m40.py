@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studylib.models.features import N_MELS
+from studylib.models.features import N_MELS, windowed
 from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import make_pooling
 
@@ -27,6 +27,10 @@ class VggM40(nn.Module):
         "tap" (temporal average, as in the paper), or "sap", "asp", "statistics".
     normalise : str
         "mean_and_deviation" (over time, as in the paper's code), or "mean".
+    window : str
+        "hamming" (as in the paper), or "hann" (as in its authors' code for this trunk).
+    log : bool
+        Whether the mel spectrum is taken in logarithm.
     """
 
     title = "VGG-M-40"
@@ -38,8 +42,11 @@ class VggM40(nn.Module):
         *,
         pooling: str = "tap",
         normalise: str = "mean_and_deviation",
+        window: str = "hamming",
+        log: bool = True,
     ):
         super().__init__()
+        self.feature_options = windowed(window) | {"log": log}
         self.normalise = make_normalisation(normalise, N_MELS)
         self.convolutions = nn.Sequential(
             *convolution(1, 96, (5, 7), stride=(1, 2), padding=2),

@@ -1,72 +1,105 @@
 """Reads the checkpoints of paper B's authors (voxceleb_trainer) into our trunks.
 
-Their `ResNetSE34L` is our fast_resnet34 and their `VGGVox` our vgg_m40. Only the trunk is read; the
-loss, the optimizer and the constants of their features are listed in the report and ignored.
+Only the trunk is read. What a file tells about its trunk and features is taken from it; what it
+does not tell must be said: the same weights give embeddings with any answer, right with one alone.
 """
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from studylib.errors import StudyError
-from studylib.models.features import N_MELS, WINDOW, mel_filters
+from studylib.models.embedder import Embedder, check_weights
+from studylib.models.features import N_MELS, WINDOW, WINDOWS, mel_filters
+from studylib.models.trunks import trunk_keywords
 
+# Our trunk -> their name of it, and a weight that it must have.
+THEIRS = {
+    "fast_resnet34": ("ResNetSE34L", "sap_linear.weight"),
+    "thin_resnet34": ("ResNetSE34", "sap_linear.weight"),
+    "half_resnet34": ("ResNetSE34V2", "attention.0.weight"),
+    "vgg_m40": ("VGGVox", "netcnn.0.weight"),
+}
 # Their names -> ours; all other names agree.
 NAMES = (
     (r"sap_linear\.", "pooling.attention.linear."),
     (r"attention$", "pooling.attention.context"),
+    (r"attention\.", "pooling.attention."),
     (r"netcnn\.", "convolutions."),
     (r"(.*\.se\.)fc\.0\.", r"\1down."),
     (r"(.*\.se\.)fc\.2\.", r"\1up."),
     (r"(.*\.)downsample\.", r"\1shortcut."),
 )
+# What no keyword of our trunk can change.
+FIXED = {"vgg_m40": {"mels": N_MELS}, "thin_resnet34": {"log": False}}
+# What a user may have to say -> the option and its choices.
+OPTIONS = {
+    "log": "--log-input or --no-log-input, as in their training",
+    "pooling": "--pooling tap if their encoder_type was TAP; MAX cannot be imported",
+    "window": f"--window {' or '.join(WINDOWS)}",
+    "mels": "--mels, their n_mels",
+}
 
 
-def load_voxceleb_trainer(path: Path, trunk: nn.Module) -> list[str]:
-    """Copy the weights of a voxceleb_trainer file into `trunk`, in place.
+def import_voxceleb_trainer(
+    path: Path, trunk: str, answers: Mapping[str, Any]
+) -> tuple[Embedder, list[str]]:
+    """A model with the weights of a voxceleb_trainer file.
 
     Parameters
     ----------
     path : Path
         A file that their code saved: a bare state dict, or one under "model_state_dict" or "model".
-    trunk : nn.Module
-        fast_resnet34 or vgg_m40, with the embedding length and the pooling of the checkpoint.
+    trunk : str
+        A key of `THEIRS`.
+    answers : mapping
+        Keywords of the trunk that the user has said, of `OPTIONS`.
 
     Returns
     -------
+    Embedder
     list of str
-        The report: a line for each key of the file, used or left, and notes that matter for
-        comparing numbers.
+        The report: a line for each key of the file, used or left, and the trunk's keywords.
 
     Raises
     ------
     StudyError
-        If the file is missing, is no such checkpoint, does not fit the trunk, or was trained on
-        another number of mel filters.
+        If the file is missing, is no such checkpoint or not of this trunk, or if an answer is
+        missing, contradicts the file or is none of the trunk's.
     """
-    state, ours = read_state(path), trunk.state_dict()
-    named = {our_name(key): key for key in state if our_name(key) in ours}
-    lacking = [name for name in ours if name not in named]
-    if lacking:
-        raise StudyError(
-            f"{path}: {len(lacking)} of the trunk's {len(ours)} weights are missing, "
-            f"{lacking[0]} for one; expected a ResNetSE34L for fast_resnet34, a VGGVox for vgg_m40"
-        )
-    for name, key in named.items():
-        if state[key].shape != ours[name].shape:
-            raise StudyError(
-                f"{path}: {key} has shape {tuple(state[key].shape)}, but the trunk's {name} has "
-                f"{tuple(ours[name].shape)}; expected the same embedding_dim, width and pooling"
-            )
-    notes = list(feature_notes(state, path))
-    trunk.load_state_dict({name: state[key] for name, key in named.items()})
-    used = [f"used     {key} -> {name}" for name, key in named.items()]
-    left = [f"left     {key}" for key in state if key not in named.values()]
-    return used + left + [f"note     {note}" for note in notes]
+    if trunk not in THEIRS:
+        raise StudyError(f"--trunk {trunk}: expected one of {', '.join(THEIRS)}")
+    state = read_state(path)
+    named = {re.sub(r"^(module\.|__S__\.)+", "", key): key for key in state}
+    their_name, mark = THEIRS[trunk]
+    if not all(key in named and state[named[key]].ndim > 1 for key in (mark, "fc.weight")):
+        raise StudyError(f"{path} has no {mark} as {their_name} has: it is no {trunk}")
+    facts = dict(told(trunk, {name: state[key] for name, key in named.items()}, path))
+    fixed = FIXED.get(trunk, {})
+    for key, option in OPTIONS.items():
+        values = [source[key] for source in (fixed, facts, answers) if key in source]
+        if len(set(values)) > 1:
+            raise StudyError(f"{path}: {key} cannot be both {values[0]!r} and {values[-1]!r}")
+        needed = key == "log" or key in trunk_keywords(trunk, {})
+        if needed and key not in answers and key not in facts:
+            raise StudyError(f"{path} does not tell its {key}: say {option}")
+    model = Embedder(trunk, {k: v for k, v in {**answers, **facts}.items() if k not in fixed})
+    ours = model.trunk.state_dict()
+    used = {our_name(name): key for name, key in named.items() if our_name(name) in ours}
+    left = [key for key in state if key not in used.values()]
+    for key in left:
+        if not re.search(r"(^|\.)(__L__|torchfb)\.", key):
+            raise StudyError(f"{path}: {key} is no weight of {their_name}")
+    weights = {name: state[key] for name, key in used.items()}
+    check_weights(weights, ours, path)
+    model.trunk.load_state_dict(weights)
+    report = [f"used     {key} -> {name}" for name, key in used.items()]
+    report += [f"left     {key}" for key in left]
+    return model.eval(), [*report, f"trunk    {trunk}: {model.keywords}"]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -75,7 +108,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise StudyError(f"{path} does not exist: expected a voxceleb_trainer checkpoint")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError):
+    except Exception:  # a damaged file raises nearly any
         # Torch's own message advises to load with weights_only=False, which would run the file.
         raise StudyError(f"{path} is not a readable checkpoint of tensors alone") from None
     for wrapper in ("model_state_dict", "model"):
@@ -84,33 +117,38 @@ def read_state(path: Path) -> dict[str, Tensor]:
     tensors = isinstance(state, Mapping) and all(isinstance(v, Tensor) for v in state.values())
     if not tensors or not state:
         raise StudyError(f"{path} holds no state dict: expected names with tensors")
-    return dict(state)
+    return {str(key): value for key, value in state.items()}
 
 
-def our_name(key: str) -> str:
-    """Their name of a weight -> our name: without wrappers, renamed."""
-    name = re.sub(r"^(module\.|__S__\.)+", "", key)
+def our_name(name: str) -> str:
+    """Their name of a weight, without wrappers -> our name."""
     for theirs, ours in NAMES:
         name = re.sub(f"^{theirs}", ours, name)
     return name
 
 
-def feature_notes(state: Mapping[str, Tensor], path: Path) -> Iterator[str]:
-    """Where the features that the checkpoint was trained on differ, or may differ, from ours."""
+def told(trunk: str, state: Mapping[str, Tensor], path: Path) -> Iterator[tuple[str, Any]]:
+    """The keywords of the trunk that names, shapes and constants of a checkpoint decide."""
+    n_out, n_in = state["fc.weight"].shape[:2]
+    yield "embedding_dim", n_out
+    if "conv1.weight" in state:
+        yield "width", len(state["conv1.weight"])
+    if "sap_linear.weight" in state:
+        yield "pooling", "sap" if n_in == len(state["sap_linear.weight"]) else "asp"
     for key, value in state.items():
-        if key.endswith("mel_scale.fb") and not same(value, mel_filters(N_MELS)):
-            raise StudyError(
-                f"{path}: {key} holds {value.shape[-1]} filters that are not our {N_MELS} mel "
-                f"filters: its embeddings would be wrong"
-            )
-        if key.endswith("spectrogram.window") and not same(value, torch.hamming_window(WINDOW)):
-            yield f"{key}: trained with a window that is not our 25-ms Hamming window"
-        if key.endswith("flipped_filter"):
-            yield f"{key}: trained with pre-emphasis, which our features do not have"
-    yield (
-        "no checkpoint says whether it was trained with --log_input True and an average or "
-        "attentive pooling (not MAX); others would give wrong embeddings here"
-    )
+        if key.endswith("mel_scale.fb"):
+            mels = value.shape[-1]
+            if not same(value, mel_filters(mels)):
+                raise StudyError(f"{path}: {key} holds other filters than {mels} from 0 to 8 kHz")
+            yield "mels", mels
+        if key.endswith("spectrogram.window"):
+            windows = [name for name, make in WINDOWS.items() if same(value, make(WINDOW))]
+            if not windows:
+                raise StudyError(f"{path}: {key} is no 25-ms {' or '.join(WINDOWS)} window")
+            yield "window", windows[0]
+    filters = [key for key in state if key.endswith("flipped_filter")]
+    if filters and trunk != "half_resnet34":
+        raise StudyError(f"{path}: {filters[0]} is pre-emphasis, which {trunk} does not have")
 
 
 def same(theirs: Tensor, ours: Tensor) -> bool:

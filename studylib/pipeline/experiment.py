@@ -8,23 +8,27 @@ if the pipeline has already made the same experiment, that one is shown.
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studylib.corpora.hygiene import known_speakers, refuse_known_speakers
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
-from studylib.files.documents import read_yaml, unknown, validated
+from studylib.files.checksums import changed_files
+from studylib.files.disk import exclusive
+from studylib.files.documents import unknown, validated
 from studylib.files.paths import corpus_folder, project_root
 from studylib.pipeline.params import Changes, Params, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
 from studylib.training.settings import RunSettings
 
+CHECKPOINTS = ".checkpoints"  # of unfinished trainings, and locks; git ignores it
 LONGEST_NAME = 180  # characters, of a file's name
 OF_LOSS = ("margin", "scale")  # the notebook's parameters of the loss; others are of training
 
@@ -40,6 +44,8 @@ class Experiment:
     evaluate : EvaluateSettings
     seed : int
     corpus : Corpus
+    further : list of Corpus
+        Others to measure on: `evaluate.also`.
     folder : Path
         Of the results.
     manifest : dict
@@ -52,6 +58,7 @@ class Experiment:
     evaluate: EvaluateSettings
     seed: int
     corpus: Corpus
+    further: list[Corpus]
     folder: Path
     manifest: dict[str, Any]
     fresh: bool
@@ -95,7 +102,7 @@ def open_experiment(
     root = project_root()
     params = read_params(_parameter_file(root, study))
     run = _run_of_loss(params, loss) if loss else run
-    if not isinstance(seed, int) or seed < 0:
+    if type(seed) is not int or seed < 0:
         raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
@@ -103,7 +110,8 @@ def open_experiment(
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
     for name in evaluate.trials:  # a misspelt one stops here, and not after the training
         corpus.trials(name)
-    manifest = _manifest(plan, seed, corpus)
+    further = _further_corpora(root, evaluate, corpus)
+    manifest = _manifest(plan, seed, corpus, further)
     folder = root / out if out else results / "experiment" / f"{run}-{seed}"
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
@@ -112,7 +120,7 @@ def open_experiment(
         folder = results / "variants" / f"{name}-{seed}"
         settings = settings.model_copy(update={"name": name})
     fresh = not out and is_fresh(folder, manifest)
-    return Experiment(settings, evaluate, seed, corpus, folder, manifest, fresh)
+    return Experiment(settings, evaluate, seed, corpus, further, folder, manifest, fresh)
 
 
 def open_baseline(name: str) -> Experiment:
@@ -125,8 +133,9 @@ def open_baseline(name: str) -> Experiment:
     _require_planned(results / "plan" / "baseline" / f"{name}.json", plan)
     corpus = open_corpus(corpus_folder(root, params.corpus.name))
     folder = results / "experiment" / f"{name}-0"
-    manifest = _manifest(plan, 0, corpus)
-    return Experiment(None, params.evaluate, 0, corpus, folder, manifest, fresh=False)
+    further = _further_corpora(root, params.evaluate, corpus)
+    manifest = _manifest(plan, 0, corpus, further)
+    return Experiment(None, params.evaluate, 0, corpus, further, folder, manifest, fresh=False)
 
 
 def train_experiment(experiment: Experiment) -> None:
@@ -143,7 +152,7 @@ def train_experiment(experiment: Experiment) -> None:
         experiment.corpus,
         experiment.seed,
         experiment.folder / "model",
-        checkpoints=root / ".checkpoints",
+        checkpoints=root / CHECKPOINTS,
         key=experiment.manifest["digests"]["training"],
         measure=development_eer,
     )
@@ -162,11 +171,14 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     started = time.monotonic()
     given = experiment.corpus, experiment.evaluate, folder
     manifest = experiment.manifest | {"machine": machine()}
-    if experiment.settings is None:
-        metrics = evaluate_baseline(experiment.manifest["run"], *given, manifest=manifest)
-    else:
-        model_file = folder / "model" / "model.safetensors"
-        metrics = evaluate(model_file, *given, manifest=manifest)
+    name = f"{manifest['study']}-{folder.name}.lock"
+    kept = {"manifest": manifest, "further": experiment.further}
+    with exclusive(project_root() / CHECKPOINTS / name):  # the same, started twice
+        if experiment.settings is None:
+            metrics = evaluate_baseline(manifest["run"], *given, **kept)
+        else:
+            model_file = folder / "model" / "model.safetensors"
+            metrics = evaluate(model_file, *given, **kept)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 
@@ -181,13 +193,14 @@ def eer_line(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
 
 
 def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the results of what this manifest describes."""
+    """Whether a folder holds, unchanged, the results of what this manifest describes."""
     path = folder / "manifest.json"
     if not path.exists():
         return False
     written = read_json(path)
-    keys = ("run", "seed", "digests", "corpus")
-    return all(written.get(key) == manifest[key] for key in keys)
+    keys = ("run", "seed", "digests", "corpus", "also")
+    same = all(written.get(key) == manifest[key] for key in keys)
+    return same and not changed_files(folder, written["files"])
 
 
 def _parameter_file(root: Path, study: str) -> Path:
@@ -195,7 +208,7 @@ def _parameter_file(root: Path, study: str) -> Path:
     if not study:
         return root / "params.yaml"
     files = [*sorted((root / "studies").glob("*.yaml")), root / "params.yaml"]
-    names = {read_yaml(file).get("study", {}).get("name"): file for file in files}
+    names = {read_params(file).study.name: file for file in files}
     if study not in names:
         raise StudyError(unknown("no parameter file is of the study", study, names))
     return names[study]
@@ -229,13 +242,24 @@ def _variant_name(run: str, changes: Changes) -> str:
     return re.sub(r"[^\w.=+-]+", "_", name)[:LONGEST_NAME]
 
 
-def _manifest(plan: Mapping[str, Any], seed: int, corpus: Corpus) -> dict[str, Any]:
+def _further_corpora(root: Path, evaluate: EvaluateSettings, corpus: Corpus) -> list[Corpus]:
+    """The corpora of `evaluate.also`; StudyError where one has training speakers of the study."""
+    further = [open_corpus(corpus_folder(root, name)) for name in evaluate.also]
+    for other in further:
+        refuse_known_speakers(known_speakers(corpus), other, other.main_list)
+    return further
+
+
+def _manifest(
+    plan: Mapping[str, Any], seed: int, corpus: Corpus, further: Sequence[Corpus]
+) -> dict[str, Any]:
     digests = {key: plan[key] for key in ("training", "evaluation")}
     return {
         **{key: plan[key] for key in ("study", "run", "settings")},
         "seed": seed,
         "digests": digests,
-        "corpus": {key: corpus.description[key] for key in ("source", "counts", "checksums")},
+        "corpus": corpus.provenance,
+        "also": {other.folder.name: other.provenance for other in further},
     }
 
 

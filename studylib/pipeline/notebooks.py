@@ -5,8 +5,6 @@ import logging
 import os
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +14,8 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from studylib.errors import StudyError
-from studylib.files.documents import read_yaml, unknown
+from studylib.files.documents import unknown
+from studylib.pipeline.params import read_params
 
 INJECTED = "# Parameters"  # first line of papermill's cell of given values
 
@@ -71,19 +70,28 @@ def run_report(root: Path, report: str) -> None:
 
 
 def experiment_folder(root: Path, run: str, seed: int) -> str:
-    """Path, below the root, of the pipeline's results of an experiment of the active study."""
+    """Path, below the root, of the pipeline's results of an experiment of the active study.
+
+    Raises
+    ------
+    StudyError
+        An unknown run.
+    """
+    known = read_params(root / "params.yaml").runs
+    if run not in known:
+        raise StudyError(unknown("no run is named", run, known))
     return (_results(root) / "experiment" / f"{run}-{seed}").as_posix()
 
 
 def _results(root: Path) -> Path:
-    return Path("results") / read_yaml(root / "params.yaml")["study"]["name"]
+    return Path("results") / read_params(root / "params.yaml").study.name
 
 
 def _execute(
     root: Path, name: str, copy: str, parameters: dict[str, Any], log: TextIO | None = None
 ) -> None:
     notebook = root / "notebooks" / f"{name}.ipynb"
-    if not notebook.exists():
+    if notebook not in (root / "notebooks").glob("*.ipynb"):  # or it would lie elsewhere
         raise StudyError(f"{notebook} does not exist: expected a notebook")
     output = root / _results(root) / "notebooks" / f"{copy}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -108,16 +116,3 @@ def _execute(
         if error.ename == "StudyError":
             raise StudyError(error.evalue) from None
         raise
-
-
-def end_with_parent() -> None:
-    """From now on, end this process, and so its kernel, when DVC, which started it, has ended."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    if "DVC_STAGE" in os.environ:  # by hand, it may go on when its terminal is closed
-        threading.Thread(target=watch, daemon=True).start()

@@ -14,16 +14,26 @@ import inspect
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, PrivateAttr, create_model
 
 from studylib.errors import StudyError
+from studylib.evaluation.baselines import BASELINES
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.documents import Name, Positive, Section, read_yaml, unknown, validated
-from studylib.losses.schedules import Schedule, value_at
+from studylib.files.documents import (
+    Name,
+    NotNegative,
+    Section,
+    read_yaml,
+    unknown,
+    validated,
+)
+from studylib.losses.schedules import value_at
 from studylib.reports.settings import ReportSettings
-from studylib.training.settings import Component, CorpusSettings, RunSettings
+from studylib.training.settings import Component, CorpusSettings, NumberOrSchedule, RunSettings
+
+Size = Annotated[int, Field(gt=0, le=65_536)]  # of a trunk or a loss
 
 
 class StudySettings(Section):
@@ -31,15 +41,15 @@ class StudySettings(Section):
 
     name: Name
     runs: list[Name] = Field(min_length=1)
-    seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field(min_length=1)
-    baselines: list[Literal["logmel_mean_std", "logmel_whitened"]] = Field(default=[])
+    seeds: list[NotNegative] = Field(min_length=1)
+    baselines: list[Name] = Field(default=[])
 
-    @field_validator("runs", "seeds", "baselines")
-    @classmethod
-    def _each_once(cls, names: list) -> list:
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{twice[0]} is named twice")
-        return names
+
+class TestSet(Section):
+    """A corpus of `evaluate.also`: how the stage `corpus` prepares it, in data/<name>/."""
+
+    source: str
+    settings: dict[str, Any] = Field(default={})
 
 
 class Changes(Section):
@@ -56,11 +66,18 @@ class Params(Section):
 
     study: StudySettings
     corpus: CorpusSettings
+    test_sets: dict[Name, TestSet] = Field(default={})
     trunk: dict[str, Any]
     train: dict[str, Any]
     evaluate: EvaluateSettings
     report: ReportSettings = ReportSettings()
     runs: dict[Name, Changes]
+    _file: Path = PrivateAttr()
+
+    @property
+    def file(self) -> Path:
+        """Where it was read."""
+        return self._file
 
 
 def read_params(path: Path) -> Params:
@@ -73,15 +90,25 @@ def read_params(path: Path) -> Params:
         kind.
     """
     params = validated(Params, read_yaml(path), where=str(path))
-    study, report = params.study, params.report
+    params._file = Path(path)
+    study, report, also = params.study, params.report, params.evaluate.also
+    if both := params.runs.keys() & BASELINES:
+        raise StudyError(f"{path}: runs.{min(both)}: expected another name than a baseline's")
+    corpora = [params.corpus.name, *also]
+    if twice := [name for name in corpora if corpora.count(name) > 1]:
+        raise StudyError(
+            f"{path}: evaluate.also names {twice[0]}, the study's own corpus or one named before: "
+            "expected others"
+        )
     for key, names, known in (
         ("study.runs", study.runs, params.runs),
+        ("study.baselines", study.baselines, BASELINES),
         ("report.embeddings.runs", report.embeddings.runs, [*study.runs, *study.baselines]),
         ("report.robustness.runs", report.robustness.runs, study.runs),
     ):
         for name in names or ():
             if name not in known:
-                raise StudyError(unknown(f"{path}: {key} names the run", name, known))
+                raise StudyError(unknown(f"{path}: {key} names", name, known))
     return params
 
 
@@ -122,8 +149,8 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
         "train": params.train | entry.train | changes.train,
     }
     settings = validated(RunSettings, document, where)
-    trunk = _completed(settings.trunk, TRUNKS, set(), f"{where}: trunk")
-    loss = _completed(settings.loss, LOSSES, {"embedding_dim", "n_speakers"}, f"{where}: loss")
+    trunk = _completed(settings.trunk, TRUNKS, set(), where, "trunk")
+    loss = _completed(settings.loss, LOSSES, {"embedding_dim", "n_speakers"}, where, "loss")
     given = settings.train.utterances_per_speaker
     least = LOSSES[loss.name].min_utterances_per_speaker
     if given < least:
@@ -148,33 +175,33 @@ def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -
     Raises
     ------
     StudyError
-        An unknown key, or another list of trials: all runs are compared on the same.
+        An unknown key, or other trials or corpora: all runs are compared on the same.
     """
     own = params.runs[name].evaluate | changes.evaluate
-    if "trials" in own:
+    for key in {"trials", "also"} & set(own):
         raise StudyError(
-            f"run {name}: evaluate.trials is set for this run alone, but all runs are compared on "
+            f"run {name}: evaluate.{key} is set for this run alone, but all runs are compared on "
             f"the same trials: expected it in the section evaluate of the study"
         )
     document = params.evaluate.model_dump() | own
-    return validated(EvaluateSettings, document, where=f"run {name}: evaluate")
+    return validated(EvaluateSettings, document, f"run {name}", "evaluate")
 
 
 def _completed(
-    given: Component, known: Mapping[str, type], not_studied: set[str], where: str
+    given: Component, known: Mapping[str, type], not_studied: set[str], where: str, key: str
 ) -> Component:
     """A loss or a trunk with all keywords of its constructor, each of its kind."""
     if given.name not in known:
-        raise StudyError(unknown(f"{where} is named", given.name, known))
+        raise StudyError(unknown(f"{where}: {key}.name:", given.name, known))
     kinds = typing.get_type_hints(known[given.name].__init__)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(known[given.name]).parameters.values():
         if parameter.name not in not_studied:
             kind = kinds[parameter.name]
-            kind = {int: Positive, float: Schedule | float}.get(kind, kind)
+            kind = {int: Size, float: NumberOrSchedule}.get(kind, kind)
             required = parameter.default is inspect.Parameter.empty
             fields[parameter.name] = (kind, ... if required else parameter.default)
     section = create_model(given.name, __base__=Section, **fields)
     return given.model_copy(
-        update={"parameters": dict(validated(section, given.parameters, where))}
+        update={"parameters": dict(validated(section, given.parameters, where, key))}
     )

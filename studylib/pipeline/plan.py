@@ -9,7 +9,8 @@ notebook that is opened and saved, which changes its bytes but not its code, rer
 
 import ast
 import functools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ import nbformat
 
 from studylib.errors import StudyError
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import atomic_folder, write_json
-from studylib.files.checksums import sha256
-from studylib.pipeline.params import Params, evaluate_settings, run_settings
-from studylib.pipeline.provenance import digest
+from studylib.files.atomic import atomic_folder, read_json, write_json
+from studylib.files.checksums import digest, sha256
+from studylib.pipeline.params import Params, TestSet, evaluate_settings, run_settings
 from studylib.reports.settings import check_batch_size
-from studylib.training.settings import RunSettings
+from studylib.training.settings import CorpusSettings, RunSettings, TrainSettings
 
 EXPERIMENT = "experiment"  # the notebook that is not a report
 # A run's own loss, trunk, source and augmentation are added separately; settings are in the plan.
@@ -42,13 +42,21 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     Raises
     ------
     StudyError
-        Settings of a run, of the corpus or of a report that are not valid.
+        Settings of a run, of the corpus or of a report that are not valid; it names their file.
     """
+    try:
+        return _documents(root, params)
+    except StudyError as error:
+        raise StudyError(f"{params.file}: {error}") from None
+
+
+def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     study = params.study
     runs = {run: run_settings(params, run) for run in study.runs}
     check_batch_size(params.report.batch_size, runs)
     documents = {"corpus.json": corpus_plan(root, params)}
     for run, settings in runs.items():
+        _check_speakers(run, settings.train, documents["corpus.json"]["settings"])
         evaluate = evaluate_settings(params, run)
         documents[f"experiment/{run}.json"] = run_plan(root, params, settings, evaluate)
     for name in study.baselines:
@@ -68,6 +76,24 @@ def write_plan(root: Path, params: Params) -> None:
             write_json(folder / name, document)
 
 
+def old_results(root: Path, params: Params) -> list[str]:
+    """The experiments and reports of a study that are missing or not of the present plan."""
+    results, study = root / "results" / params.study.name, params.study
+    runs = {f"{run}-{seed}": f"experiment/{run}" for run in study.runs for seed in study.seeds}
+    runs |= {f"{name}-0": f"baseline/{name}" for name in study.baselines}
+    documents, planned, old = plan_documents(root, params), {}, []
+    for name, plan in runs.items():
+        planned[name] = {key: documents[f"{plan}.json"][key] for key in ("training", "evaluation")}
+        manifest = results / "experiment" / name / "manifest.json"
+        if not manifest.exists() or read_json(manifest)["digests"] != planned[name]:
+            old.append(name)
+    for manifest in sorted(results.glob("*/manifest.json")):
+        made_from = read_json(manifest).get("experiments", {"": ""})  # older reports have none
+        if any(planned.get(name) != digests for name, digests in made_from.items()):
+            old.append(manifest.parent.name)
+    return old
+
+
 def run_plan(
     root: Path, params: Params, settings: RunSettings, evaluate: EvaluateSettings
 ) -> dict[str, Any]:
@@ -75,7 +101,7 @@ def run_plan(
     from studylib.losses import LOSSES
     from studylib.models import TRUNKS
 
-    resolved = {"corpus": _corpus(params), "evaluate": evaluate.model_dump(mode="json")}
+    resolved = {"corpus": _corpus(params.corpus), "evaluate": evaluate.model_dump(mode="json")}
     resolved |= settings.model_dump(mode="json", include={"loss", "trunk", "train"})
     modules = [
         "studylib.training.loop",
@@ -101,7 +127,7 @@ def run_plan(
 
 def baseline_plan(root: Path, params: Params, name: str) -> dict[str, Any]:
     """What decides a baseline, as `run_plan`."""
-    settings = {"corpus": _corpus(params), "loss": None, "trunk": None, "train": None}
+    settings = {"corpus": _corpus(params.corpus), "loss": None, "trunk": None, "train": None}
     return {
         "study": params.study.name,
         "run": name,
@@ -112,19 +138,38 @@ def baseline_plan(root: Path, params: Params, name: str) -> dict[str, Any]:
 
 
 def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
-    """What decides the corpus: its settings, and the source that prepares it."""
+    """What decides the corpora under data/: their settings, and the sources that prepare them."""
     from studylib.corpora.sources import SOURCES
 
-    corpus = _corpus(params)
-    settings_module, _, preparing_module = SOURCES[corpus["source"]]
-    return corpus | {"digest": digest(_hashes(root, [settings_module, preparing_module]))}
+    described = {name: params.test_sets.get(name) for name in params.evaluate.also}
+    sets = {name: each and _corpus(each) for name, each in described.items()}
+    corpus, modules = _corpus(params.corpus), set()
+    for each in filter(None, (corpus, *sets.values())):
+        settings_module, _, preparing_module = SOURCES[each["source"]]
+        modules |= {settings_module, preparing_module}
+    return corpus | {"also": sets, "digest": digest(_hashes(root, modules))}
 
 
-def _corpus(params: Params) -> dict[str, Any]:
+def _check_speakers(run: str, train: TrainSettings, corpus: Mapping[str, Any]) -> None:
+    """Refuse batches that the corpus cannot fill, where its settings tell how many speak."""
+    speakers = corpus.get("n_train_speakers", math.inf)
+    for key, most in (
+        ("training_speakers", speakers),
+        ("speakers_per_batch", min(speakers, train.training_speakers or math.inf)),
+        ("utterances_per_speaker", corpus.get("train_utterances", math.inf)),
+    ):
+        if train.crops and (getattr(train, key) or 0) > most:
+            raise StudyError(
+                f"run {run}: train.{key} is {getattr(train, key)}: expected at most the {most} "
+                "to train on"
+            )
+
+
+def _corpus(section: CorpusSettings | TestSet) -> dict[str, Any]:
     from studylib.corpora.sources import check_settings
 
-    settings = check_settings(params.corpus.source, params.corpus.settings)
-    return params.corpus.model_dump() | {"settings": settings.model_dump(mode="json")}
+    settings = check_settings(section.source, section.settings)
+    return section.model_dump() | {"settings": settings.model_dump(mode="json")}
 
 
 def _evaluation(root: Path, evaluate: EvaluateSettings, module: str) -> str:

@@ -1,8 +1,6 @@
-"""Where a result comes from: the versions and the machine that made it, and its files."""
+"""Where a result comes from: the versions and the machine that made it."""
 
-import hashlib
 import importlib.metadata
-import json
 import platform
 import re
 from pathlib import Path
@@ -29,9 +27,3 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in REPORTED},
     }
-
-
-def digest(document: Any) -> str:
-    """SHA-256 of a document of plain values."""
-    text = json.dumps(document, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -16,6 +16,7 @@ import yaml
 from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
 from studylib.files.atomic import read_json
+from studylib.files.checksums import changed_files
 from studylib.files.tables import read_parquet
 from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import Resamples, bootstrap
@@ -86,11 +87,35 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     Raises
     ------
     StudyError
-        If an experiment has no results yet.
+        If an experiment has no results yet, one of its files has changed since, or another corpus
+        was used than for the first. What is not of the present plan or corpus is printed.
     """
     named = [(run, seed) for run in study.runs for seed in study.seeds]
     named += [(baseline, 0) for baseline in study.baselines]
-    return experiments_in(study.experiment(run, seed) for run, seed in named)
+    folders = [study.experiment(run, seed) for run, seed in named]
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    first = manifests[folders[0]]
+    for folder in folders:
+        if manifests[folder]["corpus"] != first["corpus"]:
+            raise StudyError(
+                f"{folder} was made with another corpus than {folders[0].name}: run it again"
+            )
+    if old := [folder.name for folder in folders if not _is_of_plan(study, manifests[folder])]:
+        print("not of the present plan and corpus, run them again:", ", ".join(old))
+    return experiments_in(folders)
+
+
+def _is_of_plan(study: Study, manifest: Mapping[str, Any]) -> bool:
+    """Whether results are of the present plan and corpus, where those are there (not in git)."""
+    corpus = study.folder.parent.parent / "data" / study.corpus / "corpus.json"
+    if corpus.exists() and read_json(corpus)["checksums"] != manifest["corpus"].get("checksums"):
+        return False
+    for kind in ("experiment", "baseline"):
+        path = study.folder / "plan" / kind / f"{manifest['run']}.json"
+        if path.exists():
+            plan = read_json(path)
+            return manifest["digests"] == {key: plan[key] for key in ("training", "evaluation")}
+    return True
 
 
 def some_utterances(
@@ -113,14 +138,15 @@ def collect_variants(study: Study) -> pd.DataFrame:
     """The experiments run by hand, as in `collect_experiments`; index variants/<folder>.
 
     `run` is the run that a variant changes. Those of another corpus or without a trial list of the
-    study, which were made before its settings changed, are left out.
+    study, which were made before its settings changed, and those with a changed file are left out.
     """
     corpus = read_manifest(study.experiment(study.runs[0], study.seeds[0]))["corpus"]
     wanted, folders = set(trial_lists(study)), []
     for folder in sorted(path.parent for path in study.folder.glob("variants/*/manifest.json")):
         manifest = read_manifest(folder)
         lists = set(manifest["settings"]["evaluate"]["trials"])
-        if manifest["corpus"] == corpus and lists >= wanted:
+        whole = not changed_files(folder, manifest["files"])
+        if manifest["corpus"] == corpus and lists >= wanted and whole:
             folders.append(folder)
     return experiments_in(folders).rename("variants/{}".format)
 
@@ -131,6 +157,8 @@ def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:
     trunks = [manifest["settings"].get("trunk") for manifest in manifests.values()]
     rows = []
     for folder, manifest in manifests.items():
+        for path in changed_files(folder, manifest["files"]):
+            raise StudyError(f"{path} has changed since {folder.name} was measured: run it again")
         metrics = read_metrics(folder)
         row = {"run": manifest["run"], "seed": manifest["seed"], "folder": folder}
         row |= _settings(manifest["settings"], trunks)

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
 from studylib.files.atomic import atomic_file, atomic_folder, read_json, write_json
-from studylib.files.checksums import sha256
+from studylib.files.checksums import digest, sha256
 from studylib.files.disk import exclusive
 from studylib.files.paths import project_root
 from studylib.models.embedder import save_model
@@ -30,9 +29,7 @@ NAMES, DIGEST_BYTES = "step-*.pt", 32
 
 def checkpoint_folder(checkpoints: Path, name: str, identity: dict[str, Any]) -> Path:
     """The folder of one run's checkpoints, named by all that decides its outcome."""
-    document = json.dumps(identity, sort_keys=True)
-    digest = hashlib.sha256(document.encode()).hexdigest()[:12]
-    return checkpoints / f"{name}-{identity['seed']}-{digest}"
+    return checkpoints / f"{name}-{identity['seed']}-{digest(identity)[:12]}"
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
@@ -72,8 +69,8 @@ def _newest(folder: Path, report: Callable[[str], None]) -> bytes | None:
     """The last checkpoint that is whole; damaged ones are set aside, renamed to `.damaged`."""
     for path in sorted(folder.glob(NAMES), reverse=True):
         whole = path.read_bytes()
-        digest, content = whole[:DIGEST_BYTES], whole[DIGEST_BYTES:]
-        if hashlib.sha256(content).digest() == digest:
+        checksum, content = whole[:DIGEST_BYTES], whole[DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() == checksum:
             return content
         path.replace(path.with_name(f"{path.name}.damaged"))
         report(f"{path} is damaged and set aside, as {path.name}.damaged")
@@ -106,7 +103,7 @@ def write_result(
         model = partial / "model.safetensors"
         save_model(learner.model, model, scoring=learner.criterion.scoring)
         # The loss's learned parameters, such as a weight for each training speaker.
-        save_file(learner.criterion.state_dict(), partial / "loss.safetensors")
+        (partial / "loss.safetensors").write_bytes(save(learner.criterion.state_dict()))
         columns = None if learner.curve else CURVE_COLUMNS
         pd.DataFrame(learner.curve, columns=columns).to_csv(partial / "curve.csv", index=False)
         if known is not None:

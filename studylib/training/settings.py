@@ -1,18 +1,44 @@
 """The settings of one run: its corpus, loss and trunk, and how it trains."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from studylib.files.documents import Name, Positive, Section
+from studylib.files.documents import (
+    CropSeconds,
+    Device,
+    Name,
+    NotNegative,
+    Positive,
+    Section,
+    Threads,
+)
 from studylib.losses.schedules import Schedule, value_at
 
 LONGEST_AUGMENTED = 10.0  # seconds of a crop
-NotNegative = Annotated[int, Field(ge=0, strict=True)]
 Chance = Annotated[float, Field(ge=0, le=1)]
-Value = bool | int | float | Schedule | str
+
+
+def _number_or_schedule(value: Any) -> str | None:
+    keys = value.keys() if isinstance(value, Mapping) else set()
+    if isinstance(value, Schedule) or {"initial", "final"} <= keys <= KEYS_OF_SCHEDULES:
+        return "schedule"
+    return "number" if type(value) in (int, float) else None
+
+
+KEYS_OF_SCHEDULES = {field.name for field in fields(Schedule)}
+NumberOrSchedule = Annotated[
+    Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")],
+    Discriminator(
+        _number_or_schedule,
+        custom_error_type="number_or_schedule",
+        custom_error_message="expected a number, or a schedule such as "
+        "{initial: 0.1, final: 0.3, begins: 0, ends: 1, shape: linear}",
+    ),
+]
 
 
 class CorpusSettings(Section):
@@ -27,7 +53,7 @@ class Component(Section):
     """A loss or a trunk by its name, and the keywords its constructor is given."""
 
     name: str
-    parameters: dict[str, Value] = Field(default={})
+    parameters: dict[str, Any] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
@@ -66,24 +92,24 @@ class TrainSettings(Section):
     """How a run trains. All lengths are in training crops or in shares of them, never in steps."""
 
     crops: NotNegative
-    crop_seconds: Annotated[float, Field(ge=0.5)] = 2.0
+    crop_seconds: CropSeconds = 2.0
     speakers_per_batch: Positive
     utterances_per_speaker: Positive
     max_utterances_per_speaker: Positive = 100
     chunk_crops: NotNegative = 0  # embedded at once; 0: the whole batch
     training_speakers: Positive | None = None  # the corpus's first so many; null: all
     optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Schedule = 0.001
+    learning_rate: NumberOrSchedule = 0.001
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"  # the trunk's; a loss's is float32
     augmentation: AugmentationSettings | None = None
     initial_weights: str | None = None
     measurements: NotNegative = 0
     keep: Literal["last", "best"] = "last"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
-    device: str = "auto"
-    threads: NotNegative = 0
+    device: Device = "auto"
+    threads: Threads = 0
     compile: bool = False  # fewer passes over activations; compiles for minutes, changes bits
     deterministic: bool = False  # same bits every time on a GPU too, by slower kernels
 

@@ -1,0 +1,52 @@
+"""The corpora of a study under data/: its own, and those that its runs are also measured on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from studylib.corpora.sources import prepare_corpus
+from studylib.corpora.store import Corpus, open_corpus
+from studylib.errors import StudyError
+from studylib.files.atomic import write_json
+from studylib.files.paths import corpus_folder
+from studylib.pipeline.params import Params
+
+
+def prepare_corpora(root: Path, params: Params, changes: dict) -> Iterator[Corpus]:
+    """Prepare each corpus that is described, unless it is there, and open the others.
+
+    Writes results/<study>/test_sets.json, the checksums of the corpora of `evaluate.also`: what
+    the stages after this one depend on.
+
+    Parameters
+    ----------
+    root : Path
+    params : Params
+    changes : dict
+        Of the settings of every corpus prepared.
+
+    Raises
+    ------
+    StudyError
+        As `prepare_corpus`; or a corpus of `evaluate.also` that is neither described in `test_sets`
+        nor there.
+    """
+    sections = {params.corpus.name: params.corpus}
+    sections |= {name: params.test_sets.get(name) for name in params.evaluate.also}
+    made = {}
+    for name, section in sections.items():
+        folder = corpus_folder(root, name)
+        if section is not None:
+            settings = section.settings | changes
+            made[name] = prepare_corpus(section.source, settings, folder, overwrite=True)
+        elif not folder.exists():
+            raise StudyError(
+                f"evaluate.also names {name!r}, which test_sets does not describe and {folder} "
+                f"does not hold: make it by `studylib corpus folder RECORDINGS --out data/{name}`"
+            )
+        else:
+            made[name] = open_corpus(folder)
+        yield made[name]
+    also = {name: made[name].provenance for name in params.evaluate.also}
+    path = root / "results" / params.study.name / "test_sets.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, also)
