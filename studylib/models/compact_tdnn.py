@@ -3,12 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from studylib.errors import StudyError
-from studylib.models.features import FEATURES, N_MELS
+from studylib.models.features import N_MELS, LogMelAndPitch
 from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import MeanAndDeviation
-
-INPUTS = ("log_mel", "log_mel_and_pitch")
 
 
 class CompactTdnn(nn.Module):
@@ -33,8 +30,8 @@ class CompactTdnn(nn.Module):
         with 512 dimensions, 0.42 M with 256.
     normalise : str
         "mean" (over time, subtracted), or "mean_and_deviation".
-    features : str
-        "log_mel", or "log_mel_and_pitch", of which the pitch is not normalised.
+    pitch : bool
+        Read `features.Pitch` as well, which is not normalised.
     """
 
     title = "Compact TDNN"
@@ -46,15 +43,14 @@ class CompactTdnn(nn.Module):
         *,
         channels: int = 192,
         normalise: str = "mean",
-        features: str = "log_mel",
+        pitch: bool = False,
     ):
         super().__init__()
-        if features not in INPUTS:
-            raise StudyError(f"features: {features!r} is not one of {', '.join(INPUTS)}")
-        self.features = features
+        self.features = "log_mel_and_pitch" if pitch else "log_mel"
+        n_features = LogMelAndPitch.n_features if pitch else N_MELS
         self.normalise = make_normalisation(normalise, N_MELS)
         self.layers = nn.Sequential(
-            *time_delay(FEATURES[features].n_features, channels, 5, stride=2),
+            *time_delay(n_features, channels, 5, stride=2),
             *time_delay(channels, channels, 3, stride=2),
             *time_delay(channels, 2 * channels, 1),
         )
