@@ -291,7 +291,7 @@ def test_killed_at_any_moment_and_run_again_it_writes_the_same_bytes(tree, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "undisturbed"]
 
 
-@pytest.mark.parametrize("damage", ["audio.i16", "log.jsonl", "a changed recording"])
+@pytest.mark.parametrize("damage", ["audio.i16", "log.jsonl", "a changed recording", "a bit"])
 def test_what_has_changed_since_the_kill_is_decoded_again(tmp_path, monkeypatch, damage):
     root, decoded = write_tree(tmp_path / "in", PLAIN[2:6]), tmp_path / "out.decoded"
     with monkeypatch.context() as patch:
@@ -301,6 +301,10 @@ def test_what_has_changed_since_the_kill_is_decoded_again(tmp_path, monkeypatch,
     assert _n_decoded(tmp_path / "out") == 4
     if damage == "a changed recording":
         write(root / PLAIN[2], voice("changed"))
+    elif damage == "a bit":
+        samples = bytearray((decoded / "audio.i16").read_bytes())
+        samples[len(samples) // 2] ^= 1
+        (decoded / "audio.i16").write_bytes(samples)
     else:
         os.truncate(decoded / damage, int(0.6 * (decoded / damage).stat().st_size))
     prepare({"root": root}, tmp_path / "out")

@@ -1,13 +1,14 @@
 """Recordings -> utterances, by several threads; a killed preparation resumes.
 
 Decoded recordings are kept in a folder beside the corpus: their samples in audio.i16, a line for
-each recording in log.jsonl, in the same order. The first line of other settings, or of a file
-changed since, is dropped with all lines after it.
+each recording in log.jsonl, in the same order. The first line of other settings, of a file changed
+since, or of damaged samples is dropped with all lines after it.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -46,7 +47,7 @@ def decode_recordings(
     keys, packed = _keys(recordings, settings), settings.storage == "packed"
     entries = _entries_so_far(keys, packed, folder)
     firsts: dict[str, Recording] = {}  # checksum of samples -> the recording that has them
-    for row, (_, problem, checksum) in zip(recordings, entries, strict=False):
+    for row, (_, problem, checksum, _) in zip(recordings, entries, strict=False):
         if problem:
             report.problem(row.path, problem)
         _twin(firsts, row, checksum, report)
@@ -63,9 +64,10 @@ def decode_recordings(
                         utterances, problem, checksum = [], twin, ""
                     if problem:
                         report.problem(row.path, problem)
-                    entries.append(([len(samples) for samples in utterances], problem, checksum))
-                    for samples in utterances if packed else ():
-                        audio.write(samples.astype("<i2", copy=False).data)
+                    content = b"".join(each.astype("<i2").tobytes() for each in utterances * packed)
+                    audio.write(content)
+                    lengths = [len(samples) for samples in utterances]
+                    entries.append((lengths, problem, checksum, zlib.crc32(content)))
                     bar.update()
                 audio.flush()
                 os.fsync(audio.fileno())
@@ -75,7 +77,7 @@ def decode_recordings(
     finally:
         pool.shutdown(cancel_futures=True)
     named = zip(recordings, entries, strict=True)
-    return {row.id: lengths for row, (lengths, problem, _) in named if not problem}
+    return {row.id: lengths for row, (lengths, problem, *_) in named if not problem}
 
 
 def _twin(firsts: dict[str, Recording], row: Recording, checksum: str, report: Report) -> str:
@@ -90,24 +92,28 @@ def _twin(firsts: dict[str, Recording], row: Recording, checksum: str, report: R
 
 def _entries_so_far(
     keys: Sequence[str], packed: bool, folder: Path
-) -> list[tuple[list[int], str, str]]:
-    """Lengths, problem and checksum of each recording decoded by an earlier call, which stay."""
-    log = folder / "log.jsonl"
+) -> list[tuple[list[int], str, str, int]]:
+    """What an earlier call decoded, which stays.
+
+    Of each recording the lengths of its utterances, its problem, the checksum of its samples and
+    that of the bytes stored.
+    """
+    log, audio = folder / "log.jsonl", folder / "audio.i16"
     log.touch()
-    entries, lines = [], []
-    for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
-        try:
-            key, *entry = json.loads(line)
-        except ValueError:  # a line that was not written completely
-            break
-        if key != wanted:
-            break
-        entries.append(entry)
-        lines.append(f"{line}\n")
-    audio, size = folder / "audio.i16", SAMPLE_BYTES * sum(sum(own) for own, *_ in entries) * packed
     audio.touch()
-    if audio.stat().st_size < size:
-        entries, lines, size = [], [], 0
+    entries, lines, size = [], [], 0
+    with open(audio, "rb") as samples:
+        for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
+            try:
+                key, lengths, problem, checksum, stored = json.loads(line)
+            except ValueError:  # a line that was not written completely
+                break
+            content = samples.read(SAMPLE_BYTES * sum(lengths) * packed)
+            if key != wanted or zlib.crc32(content) != stored:
+                break
+            entries.append((lengths, problem, checksum, stored))
+            lines.append(f"{line}\n")
+            size += len(content)
     # The log first: it must never list samples that are missing.
     log.write_text("".join(lines))
     os.truncate(audio, size)

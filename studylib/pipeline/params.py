@@ -21,14 +21,8 @@ from pydantic import Field, PrivateAttr, create_model
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import BASELINES
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.documents import (
-    Name,
-    NotNegative,
-    Section,
-    read_yaml,
-    unknown,
-    validated,
-)
+from studylib.files.documents import Name, Section, read_yaml, unknown, validated
+from studylib.files.numbers import NotNegative
 from studylib.losses.schedules import value_at
 from studylib.reports.settings import ReportSettings
 from studylib.training.settings import Component, CorpusSettings, NumberOrSchedule, RunSettings
@@ -134,7 +128,7 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
     import torch
 
     from studylib.losses import LOSSES
-    from studylib.models import TRUNKS
+    from studylib.models.trunks import TRUNKS, trunk_keywords
 
     where, entry, trunk = f"run {name}", params.runs[name], params.trunk
     for section in (entry.trunk, changes.trunk):
@@ -160,7 +154,7 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
         )
     try:
         with torch.device("meta"):  # shapes only
-            TRUNKS[trunk.name](**trunk.parameters)
+            TRUNKS[trunk.name](**trunk_keywords(trunk.name, trunk.parameters))
         for progress in (0.0, 1.0):  # both ends of a schedule lie within the loss's bounds
             numbers = {key: value_at(value, progress) for key, value in loss.parameters.items()}
             LOSSES[loss.name](1, 10_000, **numbers)

@@ -7,15 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from studylib.files.documents import (
-    CropSeconds,
-    Device,
-    Name,
-    NotNegative,
-    Positive,
-    Section,
-    Threads,
-)
+from studylib.files.documents import Name, Section
+from studylib.files.numbers import CropSeconds, Device, NotNegative, Positive, Threads
 from studylib.losses.schedules import Schedule, value_at
 
 LONGEST_AUGMENTED = 10.0  # seconds of a crop
@@ -105,6 +98,8 @@ class TrainSettings(Section):
     precision: Literal["float32", "bfloat16"] = "float32"  # the trunk's; a loss's is float32
     augmentation: AugmentationSettings | None = None
     initial_weights: str | None = None
+    freeze: tuple[str, ...] = ()  # parts of the trunk that keep their weights, such as layers.0
+    loss_warmup: Chance = 0.0  # share of the run in which the loss's own weights alone are trained
     measurements: NotNegative = 0
     keep: Literal["last", "best"] = "last"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
