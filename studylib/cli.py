@@ -159,6 +159,19 @@ def import_checkpoint(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+) -> None:
+    """Write a model and its features as ONNX: 16-kHz samples in, embeddings out."""
+    from studylib.models.embedder import load_model
+    from studylib.models.export import export_onnx
+
+    difference = export_onnx(load_model(model)[0], out)
+    print(f"{out}: ONNX Runtime's embeddings differ from torch's by {difference:.0e} at most")
+
+
+@app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
 ) -> None:

@@ -189,7 +189,7 @@ def lists():
 
 
 def test_calibration_is_learned_on_dev_and_judged_on_the_others(lists):
-    measured = measure_lists(lists, "score", 50)
+    measured = measure_lists(lists, "score", 50, corpus="own")
     assert "cllr" not in measured["lists"]["dev"]
     calibration, test = measured["calibration"], measured["lists"]["test"]
     target, score = lists["test"]["target"], lists["test"]["score"]
@@ -206,6 +206,6 @@ def test_without_a_calibration_the_reason_is_named_and_the_rest_measured(lists):
     perfect = lists["dev"].assign(score=lists["dev"]["target"].astype(float))
     test = {"test": lists["test"]}
     for found, why in ((test, "no list 'dev'"), (test | {"dev": perfect}, "perfectly")):
-        measured = measure_lists(found, "score", 50)
+        measured = measure_lists(found, "score", 50, corpus="own")
         assert why in measured["calibration"]["skipped"]
         assert not {"cllr", "min_cllr", "act_dcf_0.01"} & set(measured["lists"]["test"])

@@ -27,7 +27,7 @@ from studylib.errors import StudyError
 from studylib.files.cores import usable_cores
 
 PART = 256  # recordings that are decoded before the log is written
-FORMAT = "2"  # raised whenever the same recordings give other samples
+FORMAT = "3"  # raised whenever the same recordings give other samples
 
 
 def decode_recordings(
@@ -46,9 +46,11 @@ def decode_recordings(
     folder.mkdir(exist_ok=True)
     keys, packed = _keys(recordings, settings), settings.storage == "packed"
     entries = _entries_so_far(keys, packed, folder)
-    for row, (_, problem, _) in zip(recordings, entries, strict=False):
+    firsts: dict[str, Recording] = {}  # checksum of samples -> the recording that has them
+    for row, (_, problem, checksum, _) in zip(recordings, entries, strict=False):
         if problem:
             report.problem(row.path, problem)
+        _twin(firsts, row, checksum, report)
     # No bar where there is no terminal.
     bar = tqdm(total=len(keys), initial=len(entries), unit="files", desc="Decoding", disable=None)
     pool = ThreadPoolExecutor(usable_cores())
@@ -57,13 +59,15 @@ def decode_recordings(
             for first in range(len(entries), len(recordings), PART):
                 part = recordings[first : first + PART]
                 results = pool.map(partial(_result, settings), part)
-                for row, (utterances, problem) in zip(part, results, strict=True):
+                for row, (utterances, problem, checksum) in zip(part, results, strict=True):
+                    if twin := _twin(firsts, row, checksum, report):
+                        utterances, problem, checksum = [], twin, ""
                     if problem:
                         report.problem(row.path, problem)
                     content = b"".join(each.astype("<i2").tobytes() for each in utterances * packed)
                     audio.write(content)
                     lengths = [len(samples) for samples in utterances]
-                    entries.append((lengths, problem, zlib.crc32(content)))
+                    entries.append((lengths, problem, checksum, zlib.crc32(content)))
                     bar.update()
                 audio.flush()
                 os.fsync(audio.fileno())
@@ -73,13 +77,27 @@ def decode_recordings(
     finally:
         pool.shutdown(cancel_futures=True)
     named = zip(recordings, entries, strict=True)
-    return {row.id: lengths for row, (lengths, problem, _) in named if not problem}
+    return {row.id: lengths for row, (lengths, problem, *_) in named if not problem}
+
+
+def _twin(firsts: dict[str, Recording], row: Recording, checksum: str, report: Report) -> str:
+    """Tell of a recording that is there under two names; the problem if they are two speakers'."""
+    first = firsts.setdefault(checksum or row.id, row)
+    if first.speaker != row.speaker:
+        return f"{row.path} is the same recording as {first.path}, of another speaker."
+    if first is not row:
+        report.note(f"{row.path} is the same recording as {first.path}; both are taken.")
+    return ""
 
 
 def _entries_so_far(
     keys: Sequence[str], packed: bool, folder: Path
-) -> list[tuple[list[int], str, int]]:
-    """Lengths, problem and checksum of each recording decoded by an earlier call, which stay."""
+) -> list[tuple[list[int], str, str, int]]:
+    """What an earlier call decoded, which stays.
+
+    Of each recording the lengths of its utterances, its problem, the checksum of its samples and
+    that of the bytes stored.
+    """
     log, audio = folder / "log.jsonl", folder / "audio.i16"
     log.touch()
     audio.touch()
@@ -87,13 +105,13 @@ def _entries_so_far(
     with open(audio, "rb") as samples:
         for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
             try:
-                key, lengths, problem, checksum = json.loads(line)
+                key, lengths, problem, checksum, stored = json.loads(line)
             except ValueError:  # a line that was not written completely
                 break
             content = samples.read(SAMPLE_BYTES * sum(lengths) * packed)
-            if key != wanted or zlib.crc32(content) != checksum:
+            if key != wanted or zlib.crc32(content) != stored:
                 break
-            entries.append((lengths, problem, checksum))
+            entries.append((lengths, problem, checksum, stored))
             lines.append(f"{line}\n")
             size += len(content)
     # The log first: it must never list samples that are missing.
@@ -109,19 +127,20 @@ def _keys(recordings: Sequence[Recording], settings: PreparationSettings) -> lis
     return [hashlib.sha256(state.encode()).hexdigest()[:32] for state in states]
 
 
-def _result(settings: PreparationSettings, row: Recording) -> tuple[list[np.ndarray], str]:
-    """The utterances of a recording, each (S,) int16, and the problem if there are none."""
+def _result(settings: PreparationSettings, row: Recording) -> tuple[list[np.ndarray], str, str]:
+    """Utterances of a recording, each (S,) int16; else the problem; checksum of its samples."""
     pieces = settings.pieces_per_utterance
     try:
         if settings.storage == "in_place":
             check_in_place(row.path)
         samples = decode(row.path, settings.minimum_seconds * pieces)
     except StudyError as error:
-        return [], str(error)
+        return [], str(error), ""
+    checksum = hashlib.sha256(samples.data).hexdigest()[:32]
     cut = np.split(samples[: len(samples) // pieces * pieces], pieces)
     if settings.session_effects is not None:
         preset = PRESETS[settings.session_effects]
         for number, piece in enumerate(cut, start=1):
             rng = np.random.default_rng([settings.seed, word_of(f"{row.id}#{number}")])
             cut[number - 1] = apply_session(piece, draw_session(preset, rng), rng)
-    return cut, ""
+    return cut, "", checksum

@@ -243,7 +243,12 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
 
 
 def resample(
-    runs: pd.DataFrame, trials: str, n_resamples: int, *, measures: Sequence[str] = ("eer",)
+    runs: pd.DataFrame,
+    trials: str,
+    n_resamples: int,
+    *,
+    measures: Sequence[str] = ("eer",),
+    seed: int = 0,
 ) -> dict[str, Resamples]:
     """All experiments on the same resamples of the speakers of one trial list, by measure.
 
@@ -256,7 +261,8 @@ def resample(
         scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
     sides = (common[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second"))
     targets = common["target"].to_numpy()
-    return bootstrap(scores, targets, *sides, measures=measures, n_resamples=n_resamples)
+    settings = {"measures": measures, "n_resamples": n_resamples, "seed": seed}
+    return bootstrap(scores, targets, *sides, **settings)
 
 
 def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:
