@@ -24,7 +24,8 @@ from studylib.pipeline.params import Params, TestSet, evaluate_settings, run_set
 from studylib.reports.settings import check_batch_size
 from studylib.training.settings import CorpusSettings, RunSettings, TrainSettings
 
-EXPERIMENT = "experiment"  # the notebook that is not a report
+EXPERIMENT = "experiment"  # the notebook of one run
+NO_REPORTS = (EXPERIMENT, "summary")  # the other notebooks are reports on all runs of one study
 # A run's own loss, trunk, source and augmentation are added separately; settings are in the plan.
 NOT_FOLLOWED = {
     "corpora/sources.py",
@@ -62,8 +63,9 @@ def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     for name in study.baselines:
         documents[f"baseline/{name}.json"] = baseline_plan(root, params, name)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        if path.stem != EXPERIMENT:
+        if path.stem not in NO_REPORTS:
             documents[f"reports/{path.stem}.json"] = _report_plan(root, params, path)
+    documents["page.json"] = {"digest": digest(_hashes(root, ["studylib.reports.page"]))}
     return documents
 
 
@@ -220,6 +222,7 @@ def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
         if path in found:
             continue
         found.add(path)
+        found |= {script for script in [path.with_suffix(".js")] if script.exists()}
         for module, name, _ in _imports(path.read_text(encoding="utf-8")):
             waiting += set(_defining(root, module, name)) - not_followed
     return found
