@@ -1,42 +1,16 @@
 """A user's mistake is one sentence and exit status 2."""
 
-import shutil
-import sys
+import errno
+import os
 from pathlib import Path
 from subprocess import CompletedProcess
+from unittest.mock import Mock
 
-import pytest
-from trees import PLAIN, write_tree
+from trees import PLAIN, files_of, write_tree
 
-from studylib.cli import main
 from studylib.corpora.store import open_corpus
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project folder without a corpus: what a user's checkout holds."""
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    (tmp_path / "studylib").symlink_to(ROOT / "studylib")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def studylib(project, monkeypatch, capsys):
-    """Run the command in the project."""
-
-    def run(*words: str) -> CompletedProcess:
-        monkeypatch.setattr(sys, "argv", ["studylib", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return CompletedProcess(words, ended.value.code or 0, captured.out, captured.err)
-
-    return run
 
 
 def assert_one_sentence(done: CompletedProcess, part: str) -> None:
@@ -55,6 +29,16 @@ def test_an_unknown_key_in_the_parameters_stops_the_plan_and_writes_nothing(stud
     (project / "params.yaml").write_text(text.replace("crop_seconds: 2.0", "crop_secs: 2.0"))
     assert_one_sentence(studylib("plan"), "unknown key 'train.crop_secs'")
     assert not (project / "results").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_plan_is_kept(studylib, project, monkeypatch):
+    studylib("plan")
+    before = files_of(project / "results")
+    (project / "params.yaml").write_text((project / "params.yaml").read_text() + "# edited\n")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
+    assert_one_sentence(studylib("plan"), "The disk is full, or a file too large")
+    assert files_of(project / "results") == before
 
 
 def test_what_is_not_there_is_one_sentence(studylib, project):

@@ -1,6 +1,7 @@
 """Evaluation files and figures against the loops they shorten."""
 
 import json
+import os
 import shutil
 from functools import partial
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from trees import files_of
 
 from studylib.corpora.hygiene import known_speakers
 from studylib.corpora.store import open_corpus
@@ -100,6 +102,26 @@ def test_the_manifest_comes_last_names_every_file_and_spares_the_model_beside_it
     found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert set(files) == found - {"manifest.json"} >= {"model/curve.csv", "scores/test.parquet"}
     assert all(sha256(out / name) == digest for name, digest in files.items())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes are POSIX")
+def test_a_full_disk_at_any_file_keeps_the_old_results(tiny_corpus, model_file, tmp_path):
+    import resource
+
+    out, few = tmp_path / "out", SETTINGS.model_copy(update={"crops": 2})
+    evaluate(model_file, tiny_corpus, SETTINGS, out)
+    old, limits = files_of(out), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in sorted({len(content) for content in old.values()} - {0}):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max(size // 2, 500), limits[1]))
+            with pytest.raises(StudyError, match=r"The disk is full, .*: writing results in .*out"):
+                evaluate(model_file, tiny_corpus, few, out)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert files_of(out) == old
+        assert {path.name for path in tmp_path.iterdir()} == {"out", "model.safetensors"}
+    evaluate(model_file, tiny_corpus, few, out)
+    assert files_of(out).keys() == old.keys()
 
 
 def test_a_missing_trial_list_leaves_nothing_behind(tiny_corpus, model_file, tmp_path):
