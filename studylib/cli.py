@@ -169,6 +169,19 @@ def import_checkpoint(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+) -> None:
+    """Write a model and its features as ONNX: 16-kHz samples in, embeddings out."""
+    from studylib.models.embedder import load_model
+    from studylib.models.export import export_onnx
+
+    difference = export_onnx(load_model(model)[0], out)
+    print(f"{out}: ONNX Runtime's embeddings differ from torch's by {difference:.0e} at most")
+
+
+@app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
 ) -> None:
@@ -186,20 +199,6 @@ def study(
     runs = [plans[f"experiment/{run}.json"]["settings"] for run in params.study.runs]
     crops = sum(settings["train"]["crops"] for settings in runs)
     print(f"{crops * len(params.study.seeds):,} training crops in all")
-
-
-@app.command()
-def status() -> None:
-    """List the results of each study that are missing or not of its present plan."""
-    from studylib.pipeline.params import read_params
-    from studylib.pipeline.plan import old_results
-
-    root = project_root()
-    for file in sorted((root / "studies").glob("*.yaml")):
-        params = read_params(file)
-        if (root / "results" / params.study.name).exists():
-            old = old_results(root, params)
-            print(f"{params.study.name}: {len(old)} old" + (f": {', '.join(old)}" if old else ""))
 
 
 @app.command()

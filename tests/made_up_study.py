@@ -80,8 +80,8 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
         curve.assign(dev_eer=[np.nan, 0.1]).to_csv(folder / "model" / "curve.csv", index=False)
     evaluate = EvaluateSettings(trials=["test", "test_hard", "dev"]).model_dump(mode="json")
     document = {"study": "made_up", "run": run, "seed": seed, "digests": {}, "machine": {}}
-    document["corpus"] = {"source": "made up"}
-    document["settings"] = settings | {"evaluate": evaluate}
+    document |= {"corpus": {"source": "made up", "checksums": {}}, "files": {}}
+    document["settings"] = settings | {"corpus": {"name": "c"}, "evaluate": evaluate}
     write_json(folder / "manifest.json", document | manifest)
 
     speakers = np.repeat(np.arange(N_SPEAKERS), UTTERANCES)

@@ -88,7 +88,11 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("name: small", "name: ../small", "study.name: String should match pattern"),
         ("name: small", "name: small.partial", "study.name: String should match pattern"),
         ("name: tiny", "name: Tiny", "corpus.name: String should match pattern"),
-        ("embedded}", "embedded, settings: {n_dev_speakers: 1e12}}", "n_dev_speakers: .* valid int"),
+        (
+            "embedded}",
+            "embedded, settings: {n_dev_speakers: 1e12}}",
+            "n_dev_speakers: .* valid int",
+        ),
         ("[test]", "[test, test]", "evaluate.trials: test is named twice"),
         ("[test]", "[../test]", "evaluate.trials.0: String should match pattern"),
         ("  triplet:\n", "  logmel_whitened:\n", "expected another name than a baseline's"),
@@ -105,7 +109,11 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("name: am_softmax", "name: am_sofmax", "loss.name: 'am_sofmax'; did you mean"),
         ("embedding_dim: 32", "embedding_dims: 32", "unknown key 'trunk.embedding_dims'"),
         ("embedding_dim: 32", "embedding_dim: -5", "trunk.embedding_dim: .*greater than 0"),
-        ("runs: [am, triplet]", "runs: [am, triplets]", "study.runs names 'triplets'; did you mean"),
+        (
+            "runs: [am, triplet]",
+            "runs: [am, triplets]",
+            "study.runs names 'triplets'; did you mean",
+        ),
         ("runs:\n", "report: {embeddings: {runs: [ma]}}\nruns:\n", "embeddings.runs names 'ma'"),
         ("runs:\n", "report: {robustness: {runs: [ma]}}\nruns:\n", "robustness.runs names 'ma'"),
         (

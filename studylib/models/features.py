@@ -165,13 +165,6 @@ def make_features(trunk: nn.Module) -> nn.Module:
     return FEATURES[trunk.features](**getattr(trunk, "feature_options", {}))
 
 
-def windowed(window: str) -> dict[str, str]:
-    """The option `window` of features, once it is known to be a window."""
-    if window not in WINDOWS:
-        raise StudyError(f"window: {window!r} is not one of {', '.join(WINDOWS)}")
-    return {"window": window}
-
-
 def mel_filters(n_mels: int) -> Tensor:
     """Triangular filters of height 1, evenly spaced on the HTK mel scale: (257, n_mels).
 

@@ -46,8 +46,8 @@ def study_table(results: Path, studies: Iterable[str]) -> pd.DataFrame:
         common = {
             key: values.mode().iloc[0] for key, values in runs[DESCRIBED].items() if len(runs)
         }
-        corpus = read_json(losses / "manifest.json").get("corpus")
-        rows.append({"study": study, "corpus": corpus} | common)
+        rows.append({"study": study, "corpus": read_json(losses / "manifest.json")["corpus"]})
+        rows[-1] |= common
     return pd.DataFrame(rows)
 
 
@@ -55,7 +55,7 @@ def verdict_words(verdicts: pd.DataFrame) -> pd.DataFrame:
     """One row a conclusion, one column a study: verdict, effect and 95 % interval (%)."""
     effects = (100 * verdicts[["effect", "low", "high"]]).map("{:+.1f}".format)
     numbers = effects["effect"] + " % [" + effects["low"] + ", " + effects["high"] + "]"
-    cells = verdicts["verdict"] + numbers.radd(": ").where(verdicts["effect"].notna(), "")
+    cells = verdicts["verdict"] + numbers.radd(": ").where(verdicts["verdict"] != UNTESTED, "")
     cells = verdicts.assign(cell=cells).pivot(index="id", columns="study", values="cell")
     return cells.loc[verdicts["id"].unique()]
 

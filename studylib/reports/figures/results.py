@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from studylib.reports.figures import style
 from studylib.reports.figures.runs import det_axes, det_curve
 from studylib.reports.figures.style import look, per_cent, run_title
+from studylib.statistics.conclusions import UNTESTED
 
 MOST_CURVES = 8  # of a DET figure that have a name; the rest is grey
 MOST_NUMBERS = 16  # runs of a matrix whose cells hold numbers
@@ -143,10 +144,11 @@ def verdict_grid(verdicts: pd.DataFrame) -> Figure:
     for axes, (study, part) in zip(panels[0], studies, strict=True):
         colours = _forest(axes, part)
         for place, row in enumerate(part.itertuples()):
-            numbers = [100 * number for number in (row.effect, row.low, row.high)]
-            effect = "" if pd.isna(row.effect) else "\n{:+.0f} [{:+.0f}, {:+.0f}]".format(*numbers)
-            where = {"xytext": (0, 2), "textcoords": "offset points", "fontsize": 6}
-            text = row.verdict + effect
+            text = row.verdict
+            if text != UNTESTED:
+                numbers = [100 * number for number in (row.effect, row.low, row.high)]
+                text += "\n{:+.0f} % [{:+.0f}, {:+.0f}]".format(*numbers)
+            where = {"xytext": (0, 4), "textcoords": "offset points", "fontsize": 6}
             axes.annotate(text, (50, place), **where, color=colours[place], ha="center")
         axes.set_title(study.replace("_", " "))
     figure.supxlabel(FOREST_AXIS, fontsize="medium")
