@@ -11,6 +11,7 @@ from studylib.errors import StudyError
 from studylib.files.disk import explained_full_disk
 from studylib.files.paths import corpus_folder, project_root
 from studylib.files.processes import end_with_parent
+from studylib.inference import commands
 
 app = typer.Typer(
     help="Losses for open-set speaker verification, compared fairly.",
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(commands.app)
 
 RunName = Annotated[str, typer.Argument(help="A run of params.yaml.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides weights, batches and crops.")]
@@ -112,6 +114,16 @@ def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel
 
     opened = open_baseline(name)
     print(eer_line(opened, measure_experiment(opened)))
+
+
+@app.command()
+def restore(
+    name: Annotated[str, typer.Argument(help="A study under results/, as laptop.")],
+) -> None:
+    """Make results/NAME_restored/ of the committed first seeds, for the notebooks' `study`."""
+    from studylib.reports.restoring import restore
+
+    print(f"{restore(project_root(), name)}: give the notebooks study = '{name}_restored'")
 
 
 @app.command()

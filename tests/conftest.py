@@ -1,11 +1,18 @@
 """Fixtures that several test files share."""
 
+import shutil
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+
 import pytest
 import torch
 
+from studylib.cli import main
 from studylib.corpora.store import Corpus
 from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
 
+ROOT = Path(__file__).parent.parent
 TINY = EmbeddedSettings(
     n_train_speakers=12,
     train_utterances=4,
@@ -22,6 +29,31 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """An embedded corpus of 12 + 8 + 8 speakers with 4 utterances each: read it, never write."""
     folder = tmp_path_factory.mktemp("corpora") / "tiny"
     return prepare(TINY, folder, workers=1, progress=False)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder without a corpus: what a user's checkout holds."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "studylib").symlink_to(ROOT / "studylib")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def studylib(project, monkeypatch, capsys):
+    """Run the command in the project."""
+
+    def run(*words: str) -> CompletedProcess:
+        monkeypatch.setattr(sys, "argv", ["studylib", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return CompletedProcess(words, ended.value.code or 0, captured.out, captured.err)
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ LEVELS = (
     {"files"},
     {"losses", "models", "corpora", "statistics"},
     {"training", "evaluation"},
-    {"reports"},
+    {"inference", "reports"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

@@ -2,44 +2,15 @@
 
 import errno
 import os
-import shutil
-import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest.mock import Mock
 
-import pytest
 from trees import PLAIN, files_of, write_tree
 
-from studylib.cli import main
 from studylib.corpora.store import open_corpus
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project folder without a corpus: what a user's checkout holds."""
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    (tmp_path / "studylib").symlink_to(ROOT / "studylib")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def studylib(project, monkeypatch, capsys):
-    """Run the command in the project."""
-
-    def run(*words: str) -> CompletedProcess:
-        monkeypatch.setattr(sys, "argv", ["studylib", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return CompletedProcess(words, ended.value.code or 0, captured.out, captured.err)
-
-    return run
 
 
 def assert_one_sentence(done: CompletedProcess, part: str) -> None:

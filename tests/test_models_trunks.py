@@ -59,6 +59,14 @@ def n_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def test_the_compact_tdnn_hears_the_level_of_pitch_but_not_of_log_mel():
+    trunk, features = built("compact_tdnn", pitch=True).eval(), noise(2, 88, 100)
+    mel, pitch = torch.zeros(88, 1), torch.zeros(88, 1)
+    mel[:40], pitch[40:] = 3, 3
+    torch.testing.assert_close(trunk(features + mel), trunk(features), atol=1e-5, rtol=1e-5)
+    assert (trunk(features + pitch) - trunk(features)).abs().min() > 1e-5
+
+
 @pytest.mark.parametrize(("name", "parameters", "multiply_adds", "frames"), SIZES)
 def test_a_trunk_has_the_size_cost_and_frames_of_its_paper_or_counted_by_hand(
     name, parameters, multiply_adds, frames

@@ -41,6 +41,8 @@ class Embedder(nn.Module):
         All of the trunk's keywords, defaults included. (`parameters()` are the weights.)
     embedding_dim : int
         Length D of the embeddings.
+    further : dict
+        Plain values kept in the model's file, such as its calibration; empty after training.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class Embedder(nn.Module):
         self.trunk = TRUNKS[trunk](**self.keywords)
         self.features = make_features(self.trunk)
         self.embedding_dim = self.trunk.fc.out_features
+        self.further: dict[str, Any] = {}
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples are int16, or floats in [-1, 1]."""
@@ -73,7 +76,7 @@ def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
     """
     weights = {name: value.contiguous().cpu() for name, value in model.trunk.state_dict().items()}
     trunk = {"name": model.name, "parameters": model.keywords}
-    description = {"trunk": trunk, "scoring": scoring}
+    description = {"trunk": trunk, "scoring": scoring, **model.further}
     description["checksum"] = _checksum(description, weights)
     # One entry: the library writes several in another order each time, and bytes are compared.
     with atomic_file(path) as partial:
@@ -82,6 +85,8 @@ def save_model(model: Embedder, path: Path, *, scoring: str) -> None:
 
 def load_model(path: Path) -> tuple[Embedder, str]:
     """Read what `save_model` wrote: the model in evaluation mode, and its scoring.
+
+    Weights stored in half precision are read into full precision.
 
     Raises
     ------
@@ -109,10 +114,12 @@ def load_model(path: Path) -> tuple[Embedder, str]:
         model = Embedder(*trunk)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
-    check_weights(weights, model.trunk.state_dict(), path)
+    full = {n: w.float() if w.dtype == torch.float16 else w for n, w in weights.items()}
+    check_weights(full, model.trunk.state_dict(), path)
     if checksum not in (None, _checksum(description, weights)):
         raise StudyError(f"{path} has changed since it was written: its checksum differs")
-    model.trunk.load_state_dict(weights)
+    model.further = {k: v for k, v in description.items() if k not in ("trunk", "scoring")}
+    model.trunk.load_state_dict(full)
     return model.eval(), scoring
 
 

@@ -222,6 +222,7 @@ def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
         if path in found:
             continue
         found.add(path)
+        found |= {script for script in [path.with_suffix(".js")] if script.exists()}
         for module, name, _ in _imports(path.read_text(encoding="utf-8")):
             waiting += set(_defining(root, module, name)) - not_followed
     return found

@@ -110,7 +110,7 @@ def first_seeds(
 def det_table(
     systems: Mapping[str, tuple[str | None, np.ndarray]], targets: np.ndarray
 ) -> pd.DataFrame:
-    """The DET curves of `first_seeds`: run (as in print), false_alarms and misses (%)."""
+    """The DET curve of each system of `first_seeds`: run (in print), false_alarms, misses (%)."""
     columns = ["false_alarms", "misses"]
     curves = {
         run_title(run, loss): pd.DataFrame(100 * det_points(scores, targets), columns=columns)

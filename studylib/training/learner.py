@@ -96,6 +96,13 @@ def build_learner(
         criterion = LOSSES[settings.loss.name](model.embedding_dim, n_speakers, **numbers)
     if settings.train.initial_weights:
         _take_initial_weights(model, settings)
+    parts = [name for name, _ in model.trunk.named_modules() if name]
+    if wrong := set(settings.train.freeze) - set(parts):
+        known = ", ".join(part for part in parts if "." not in part)
+        raise StudyError(
+            f"run {settings.name}: train.freeze names {min(wrong)}, but the parts of the trunk "
+            f"{model.name} are {known}, and theirs"
+        )
     model, criterion = model.to(device).train(), criterion.to(device).train()
     synchronise_batch_norms(model)
     prepare_model(model, settings.train)
@@ -125,6 +132,14 @@ def scheduled(settings: RunSettings, progress: float) -> dict[str, float]:
     """The numbers of the loss that change during a run, such as a margin."""
     numbers = settings.loss.parameters.items()
     return {name: value.at(progress) for name, value in numbers if isinstance(value, Schedule)}
+
+
+def drop_gradients(model: Embedder, settings: TrainSettings, progress: float) -> None:
+    """Drop the gradients of what is not trained now: the optimizer then leaves it as it is."""
+    warming_up, frozen = progress < settings.loss_warmup, tuple(f"{p}." for p in settings.freeze)
+    for name, parameter in model.trunk.named_parameters():
+        if warming_up or name.startswith(frozen):
+            parameter.grad = None
 
 
 def is_due(times: int, step: int, steps: int) -> bool:

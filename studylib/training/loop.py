@@ -24,7 +24,14 @@ from studylib.training import checkpoints as disk
 from studylib.training import distributed
 from studylib.training.acceleration import enough_memory, set_arithmetic
 from studylib.training.gradient_caching import backward_in_chunks, share_out
-from studylib.training.learner import Learner, build_learner, finite, is_due, scheduled
+from studylib.training.learner import (
+    Learner,
+    build_learner,
+    drop_gradients,
+    finite,
+    is_due,
+    scheduled,
+)
 from studylib.training.loading import prefetch, read_batches, training_data
 from studylib.training.sampling import BatchSampler, augmentation_seed
 from studylib.training.settings import RunSettings
@@ -218,6 +225,7 @@ class TrainingStep:
         else:
             loss = backward_in_chunks(learner.model, self._embed, samples, share, loss_of)
         distributed.add_up_gradients(learner.model, learner.criterion)
+        drop_gradients(learner.model, self.settings.train, progress)
         rate = value_at(self.settings.train.learning_rate, progress)
         learner.optimizer.param_groups[0]["lr"] = rate
         learner.optimizer.step()

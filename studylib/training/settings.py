@@ -105,6 +105,8 @@ class TrainSettings(Section):
     precision: Literal["float32", "bfloat16"] = "float32"  # the trunk's; a loss's is float32
     augmentation: AugmentationSettings | None = None
     initial_weights: str | None = None
+    freeze: tuple[str, ...] = ()  # parts of the trunk that keep their weights, such as layers.0
+    loss_warmup: Chance = 0.0  # share of the run in which the loss's own weights alone are trained
     measurements: NotNegative = 0
     keep: Literal["last", "best"] = "last"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0

@@ -1,0 +1,205 @@
+"""A model on a user's own recordings: measured, calibrated, fine-tuned."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studylib.corpora.folder import tree_recordings
+from studylib.corpora.report import Report
+from studylib.corpora.sources import prepare_corpus
+from studylib.corpora.store import Corpus, open_corpus
+from studylib.errors import StudyError
+from studylib.evaluation.run import evaluate
+from studylib.evaluation.settings import EvaluateSettings
+from studylib.files.tables import read_parquet
+from studylib.inference.publishing import MODEL, card_with, percent, write_published
+from studylib.inference.speaker_model import load_speaker_model
+from studylib.models.embedder import load_model
+from studylib.statistics.error_rates import log_likelihood_ratio_cost
+from studylib.training.loading import training_data
+from studylib.training.loop import train
+from studylib.training.settings import RunSettings
+
+CROPS_AN_UTTERANCE = 50
+HELD_OUT = 0.3  # share of the speakers that a fine-tuned model is tested on
+PIECES = 3  # of each recording, where a speaker has a single one
+
+
+def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]:
+    """Measure a model on a trial list; write the results as `evaluation.run.evaluate` does.
+
+    Parameters
+    ----------
+    model : Path
+        Its file.
+    corpus : Path
+        A prepared corpus; or a folder of recordings, prepared in <out>.corpus.
+    trials : str
+        The name of a list of the prepared corpus. For recordings, a file in VoxCeleb's format that
+        names them by their paths below the folder; or "test", all pairs.
+
+    Returns
+    -------
+    dict
+        See `measures.read_metrics`.
+    """
+    protocol = load_speaker_model(model).protocol
+    if (corpus / "corpus.json").is_file():
+        return _evaluate(model, open_corpus(corpus), out, [trials], protocol)
+    wanted = {"recipe": "all_pairs"} if trials == "test" else {"file": trials}
+    settings = {"root": corpus, "splits": {"test": 1.0}, "trials": {"test": wanted}}
+    prepared = prepare_corpus("folder", settings, out.with_name(f"{out.name}.corpus"))
+    return _evaluate(model, prepared, out, ["test"], protocol)
+
+
+def calibrate(model: Path, recordings: Path, out: Path) -> str:
+    """Learn scale, offset and threshold on half of the speakers; measure them on the others.
+
+    Parameters
+    ----------
+    model : Path
+        Its file.
+    recordings : Path
+        A folder speaker/[session/]utterance.
+    out : Path
+        Folder of the calibrated model; work/ in it has the corpus, the scores and all measures.
+
+    Returns
+    -------
+    str
+        What was learned on whom, and measured.
+
+    Raises
+    ------
+    StudyError
+        Fewer than four speakers, recordings that cannot be used, scores that separate the trials
+        perfectly.
+    """
+    counts, work = _recordings_of(recordings, least=4), out / "work"
+    n_test = len(counts) // 2
+    n_dev = len(counts) - n_test
+    splits, lists = {"test": n_test, "dev": n_dev}, {"test": "test", "dev": "dev"}
+    corpus = _prepared(recordings, counts, splits, lists, work / "corpus")
+    before = load_speaker_model(model)
+    found = _evaluate(model, corpus, work / "test", ["test", "dev"], before.protocol)
+    calibration, earlier = found["calibration"], ""
+    if "skipped" in calibration:
+        raise StudyError(f"{recordings}: {calibration['skipped']}")
+    if old := before.calibration:
+        trials = read_parquet(work / "test" / "scores" / "test.parquet")
+        ratios = old["scale"] * trials["score"].to_numpy() + old["offset"]
+        cost = log_likelihood_ratio_cost(ratios, trials["target"])
+        earlier = f", where the earlier calibration ({old['corpus']}) has {cost:.3f}"
+    learned_on = f"{n_dev} speakers of {recordings.resolve().name}"
+    text = (
+        f"Learned on {learned_on}. On its {n_test} other speakers Cllr is {found['cllr']:.3f} bits"
+        f"{earlier}; EER {percent(found)}."
+    )
+    calibration |= {"corpus": learned_on, "source": "folder"}
+    card = card_with(model, "Calibrated again", text)
+    write_published(out, model, calibration, before.protocol, card)
+    return text
+
+
+def finetune(model: Path, recordings: Path, out: Path) -> str:
+    """Train a model further on a user's speakers, some of whom are held out to measure it.
+
+    Batch, length and trial lists follow from how many speakers and recordings there are. The
+    calibration is learned on the held-out speakers. The same training of random weights shows what
+    the model is worth.
+
+    Parameters
+    ----------
+    model, recordings, out : Path
+        As for `calibrate`; at least six speakers.
+
+    Returns
+    -------
+    str
+        The error rates before, after and from scratch on the held-out speakers.
+    """
+    counts = _recordings_of(recordings, least=6)
+    n_test, work = max(3, round(HELD_OUT * len(counts))), out / "work"
+    # A list "dev" is what scores are calibrated on: here it is the held-out speakers' as well.
+    lists = {"test": "test", "dev": "test"}
+    corpus = _prepared(recordings, counts, {"test": n_test}, lists, work / "corpus")
+    protocol, files = load_speaker_model(model).protocol, {"before": model}
+    for name in ("fine-tuned", "from scratch"):
+        settings = finetune_settings(model, corpus, scratch=name == "from scratch")
+        folder = work / name.replace(" ", "-") / "model"
+        train(settings, corpus, 0, folder, checkpoints=work, key=settings.model_dump_json())
+        files[name] = folder / MODEL
+    measured = {
+        name: _evaluate(file, corpus, work / name.replace(" ", "-"), ["test", "dev"], protocol)
+        for name, file in files.items()
+    }
+    learned_on = f"{n_test} held-out speakers of {recordings.resolve().name}"
+    eers = "; ".join(f"{name} {percent(each)}" for name, each in measured.items())
+    text = f"Trained on {len(counts) - n_test} speakers. EER on {learned_on}: {eers}."
+    calibration = measured["fine-tuned"]["calibration"]
+    own = (
+        calibration | {"corpus": learned_on, "source": "folder"} if "scale" in calibration else None
+    )
+    write_published(out, files["fine-tuned"], own, protocol, card_with(model, "Fine-tuned", text))
+    return text
+
+
+def finetune_settings(model: Path, corpus: Corpus, *, scratch: bool = False) -> RunSettings:
+    """The settings of a training that fit the training speakers of a corpus.
+
+    From random weights (`scratch`) the learning rate is four times as high.
+    """
+    counts, embedder = np.bincount(training_data(corpus).speakers), load_model(model)[0]
+    utterances = int(np.clip(np.median(counts), 2, 3))
+    return RunSettings(
+        study="finetune",
+        name="from scratch" if scratch else "fine-tuned",
+        corpus={"name": corpus.folder.name, "source": "folder"},
+        loss={"name": "angular_prototypical"},
+        trunk={"name": embedder.name, "parameters": embedder.keywords},
+        train={
+            "crops": CROPS_AN_UTTERANCE * int(counts.sum()),
+            "speakers_per_batch": min(64, int((counts >= utterances).sum())),
+            "utterances_per_speaker": utterances,
+            "learning_rate": {
+                "initial": 0.002 if scratch else 0.0005,
+                "final": 5e-5,
+                "shape": "cosine",
+            },
+            "initial_weights": None if scratch else str(model.resolve()),
+        },
+    )
+
+
+def _recordings_of(folder: Path, least: int) -> Counter[str]:
+    """How many recordings each speaker has."""
+    counts = Counter(each.speaker for each in tree_recordings(folder, Report()))
+    if len(counts) < least:
+        raise StudyError(f"{folder} has {len(counts)} speakers: expected at least {least}")
+    return counts
+
+
+def _prepared(
+    recordings: Path,
+    counts: Counter[str],
+    splits: Mapping[str, int],
+    lists: Mapping[str, str],
+    folder: Path,
+) -> Corpus:
+    """The recordings as a corpus with trial lists (name -> split): all pairs."""
+    settings = {
+        "root": recordings,
+        "splits": splits,
+        "trials": {name: {"recipe": "all_pairs", "split": split} for name, split in lists.items()},
+        "pieces_per_utterance": PIECES if min(counts.values()) < 2 else 1,
+    }
+    return prepare_corpus("folder", settings, folder, overwrite=True)
+
+
+def _evaluate(
+    model: Path, corpus: Corpus, out: Path, trials: list[str], protocol: Mapping[str, Any]
+) -> dict[str, Any]:
+    return evaluate(model, corpus, EvaluateSettings(trials=trials, **protocol), out)

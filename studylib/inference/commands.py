@@ -1,0 +1,138 @@
+"""The commands that use a model: verify, embed, evaluate, calibrate, finetune, publish.
+
+Exit status: 0; of `verify` 1 where the speakers differ; 2 after a mistake, named in one sentence.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studylib.errors import StudyError
+
+app = typer.Typer()
+
+Model = Annotated[str, typer.Option(help="A name in pretrained/, a model's folder or its file.")]
+Recordings = Annotated[Path, typer.Argument(help="A folder speaker/[session/]utterance.")]
+
+
+@app.command()
+def verify(
+    first: Annotated[Path, typer.Argument(help="A recording.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    model: Model = "best",
+    prior: Annotated[float, typer.Option(help="Probability of one speaker, beforehand.")] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Are two recordings of the same speaker? Exit status 0 if so, 1 if not, 2 after a mistake."""
+    from studylib.inference.speaker_model import load_speaker_model
+    from studylib.inference.verification import verify as compare
+
+    found = compare(load_speaker_model(model), first, second, prior)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print("same speaker" if found["same"] else "different speakers")
+        print(f"probability of one speaker {found['probability']:.3f}, at the prior {prior:g}")
+        print(f"score {found['score']:.3f}, log-likelihood ratio {found['llr']:.2f}")
+        print(f"calibrated on: {found['calibrated_on']}")
+        print(
+            *(f"warning: {sentence}" for sentence in found["warnings"]), sep="\n", file=sys.stderr
+        )
+    raise typer.Exit(0 if found["same"] else 1)
+
+
+@app.command()
+def embed(
+    folder: Annotated[Path, typer.Argument(help="Holds recordings, at any depth.")],
+    out: Annotated[Path, typer.Option(help="The table to write, Parquet.")],
+    model: Model = "best",
+    keep_going: Annotated[bool, typer.Option(help="Name bad recordings, leave them out.")] = False,
+) -> None:
+    """Embed all recordings of a folder: a table of paths and embeddings."""
+    import pandas as pd
+
+    from studylib.corpora.audio import audio_files
+    from studylib.files.atomic import atomic_file
+    from studylib.inference.speaker_model import load_speaker_model
+
+    loaded, rows = load_speaker_model(model), []
+    for path in sorted(audio_files(folder)):
+        try:
+            rows.append(
+                (Path(path).relative_to(folder).as_posix(), loaded.embed_file(path).numpy())
+            )
+        except StudyError as error:
+            if not keep_going:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+    if not rows:
+        raise StudyError(f"{folder} has no recordings to embed")
+    with atomic_file(out) as partial:
+        pd.DataFrame(rows, columns=["path", "embedding"]).to_parquet(partial)
+    print(f"{len(rows)} recordings in {out}")
+
+
+@app.command()
+def evaluate(
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    corpus: Annotated[Path, typer.Option(help="A prepared corpus, or a folder of speakers.")],
+    model: Model = "best",
+    trials: Annotated[
+        str, typer.Option(help="A list of the corpus, or a file of lines '1 <file> <file>'.")
+    ] = "test",
+) -> None:
+    """Measure a model on the trials of a corpus, or of a folder of recordings."""
+    from studylib.inference.adaptation import measure
+    from studylib.inference.publishing import percent
+    from studylib.inference.speaker_model import model_file
+
+    found = measure(model_file(model), corpus, trials, out)
+    print(f"EER {percent(found)} over {found['n_speakers']} speakers; results in {out}")
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A name in pretrained/, a folder or a file.")],
+    recordings: Recordings,
+    out: Annotated[Path, typer.Option(help="Folder of the calibrated model.")],
+) -> None:
+    """Learn a model's threshold and probabilities on your own recordings."""
+    from studylib.inference.adaptation import calibrate as learn
+    from studylib.inference.speaker_model import model_file
+
+    print(learn(model_file(model), recordings, out))
+
+
+@app.command()
+def finetune(
+    model: Annotated[str, typer.Argument(help="A name in pretrained/, a folder or a file.")],
+    recordings: Recordings,
+    out: Annotated[Path, typer.Option(help="Folder of the fine-tuned model.")],
+) -> None:
+    """Train a model further on your own speakers, and measure it on some held out."""
+    from studylib.inference.adaptation import finetune as train
+    from studylib.inference.speaker_model import model_file
+
+    print(train(model_file(model), recordings, out))
+
+
+@app.command()
+def publish(
+    run: Annotated[str, typer.Argument(help="A run of the study.")],
+    seed: int = 0,
+    study: Annotated[str | None, typer.Option(help="Instead of the active study.")] = None,
+    name: Annotated[str | None, typer.Option(help="In pretrained/, instead of the run's.")] = None,
+) -> None:
+    """Make a model and its card in pretrained/ of a measured run."""
+    from studylib.files.documents import read_yaml
+    from studylib.files.paths import project_root
+    from studylib.inference.publishing import publish as write
+
+    root = project_root()
+    study = study or read_yaml(root / "params.yaml")["study"]["name"]
+    out = root / "pretrained" / (name or run)
+    write(root / "results" / study / "experiment" / f"{run}-{seed}", out)
+    print(f"{out}: read its card.md before you commit it")

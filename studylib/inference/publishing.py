@@ -1,0 +1,134 @@
+"""A trained run -> a folder to publish: model.safetensors, known_speakers.json, card.md."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from studylib.corpora.hygiene import KNOWN_SPEAKERS
+from studylib.errors import StudyError
+from studylib.evaluation.measures import read_metrics
+from studylib.files.atomic import read_json
+from studylib.inference.speaker_model import CROPS
+from studylib.inference.verification import SYNTHETIC
+from studylib.losses import LOSSES
+from studylib.models.embedder import load_model, save_model
+
+CARD, MODEL = "card.md", "model.safetensors"
+LARGEST = 3_000_000  # bytes of a published model: a clone stays small
+
+
+def publish(experiment: Path, out: Path) -> None:
+    """Make a published model of an experiment's results.
+
+    Parameters
+    ----------
+    experiment : Path
+        results/<study>/experiment/<run>-<seed>/; results on further test sets are in its also/.
+    out : Path
+        Folder of the published model.
+
+    Raises
+    ------
+    StudyError
+        Results that are missing, that are not of the protocol `crops` and the back-end `cosine`,
+        or that have no calibration; a model of more than 3 MB.
+    """
+    if not (experiment / "manifest.json").is_file():
+        raise StudyError(f"{experiment} has no manifest.json: expected a measured experiment")
+    manifest, metrics = read_json(experiment / "manifest.json"), read_metrics(experiment)
+    settings, calibration = manifest["settings"], metrics["calibration"]
+    if (settings["evaluate"]["protocol"], metrics["backend"]) != ("crops", "cosine"):
+        raise StudyError(f"{experiment}: expected the protocol crops and first the back-end cosine")
+    if "skipped" in calibration:
+        raise StudyError(f"{experiment} has no calibration: {calibration['skipped']}")
+    corpus = settings["corpus"]
+    calibration |= {"source": corpus["source"]}
+    measured = {corpus["name"]: metrics}
+    measured |= {path.name: read_metrics(path) for path in sorted(experiment.glob("also/*"))}
+    card = _card(experiment / "model", manifest, measured, calibration)
+    protocol = {key: settings["evaluate"][key] for key in CROPS}
+    write_published(out, experiment / "model" / MODEL, calibration, protocol, card)
+    if (size := (out / MODEL).stat().st_size) > LARGEST:
+        raise StudyError(f"{out / MODEL} has {size:,} bytes: expected {LARGEST:,} at most")
+
+
+def write_published(
+    out: Path,
+    model: Path,
+    calibration: Mapping[str, Any] | None,
+    protocol: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a model's folder: its weights in half precision, its training speakers, its card.
+
+    Parameters
+    ----------
+    out : Path
+    model : Path
+        The file of the weights; known_speakers.json lies beside it.
+    calibration, protocol : mapping
+        See `SpeakerModel`.
+    card : str
+        In Markdown.
+    """
+    embedder, scoring = load_model(model)
+    embedder.further = {"calibration": calibration, "protocol": dict(protocol)}
+    out.mkdir(parents=True, exist_ok=True)
+    save_model(embedder.half(), out / MODEL, scoring=scoring)
+    known = model.with_name(KNOWN_SPEAKERS)
+    if known.is_file() and known.parent.resolve() != out.resolve():
+        shutil.copyfile(known, out / KNOWN_SPEAKERS)
+    (out / CARD).write_text(card, encoding="utf-8")
+
+
+def percent(measures: Mapping[str, Any]) -> str:
+    """An EER in per cent with its interval."""
+    low, high = measures["eer_interval"]
+    return f"{100 * measures['eer']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def card_with(model: Path, title: str, text: str) -> str:
+    """The card beside a model's file, if there is one, and a further section."""
+    card = model.with_name(CARD)
+    before = card.read_text(encoding="utf-8") if card.is_file() else f"# {model}\n"
+    return f"{before}\n## {title}\n\n{text}\n"
+
+
+def _card(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    measured: Mapping[str, Mapping[str, Any]],
+    calibration: Mapping[str, Any],
+) -> str:
+    settings, trained = manifest["settings"], read_json(folder / "training.json")
+    corpus, loss = settings["corpus"], settings["loss"]
+    embedder, scoring = load_model(folder / MODEL)
+    real = corpus["source"] != SYNTHETIC
+    rows = [
+        f"| `{name}` | {percent(each)} | {each['n_speakers']} | {each.get('cllr', math.nan):.3f} |"
+        for name, each in measured.items()
+    ]
+    facts = {
+        "title": LOSSES[loss["name"]].title,
+        "dimensions": embedder.embedding_dim,
+        "trunk": _call(embedder.name, embedder.keywords),
+        "weights": sum(weight.numel() for weight in embedder.trunk.parameters()),
+        "scoring": "mean cosine" if scoring == "cosine" else "mean squared distance",
+        "training_speakers": trained["training_speakers"],
+        "training_crops": trained["crops"],
+        "corpus": corpus["name"],
+        "kind": "real recordings" if real else "synthetic voices",
+        "loss": _call(loss["name"], loss["parameters"]),
+        "licence": " The recordings trained on have their own." if real else "",
+        "rows": "\n".join(rows),
+        "calibrated_on": f"the development speakers of `{calibration['corpus']}`",
+        "trials_a_target": 1 / calibration["target_prior"],
+    }
+    template = Path(__file__).with_name(CARD).read_text(encoding="utf-8")
+    return template.format_map({**manifest, **settings["evaluate"], **calibration, **facts})
+
+
+def _call(name: str, keywords: Mapping[str, Any]) -> str:
+    return f"`{name}({', '.join(f'{key}={value}' for key, value in keywords.items())})`"

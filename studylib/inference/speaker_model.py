@@ -1,0 +1,88 @@
+"""A trained model as its user meets it: waveforms -> embeddings -> scores -> probabilities."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from studylib.errors import StudyError
+from studylib.inference.waveforms import as_mono, read_waveform
+from studylib.models.embedder import Embedder, even_crops, load_model
+from studylib.models.features import SAMPLE_RATE
+
+CROPS = {"crops": 10, "crop_seconds": 4.0}  # of paper B
+PUBLISHED = Path(__file__).parents[2] / "pretrained"
+
+
+class SpeakerModel(nn.Module):
+    """Recordings -> embeddings -> scores, by evenly spaced crops as in the evaluation.
+
+    Parameters
+    ----------
+    embedder : Embedder
+        Its `further` may hold `calibration` (scale, offset, threshold, target_prior, corpus: the
+        recordings it was learned on, and source: their kind) and `protocol` (crops, crop_seconds).
+    scoring : "cosine" or "euclidean"
+        How embeddings are compared: mean cosine of all pairs of crops, or mean squared distance
+        times -1.
+    """
+
+    def __init__(self, embedder: Embedder, scoring: str) -> None:
+        super().__init__()
+        self.embedder, self.scoring = embedder.eval(), scoring
+        self.calibration: dict[str, Any] | None = embedder.further.get("calibration")
+        self.protocol: dict[str, Any] = embedder.further.get("protocol", CROPS)
+
+    def forward(self, waveform: Tensor, rate: int = SAMPLE_RATE) -> Tensor:
+        """The embedding (D,) of one recording, (S,) or (channels, S), floats in [-1, 1].
+
+        The mean over crops; for the cosine, of embeddings scaled to length 1, so that the dot
+        product of two recordings is their score.
+        """
+        crops = self.embed_crops(as_mono(waveform, rate))
+        return (F.normalize(crops) if self.scoring == "cosine" else crops).mean(dim=0)
+
+    def embed_file(self, path: str | Path) -> Tensor:
+        """The embedding (D,) of a file."""
+        return self(read_waveform(path))
+
+    @torch.inference_mode()
+    def embed_crops(self, waveform: Tensor) -> Tensor:
+        """The embeddings (crops, D) of a waveform (S,) at 16 kHz."""
+        crops, seconds = self.protocol["crops"], self.protocol["crop_seconds"]
+        _, starts, length = next(even_crops(np.array([len(waveform)]), crops, seconds))
+        places = torch.from_numpy(starts).T + torch.arange(length)
+        device = next(self.embedder.parameters()).device
+        return self.embedder(waveform[places % len(waveform)].to(device)).cpu()
+
+    def score(self, first: Tensor, second: Tensor) -> float:
+        """Two recordings' crops (crops, D) -> their score, higher meaning more alike."""
+        if self.scoring == "cosine":
+            return float((F.normalize(first) @ F.normalize(second).T).mean())
+        return -float(torch.cdist(first, second).square().mean())
+
+
+def load_speaker_model(model: str | Path) -> SpeakerModel:
+    """Load a model by its name in pretrained/, its folder or its file."""
+    return SpeakerModel(*load_model(model_file(model)))
+
+
+def model_file(model: str | Path) -> Path:
+    """The file of a model, given by its name in pretrained/, its folder or the file itself.
+
+    Raises
+    ------
+    StudyError
+        No such model.
+    """
+    for path in (Path(model), PUBLISHED / model):
+        if path.is_file():
+            return path
+        if (path / "model.safetensors").is_file():
+            return path / "model.safetensors"
+    names = sorted(path.parent.name for path in PUBLISHED.glob("*/model.safetensors"))
+    published = ", ".join(names) or "none"
+    raise StudyError(f"there is no model {model}: expected a file, a folder or one of {published}")
