@@ -117,11 +117,31 @@ def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel
 
 
 @app.command()
+def restore(
+    name: Annotated[str, typer.Argument(help="A study under results/, as laptop.")],
+) -> None:
+    """Make results/NAME_restored/ of the committed first seeds, for the notebooks' `study`."""
+    from studylib.reports.restoring import restore
+
+    print(f"{restore(project_root(), name)}: give the notebooks study = '{name}_restored'")
+
+
+@app.command()
 def notebook(name: Annotated[str, typer.Argument(help="A report, such as losses.")]) -> None:
     """Execute a report's notebook, as the pipeline does; by hand, use papermill or Jupyter."""
     from studylib.pipeline.notebooks import run_report
 
     run_report(project_root(), name)
+
+
+@app.command()
+def page() -> None:
+    """Write index.html of the active study, from its reports (the last stage)."""
+    from studylib.files.documents import read_yaml
+    from studylib.reports.page import write_page
+
+    root = project_root()
+    write_page(root / "results" / read_yaml(root / "params.yaml")["study"]["name"])
 
 
 @app.command()
@@ -161,6 +181,19 @@ def import_checkpoint(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+) -> None:
+    """Write a model and its features as ONNX: 16-kHz samples in, embeddings out."""
+    from studylib.models.embedder import load_model
+    from studylib.models.export import export_onnx
+
+    difference = export_onnx(load_model(model)[0], out)
+    print(f"{out}: ONNX Runtime's embeddings differ from torch's by {difference:.0e} at most")
+
+
+@app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
 ) -> None:
@@ -178,20 +211,6 @@ def study(
     runs = [plans[f"experiment/{run}.json"]["settings"] for run in params.study.runs]
     crops = sum(settings["train"]["crops"] for settings in runs)
     print(f"{crops * len(params.study.seeds):,} training crops in all")
-
-
-@app.command()
-def status() -> None:
-    """List the results of each study that are missing or not of its present plan."""
-    from studylib.pipeline.params import read_params
-    from studylib.pipeline.plan import old_results
-
-    root = project_root()
-    for file in sorted((root / "studies").glob("*.yaml")):
-        params = read_params(file)
-        if (root / "results" / params.study.name).exists():
-            old = old_results(root, params)
-            print(f"{params.study.name}: {len(old)} old" + (f": {', '.join(old)}" if old else ""))
 
 
 @app.command()

@@ -76,10 +76,12 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
         facts |= {"training_speakers": train["training_speakers"] or 200}
         (folder / "model").mkdir()
         write_json(folder / "model" / "training.json", facts)
+        curve = pd.DataFrame({"crops": [20, facts["crops"]], "loss": [2.0, 1.0]})
+        curve.assign(dev_eer=[np.nan, 0.1]).to_csv(folder / "model" / "curve.csv", index=False)
     evaluate = EvaluateSettings(trials=["test", "test_hard", "dev"]).model_dump(mode="json")
     document = {"study": "made_up", "run": run, "seed": seed, "digests": {}, "machine": {}}
-    document["corpus"] = {"source": "made up"}
-    document["settings"] = settings | {"evaluate": evaluate}
+    document |= {"corpus": {"source": "made up", "checksums": {}}, "files": {}}
+    document["settings"] = settings | {"corpus": {"name": "c"}, "evaluate": evaluate}
     write_json(folder / "manifest.json", document | manifest)
 
     speakers = np.repeat(np.arange(N_SPEAKERS), UTTERANCES)

@@ -1,9 +1,12 @@
 """A user's mistake is one sentence and exit status 2."""
 
+import errno
+import os
 from pathlib import Path
 from subprocess import CompletedProcess
+from unittest.mock import Mock
 
-from trees import PLAIN, write_tree
+from trees import PLAIN, files_of, write_tree
 
 from studylib.corpora.store import open_corpus
 
@@ -26,6 +29,16 @@ def test_an_unknown_key_in_the_parameters_stops_the_plan_and_writes_nothing(stud
     (project / "params.yaml").write_text(text.replace("crop_seconds: 2.0", "crop_secs: 2.0"))
     assert_one_sentence(studylib("plan"), "unknown key 'train.crop_secs'")
     assert not (project / "results").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_plan_is_kept(studylib, project, monkeypatch):
+    studylib("plan")
+    before = files_of(project / "results")
+    (project / "params.yaml").write_text((project / "params.yaml").read_text() + "# edited\n")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
+    assert_one_sentence(studylib("plan"), "The disk is full, or a file too large")
+    assert files_of(project / "results") == before
 
 
 def test_what_is_not_there_is_one_sentence(studylib, project):

@@ -20,9 +20,9 @@ def test_sixteen_bit_files_keep_their_samples_bit_for_bit(tmp_path, name):
 
 
 def test_float_files_are_scaled_by_full_scale_and_rounded(tmp_path):
-    waveform = np.array([0.5, -0.25, 1.5 / 32768, 0.9 / 32768, 1.0, -1.2], dtype=np.float32)
+    waveform = np.array([0.5, -0.25, 1.5 / 32768, 0.9 / 32768, 1.0, -1.2] + 200 * [0.0])
     path = write(tmp_path / "a.wav", waveform, subtype="FLOAT")
-    assert decode(path, 0.0).tolist() == [16384, -8192, 2, 1, 32767, -32768]
+    assert decode(path, 0.0)[:7].tolist() == [16384, -8192, 2, 1, 32767, -32768, 0]
 
 
 def test_channels_are_averaged(tmp_path):
@@ -86,6 +86,13 @@ BAD = {
     "e.flac is damaged": (voice("x"), {}),
     "f.wav lasts 0.000 s; expected 0.5 s or more": (voice("x", 0), {}),
     "g.wav holds nothing but silence": (1e-6 * tone(16_000), {"subtype": "FLOAT"}),
+    "g2.wav holds nothing but silence": (2e-4 * tone(16_000), {"subtype": "FLOAT"}),
+    "i.wav has 66 % of its samples beyond": (4 * tone(16_000), {"subtype": "FLOAT"}),
+    "j.wav has 1.* % of its samples beyond": (np.full((9000, 2), 3e38), {"subtype": "FLOAT"}),
+    "k.wav has 100 Hz; expected 4,000 to": (voice("x"), {"rate": 100}),
+    "l.wav has 1,000,000 Hz; expected": (voice("x"), {"rate": 1_000_000}),
+    "m.ogg is truncated": (voice("x", 3.0), {}),
+    "n.opus is truncated": (voice("x", 3.0), {"format": "OGG", "subtype": "OPUS"}),
     "h.wav has samples that are not finite": (
         np.where(np.arange(9000) == 5000, np.nan, 0.1),
         {"subtype": "FLOAT"},

@@ -27,7 +27,7 @@ def tree(tmp_path_factory):
 
 
 def test_a_tree_becomes_a_corpus_with_the_samples_of_its_files(tree, tmp_path):
-    corpus = prepare({"root": tree}, tmp_path / "out")
+    corpus = prepare({"root": tree, "splits": {}}, tmp_path / "out")
     table = corpus.utterances
     assert table["id"].tolist() == sorted(PLAIN)
     assert table["speaker"].tolist() == [name.split("/")[0] for name in sorted(PLAIN)]
@@ -43,7 +43,7 @@ def test_other_files_are_left_alone_and_one_of_1970_is_there(tmp_path):
     (root / ".cache").mkdir()
     write(root / "anna" / "._1.wav", voice("hidden"))
     os.utime(root / "anna" / "1.wav", (0, 0))
-    corpus = prepare({"root": root}, tmp_path / "out")
+    corpus = prepare({"root": root, "splits": {}}, tmp_path / "out")
     assert corpus.utterances["id"].tolist() == ["anna/1.wav", "anna/2.flac"]
     assert set(corpus.utterances["session"]) == {"anna"}
 
@@ -100,15 +100,69 @@ def test_a_folder_of_something_else_is_never_overwritten(tree, tmp_path):
     prepare({"root": tree}, tmp_path / "empty")
 
 
-def test_links_neither_repeat_recordings_nor_give_one_voice_to_two_speakers(tmp_path):
+def test_links_that_repeat_or_leave_the_tree_are_told_and_give_no_voice_to_two_speakers(
+    tmp_path, capsys
+):
     root = write_tree(tmp_path / "in", PLAIN)
     (root / "anna" / "loop").symlink_to(root / "anna")
     (root / "anna" / "up").symlink_to("..")
+    (root / "eva").symlink_to(write_tree(tmp_path / "elsewhere", ["1.wav", "2.wav"]))
     linked = prepare({"root": root}, tmp_path / "out")
-    assert linked.utterances["id"].tolist() == sorted(PLAIN)
+    assert linked.utterances["id"].tolist() == sorted([*PLAIN, "eva/1.wav", "eva/2.wav"])
+    told = capsys.readouterr().out
+    assert f"anna/loop is a link to {root}/anna, whose recordings are read once" in told
+    assert f"in/eva is a link out of the tree, to {tmp_path}/elsewhere" in told
     (root / "zoe").symlink_to(root / "anna")
-    with pytest.raises(StudyError, match=r"in/zoe/.* is the same file as .*in/anna/"):
+    with pytest.raises(StudyError, match="in/zoe has no recordings"):
         prepare({"root": root}, tmp_path / "other")
+
+
+def test_the_same_recording_under_two_names_is_told_and_refused_of_two_speakers(tmp_path, capsys):
+    root = write_tree(tmp_path / "in", PLAIN)
+    write(root / "anna" / "monday" / "3.flac", voice(PLAIN[0]))
+    assert len(prepare({"root": root}, tmp_path / "out").utterances) == len(PLAIN) + 1
+    assert "3.flac is the same recording as" in capsys.readouterr().out
+    write(root / "bert" / "monday" / "3.flac", voice(PLAIN[0]))
+    same = r"bert/monday/3\.flac is the same recording as .*anna/monday/1\.wav, of another speaker"
+    with pytest.raises(StudyError, match=same):
+        prepare({"root": root}, tmp_path / "other")
+    kept = prepare({"root": root, "keep_going": True, "splits": {"test": 2}}, tmp_path / "other")
+    assert len(kept.utterances) == len(PLAIN) + 1
+    for row, name in enumerate(kept.utterances["id"]):
+        assert np.array_equal(kept.samples(row), voice(name.replace("3.flac", "1.wav")))
+
+
+@pytest.mark.parametrize(("n", "expected"), [(3, {"test": 3}), (20, {"train": 14, "test": 4})])
+def test_without_splits_a_few_speakers_are_all_tested_and_of_many_a_fifth(
+    tmp_path, capsys, n, expected
+):
+    write_tree(tmp_path / "in", [f"s{speaker}/{k}.wav" for speaker in range(n) for k in (1, 2)])
+    corpus = prepare({"root": tmp_path / "in"}, tmp_path / "out")
+    speakers = corpus.utterances.groupby("split")["speaker"].nunique().to_dict()
+    assert speakers == expected | ({"dev": 2} if n == 20 else {})
+    assert f"No splits are set: of {n} speakers" in capsys.readouterr().out
+
+
+def test_a_pattern_finds_the_speaker_and_one_take_of_two_microphones_is_no_trial(tmp_path):
+    names = [f"{who}_{take}_mic{mic}.wav" for who in "ab" for take in (1, 2) for mic in (1, 2)]
+    root = write_tree(tmp_path / "in", names)
+    pattern = r"^(?P<speaker>[a-z])_(?P<take>\d)_(?P<session>mic\d)"
+    corpus = prepare({"root": root, "speaker_pattern": pattern}, tmp_path / "out")
+    table, trials = corpus.utterances, corpus.trials("test")
+    assert table["speaker"].tolist() == [name[0] for name in names]
+    assert set(table["session"]) == {"mic1", "mic2"}
+    pairs = {(names[one][:3], names[two][:3]) for one, two in trials[["first", "second"]].values}
+    assert not any(one == two for one, two in pairs)
+    assert len(trials) == 8 * 7 / 2 - 4  # all pairs but the four takes
+    write(root / "x1.wav", voice("x1"))
+    with pytest.raises(StudyError, match=r"speaker_pattern finds no speaker in x1\.wav"):
+        prepare({"root": root, "speaker_pattern": pattern}, tmp_path / "other")
+
+
+def test_a_folder_one_level_too_high_is_told_the_right_level(tmp_path):
+    write_tree(tmp_path / "high", [f"{half}/{name}" for half in ("a", "b") for name in PLAIN])
+    with pytest.raises(StudyError, match=r"if the folders in .*high/[ab] are the speakers"):
+        prepare({"root": tmp_path / "high"}, tmp_path / "out")
 
 
 def test_a_manifest_may_have_a_byte_order_mark_tabs_backslashes_and_facts(tree, tmp_path):
@@ -138,6 +192,7 @@ LINES = {
 FILES = {
     "lonely/1.wav": (0.8, r"Speaker 'lonely' has one utterance, but target trials need two"),
     "anna/monday/short.wav": (0.01, r"short\.wav lasts 0\.010 s; expected 0\.5 s or more"),
+    "ｄora/1.wav": (0.8, "is of 'ｄora', which only case or Unicode form tells from 'dora'"),
     "empty/1.txt": (0, r"in/empty has no recordings"),
 }
 
@@ -148,7 +203,8 @@ def test_a_fault_is_named_or_skipped_and_reported(tree, tmp_path, spoilt):
         table, fault = tmp_path / "table.csv", LINES[spoilt]
         good = ["bert/monday/1.wav,B,m", "carl/monday/1.wav,C,m"]
         table.write_text("\n".join(["path,speaker,sex", good[0], spoilt, good[1]]))
-        settings, expected = {"root": tree, "manifest": table}, [line[:17] for line in good]
+        settings = {"root": tree, "manifest": table, "splits": {}}
+        expected = [line[:17] for line in good]
     else:
         root, (seconds, fault) = write_tree(tmp_path / "in", PLAIN), FILES[spoilt]
         write(root / spoilt, voice("x", seconds), format="WAV")
@@ -170,6 +226,9 @@ WRONG = [
     ({"root": "in/anna/monday"}, "monday has no folders of speakers; expected"),
     ({"root": "."}, "in, which would be the only speaker; if the 2 folders in .*in are the"),
     ({"root": "in", "manifest": "table.csv"}, "Speaker 'A' is in more than one split"),
+    ({"root": "in", "manifest": "start.csv"}, "makes the column 'start': rename it"),
+    ({"root": "in", "manifest": "twice.csv"}, "a column occurs twice among"),
+    ({"root": "in", "speaker_pattern": "(.)"}, r"folder: speaker_pattern: expected a group"),
     ({"root": "x", "splits": {"test": -1}}, "folder: splits.test"),
     ({"root": "x", "storage": "in_place", "pieces_per_utterance": 2}, "need storage: packed"),
     ({"root": "x", "trials": {"t": {"recipe": "per_speaker"}}}, "needs n"),
@@ -184,6 +243,8 @@ def test_a_wrong_setting_is_named(tmp_path, monkeypatch, settings, fault):
     write_tree(tmp_path / "in", PLAIN[:8])
     rows = f"path,speaker,split\n{PLAIN[0]},A,train\n{PLAIN[1]},A,test\n"
     (tmp_path / "table.csv").write_text(rows)
+    (tmp_path / "start.csv").write_text(f"path,speaker,start\n{PLAIN[0]},A,1\n")
+    (tmp_path / "twice.csv").write_text(f"path,speaker,path\n{PLAIN[0]},A,1\n")
     with pytest.raises(StudyError, match=fault):
         prepare(settings, tmp_path / "out")
 
@@ -230,7 +291,7 @@ def test_killed_at_any_moment_and_run_again_it_writes_the_same_bytes(tree, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "undisturbed"]
 
 
-@pytest.mark.parametrize("damage", ["audio.i16", "log.jsonl", "a changed recording"])
+@pytest.mark.parametrize("damage", ["audio.i16", "log.jsonl", "a changed recording", "a bit"])
 def test_what_has_changed_since_the_kill_is_decoded_again(tmp_path, monkeypatch, damage):
     root, decoded = write_tree(tmp_path / "in", PLAIN[2:6]), tmp_path / "out.decoded"
     with monkeypatch.context() as patch:
@@ -240,6 +301,10 @@ def test_what_has_changed_since_the_kill_is_decoded_again(tmp_path, monkeypatch,
     assert _n_decoded(tmp_path / "out") == 4
     if damage == "a changed recording":
         write(root / PLAIN[2], voice("changed"))
+    elif damage == "a bit":
+        samples = bytearray((decoded / "audio.i16").read_bytes())
+        samples[len(samples) // 2] ^= 1
+        (decoded / "audio.i16").write_bytes(samples)
     else:
         os.truncate(decoded / damage, int(0.6 * (decoded / damage).stat().st_size))
     prepare({"root": root}, tmp_path / "out")

@@ -12,21 +12,17 @@ from studylib.evaluation.protocols import (
 from studylib.evaluation.settings import EvaluateSettings
 
 
-def energies(corpus):
+def energies(corpus, rows, crops, crop_seconds):
     """An embedder that needs no network: mean square and mean of each crop, cut like `embed`'s."""
-
-    def embed_crops(rows, crops, crop_seconds):
-        found = []
-        for row in rows:
-            samples = corpus.samples(row).astype(np.float64)
-            length = len(samples) if crop_seconds is None else round(16_000 * crop_seconds)
-            room = max(len(samples) - length, 0)
-            starts = [room // 2] if crops == 1 else [room * i // (crops - 1) for i in range(crops)]
-            pieces = [np.resize(samples[start : start + length], length) for start in starts]
-            found.append([(np.mean(piece**2), np.mean(piece)) for piece in pieces])
-        return np.array(found, dtype=np.float32)
-
-    return embed_crops
+    found = []
+    for row in rows:
+        samples = corpus.samples(row).astype(np.float64)
+        length = len(samples) if crop_seconds is None else round(16_000 * crop_seconds)
+        room = max(len(samples) - length, 0)
+        starts = [room // 2] if crops == 1 else [room * i // (crops - 1) for i in range(crops)]
+        pieces = [np.resize(samples[start : start + length], length) for start in starts]
+        found.append([(np.mean(piece**2), np.mean(piece)) for piece in pieces])
+    return np.array(found, dtype=np.float32)
 
 
 def test_as_few_windows_as_reach_from_start_to_end_at_most_a_hop_apart():
@@ -37,7 +33,7 @@ def test_as_few_windows_as_reach_from_start_to_end_at_most_a_hop_apart():
 def test_sliding_windows_give_the_mean_of_their_embeddings(tiny_corpus):
     settings = EvaluateSettings(protocol="windows", crop_seconds=1.5, hop_seconds=0.5)
     rows = np.array([3, 40, 50, 60])
-    found = embed_utterances(energies(tiny_corpus), tiny_corpus, rows, settings)
+    found = embed_utterances(energies, tiny_corpus, rows, settings)
     assert found.shape == (4, 1, 2)
     for row, vector in zip(rows, found[:, 0], strict=True):
         samples = tiny_corpus.samples(row).astype(np.float64)
@@ -49,17 +45,16 @@ def test_sliding_windows_give_the_mean_of_their_embeddings(tiny_corpus):
 
 def test_a_whole_utterance_is_one_piece(tiny_corpus):
     settings = EvaluateSettings(protocol="whole")
-    found = embed_utterances(energies(tiny_corpus), tiny_corpus, np.array([7]), settings)
+    found = embed_utterances(energies, tiny_corpus, np.array([7]), settings)
     samples = tiny_corpus.samples(7).astype(np.float64)
     assert found[0, 0, 0] == pytest.approx(np.mean(samples**2), rel=1e-6)
 
 
 def test_training_speakers_are_embedded_only_where_a_back_end_learns_from_them(tiny_corpus):
-    embed_crops = energies(tiny_corpus)
-    assert embed_training(embed_crops, tiny_corpus, EvaluateSettings()) is None
+    assert embed_training(energies, tiny_corpus, EvaluateSettings()) is None
     few = {"training_speakers": 5, "training_utterances": 3, "crops": 2, "crop_seconds": 1.0}
     settings = EvaluateSettings(backends=["cosine", "plda"], **few)
-    embeddings, speakers = embed_training(embed_crops, tiny_corpus, settings)
+    embeddings, speakers = embed_training(energies, tiny_corpus, settings)
     assert embeddings.shape == (15, 2, 2)
     assert np.unique(speakers, return_counts=True)[1].tolist() == [3] * 5
 

@@ -1,11 +1,13 @@
 """Evaluation files and figures against the loops they shorten."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from trees import files_of
 
 from studylib.corpora.hygiene import known_speakers
 from studylib.errors import StudyError
@@ -99,6 +101,26 @@ def test_the_manifest_comes_last_names_every_file_and_spares_the_model_beside_it
     assert all(sha256(out / name) == digest for name, digest in files.items())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes are POSIX")
+def test_a_full_disk_at_any_file_keeps_the_old_results(tiny_corpus, model_file, tmp_path):
+    import resource
+
+    out, few = tmp_path / "out", SETTINGS.model_copy(update={"crops": 2})
+    evaluate(model_file, tiny_corpus, SETTINGS, out)
+    old, limits = files_of(out), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in sorted({len(content) for content in old.values()} - {0}):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max(size // 2, 500), limits[1]))
+            with pytest.raises(StudyError, match=r"The disk is full, .*: writing results in .*out"):
+                evaluate(model_file, tiny_corpus, few, out)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert files_of(out) == old
+        assert {path.name for path in tmp_path.iterdir()} == {"out", "model.safetensors"}
+    evaluate(model_file, tiny_corpus, few, out)
+    assert files_of(out).keys() == old.keys()
+
+
 def test_a_missing_trial_list_leaves_nothing_behind(tiny_corpus, model_file, tmp_path):
     wrong = SETTINGS.model_copy(update={"trials": ["tset"]})
     with pytest.raises(StudyError, match=r"no trial list 'tset'.* test"):
@@ -166,7 +188,7 @@ def lists():
 
 
 def test_calibration_is_learned_on_dev_and_judged_on_the_others(lists):
-    measured = measure_lists(lists, "score", 50)
+    measured = measure_lists(lists, "score", 50, corpus="own")
     assert "cllr" not in measured["lists"]["dev"]
     calibration, test = measured["calibration"], measured["lists"]["test"]
     target, score = lists["test"]["target"], lists["test"]["score"]
@@ -183,6 +205,6 @@ def test_without_a_calibration_the_reason_is_named_and_the_rest_measured(lists):
     perfect = lists["dev"].assign(score=lists["dev"]["target"].astype(float))
     test = {"test": lists["test"]}
     for found, why in ((test, "no list 'dev'"), (test | {"dev": perfect}, "perfectly")):
-        measured = measure_lists(found, "score", 50)
+        measured = measure_lists(found, "score", 50, corpus="own")
         assert why in measured["calibration"]["skipped"]
         assert not {"cllr", "min_cllr", "act_dcf_0.01"} & set(measured["lists"]["test"])

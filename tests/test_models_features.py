@@ -6,7 +6,7 @@ import torch
 from scipy.fft import dct
 
 from studylib.errors import StudyError
-from studylib.models.features import FEATURES, LogMel, Mfcc, Spectrogram
+from studylib.models.features import FEATURES, LogMel, Mfcc, Pitch, Spectrogram
 
 TWO_SECONDS = 200 * 160 + 240  # samples: paper B's crop
 
@@ -61,6 +61,17 @@ def test_the_spectrogram_equals_its_definition(noise):
 def test_mfcc_is_the_orthonormal_cosine_transform_of_log_mel(noise):
     expected = dct(LogMel()(noise).double().numpy(), norm="ortho", axis=1)[:, :30]
     np.testing.assert_allclose(Mfcc()(noise), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("period", [60, 100, 128, 200])  # samples
+def test_pitch_is_largest_at_the_period_of_pulses_whatever_their_level_and_colour(period):
+    pulses = torch.zeros(3, 16_000)
+    pulses[:, ::period] = 0.5
+    pulses[1] *= 0.01
+    pulses[2] = torch.roll(pulses[2], 1) + 0.9 * pulses[2]
+    lags = 16_000 / 420 * 7 ** (np.arange(48) / 47)
+    for peaks in Pitch()(pulses)[:, :, 5:-5].argmax(1).numpy():
+        assert np.abs(np.log(lags[peaks] / period)).max() < np.log(7) / 47
 
 
 @pytest.mark.parametrize("name", FEATURES)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from made_up import SMALL
 from torch import nn
 from torch.nn import functional as F
 
@@ -10,7 +11,7 @@ from studylib.errors import StudyError
 from studylib.models.ecapa_tdnn import ChannelAttentiveStatistics, Res2
 from studylib.models.embedder import Embedder
 from studylib.models.features import make_features
-from studylib.models.pooling import POOLINGS, make_pooling
+from studylib.models.pooling import POOLINGS
 from studylib.models.sinc_xvector import SincConv
 from studylib.models.trunk_table import (
     TWO_SECONDS,
@@ -22,10 +23,21 @@ from studylib.models.trunks import TRUNKS
 T = 202  # frames of log-mel in paper B's crop of 2 s and 240 samples
 XVECTOR_PRODUCTS = 30 * 5 * 512 * (T - 4) + 512 * 3 * 512 * (T - 8 + T - 14)
 XVECTOR_PRODUCTS += (512 * 512 + 512 * 1500) * (T - 14) + 3000 * 512
+# Half ResNet-34: kernels of each stage times its rows and frames, gates, attention, embedding.
+HALF_PRODUCTS = 9 * 32 * 64 * T + 2 * 2048 * 128 * 26 + 4096 * 512
+for n, n_in, blocks, area in (
+    (32, 32, 3, 64 * T),
+    (64, 32, 4, 32 * 101),
+    (128, 64, 6, 16 * 51),
+    (256, 128, 3, 8 * 26),
+):
+    kernels = 9 * n_in * n + 9 * n * n * (2 * blocks - 1) + (n_in != n) * n_in * n
+    HALF_PRODUCTS += area * kernels + blocks * n * n // 4
 SIZES = [  # trunk, parameters, million multiply-adds (paper B as measured), frames
     ("fast_resnet34", 1_437_078, pytest.approx(451, rel=0.01), (128, 51)),
     ("thin_resnet34", 1_437_078, pytest.approx(982, rel=0.01), (128, 25)),
     ("vgg_m40", 3_769_280, pytest.approx(533, rel=0.01), (512, 5)),
+    ("half_resnet34", 8_028_492, HALF_PRODUCTS / 1e6, (2048, 26)),
     ("xvector", pytest.approx(4.2e6, rel=0.01), XVECTOR_PRODUCTS / 1e6, (1500, T - 14)),
 ]
 
@@ -45,6 +57,14 @@ def built(name: str, **arguments) -> nn.Module:
 
 def n_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
+
+
+def test_the_compact_tdnn_hears_the_level_of_pitch_but_not_of_log_mel():
+    trunk, features = built("compact_tdnn", pitch=True).eval(), noise(2, 88, 100)
+    mel, pitch = torch.zeros(88, 1), torch.zeros(88, 1)
+    mel[:40], pitch[40:] = 3, 3
+    torch.testing.assert_close(trunk(features + mel), trunk(features), atol=1e-5, rtol=1e-5)
+    assert (trunk(features + pitch) - trunk(features)).abs().min() > 1e-5
 
 
 @pytest.mark.parametrize(("name", "parameters", "multiply_adds", "frames"), SIZES)
@@ -75,15 +95,6 @@ def test_ecapa_tdnn_has_the_sizes_of_its_paper():
 
 
 # ---------------------------------------------------------------------------- every trunk
-
-# What is claimed of every trunk hangs on its layers, not on how many channels they have.
-SMALL = {
-    "compact_tdnn": {"channels": 16},
-    "thin_resnet34": {"width": 8},
-    "fast_resnet34": {"width": 8},
-    "half_resnet34": {"width": 4},
-    "ecapa_tdnn": {"channels": 64},
-}
 
 
 def small(name: str, embedding_dim: int = 24) -> nn.Module:
@@ -157,7 +168,7 @@ def pooled_by_definition(name: str, pooling: nn.Module, frames: np.ndarray) -> n
 
 @pytest.mark.parametrize("name", POOLINGS)
 def test_a_pooling_equals_its_definition_in_float64(name):
-    pooling, frames = make_pooling(name, 6), 2 * noise(3, 6, 17)
+    pooling, frames = POOLINGS[name](6), 2 * noise(3, 6, 17)
     expected = [pooled_by_definition(name, pooling, x) for x in frames.double().numpy()]
     np.testing.assert_allclose(pooling(frames).detach(), np.stack(expected), atol=1e-5)
 

@@ -9,6 +9,7 @@ from made_up_study import CALIBRATION, write_experiment, write_study
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json, write_json
+from studylib.files.checksums import sha256
 from studylib.reports import losses as report
 from studylib.reports.study import (
     MEASURES,
@@ -83,6 +84,25 @@ def test_what_is_missing_or_of_other_trials_is_one_sentence(root):
         collect_scores(runs, "test")
     (runs["folder"]["ge2e-1"] / "manifest.json").unlink()
     with pytest.raises(StudyError, match="run ge2e-1 first"):
+        experiments(root)
+
+
+def test_what_was_made_otherwise_than_the_rest_is_refused_or_named(root, capsys):
+    folder = root / "results" / "made_up" / "experiment" / "ge2e-0"
+    plan = folder.parents[1] / "plan" / "experiment" / "ge2e.json"
+    plan.parent.mkdir()
+    write_json(plan, {"training": "new", "evaluation": "as it was"})
+    manifest = read_json(folder / "manifest.json")
+    manifest["digests"] = {"training": "old", "evaluation": "as it was"}
+    manifest["files"] = {"metrics.json": sha256(folder / "metrics.json"), "not/in/git": "0"}
+    write_json(folder / "manifest.json", manifest)
+    experiments(root)
+    assert "not of the present plan and corpus, run them again: ge2e-0\n" in capsys.readouterr().out
+    write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"changed": 1})
+    with pytest.raises(StudyError, match=r"metrics\.json has changed since ge2e-0 was measured"):
+        experiments(root)
+    write_json(folder / "manifest.json", manifest | {"corpus": {"checksums": {"audio.i16": "0"}}})
+    with pytest.raises(StudyError, match=r"ge2e-0 was made with another corpus than am_softmax_m0"):
         experiments(root)
 
 

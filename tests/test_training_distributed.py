@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import training_runs
+from made_up import SMALL
 from safetensors.torch import load_file
 from test_losses import studied
 from tiny_project import PARAMS, ROOT, copy_project, run, start
@@ -37,7 +38,10 @@ TWO = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 CASES = {
     **{name: settings_of({"name": name, **studied(name)}, chunk_crops=3) for name in LOSSES},
     "softmax in one chunk": settings_of({"name": "softmax"}),
-    **{name: settings_of(AP, {"name": name, "embedding_dim": 8}) for name in TRUNKS},
+    **{
+        name: settings_of(AP, {"name": name, "embedding_dim": 8} | SMALL.get(name, {}))
+        for name in TRUNKS
+    },
     "augmented": settings_of(AP, augmentation=AUGMENTATION, chunk_crops=7),
     "bfloat16": settings_of(AP, precision="bfloat16"),
 }

@@ -15,6 +15,7 @@ import training_runs
 from safetensors.torch import load_file
 from tiny_project import ROOT, start
 from training_runs import AP, AUGMENTATION, assert_same, in_float64, settings_of, train_run, trained
+from trees import files_of
 
 from studylib.corpora.hygiene import known_speakers
 from studylib.errors import StudyError
@@ -232,6 +233,24 @@ def test_what_cannot_be_trained_is_one_sentence(tiny_corpus, tmp_path, keys, sen
     with pytest.raises(StudyError, match=sentence):
         train_run(settings_of(SOFTMAX, **keys), tiny_corpus, tmp_path)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes are POSIX")
+def test_a_full_disk_is_one_sentence_and_the_old_model_is_kept(tiny_corpus, tmp_path):
+    import resource
+
+    train_run(settings_of(TRIPLET), tiny_corpus, tmp_path)
+    old, limits = files_of(tmp_path / "model"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for seconds, size in ((1e-6, 20_000), (100, 4_000)):  # at a checkpoint, at the model
+        other = settings_of(TRIPLET, crops=120, checkpoint_seconds=seconds)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+            with pytest.raises(StudyError, match=r"The disk is full, .*: training in "):
+                train_run(other, tiny_corpus, tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert files_of(tmp_path / "model") == old
+    assert train_run(other, tiny_corpus, tmp_path)
 
 
 def test_too_little_memory_is_one_sentence_that_names_the_key(tiny_corpus, tmp_path):

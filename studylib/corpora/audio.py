@@ -5,7 +5,7 @@ A file's samples are those that `decode` returns, whether packed or read again f
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,26 @@ MP4_SUFFIXES = (".m4a", ".mp4", ".aac")  # decoded by FFmpeg's libraries, which 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", *MP4_SUFFIXES)
 # From the middle of a compressed file with losses a decoder need not give the same samples.
 IN_PLACE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC")
+RATES = (4_000, 768_000)  # Hz, lowest and highest of a file
+MOST_CLIPPED = 0.01  # share of samples beyond full scale, where decoders may overshoot
+QUIETEST = 16  # steps of 16 bits between the lowest and the highest sample
+LONGEST_OGG_PAGE = 65_307  # bytes
 
 
-def audio_files(folder: str | Path) -> Iterator[str]:
-    """Paths of all audio files below a folder, except hidden ones; each folder is read once."""
-    seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+def audio_files(folder: str | Path, note: Callable[[str], None] = lambda _: None) -> Iterator[str]:
+    """Paths of all audio files below a folder, except hidden ones; each folder is read once.
+
+    `note` is given a sentence on each link that repeats a folder or leaves the tree.
+    """
+    base = os.path.realpath(folder)
+    seen = {str(parent) for parent in Path(base).parents}
     for parent, folders, names in os.walk(folder, followlinks=True):
         if (place := os.path.realpath(parent)) in seen:
-            folders.clear()  # a link to a folder already read
+            note(f"{parent} is a link to {place}, whose recordings are read once.")
+            folders.clear()
             continue
+        if os.path.islink(parent) and not place.startswith(f"{base}{os.sep}"):
+            note(f"{parent} is a link out of the tree, to {place}: its recordings are taken.")
         seen.add(place)
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for name in names:
@@ -52,24 +63,32 @@ def decode(path: Path, minimum_seconds: float = 0.05) -> np.ndarray:
     Raises
     ------
     StudyError
-        If the file cannot be decoded to its end, is silent or too short, or has samples
-        that are not numbers.
+        If the file cannot be decoded to its end, is silent or too short, has samples that are not
+        numbers or lie beyond full scale, or a rate outside `RATES`.
     """
     read = _read_mp4 if path.suffix.lower() in MP4_SUFFIXES else _read_sound
     waveform, rate, is_cut = read(path)
     if is_cut:
         raise StudyError(f"{path} is truncated: it ends before it should.")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise StudyError(f"{path} has {rate:,} Hz; expected {RATES[0]:,} to {RATES[1]:,} Hz.")
     if not np.isfinite(waveform).all():
         raise StudyError(f"{path} has samples that are not finite numbers (NaN or infinite).")
     seconds = len(waveform) / rate
     if seconds < minimum_seconds:
         raise StudyError(f"{path} lasts {seconds:.3f} s; expected {minimum_seconds:g} s or more.")
+    beyond = np.mean(np.abs(waveform) > 1)
+    if beyond > MOST_CLIPPED:
+        raise StudyError(
+            f"{path} has {100 * beyond:.0f} % of its samples beyond full scale; expected numbers "
+            "from -1 to 1."
+        )
     mono = waveform[:, 0] if waveform.shape[1] == 1 else waveform.mean(axis=1)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
-    if samples.min() == samples.max():
-        raise StudyError(f"{path} holds nothing but silence.")
+    if int(samples.max()) - int(samples.min()) < QUIETEST:
+        raise StudyError(f"{path} holds nothing but silence, at a resolution of 16 bits.")
     return samples
 
 
@@ -103,6 +122,7 @@ def _read_sound(path: Path) -> tuple[np.ndarray, int, bool]:
         except soundfile.LibsndfileError as error:
             raise StudyError(f"{path} is damaged: {error.error_string}") from None
         is_cut = len(waveform) < file.frames or _is_cut(file.extra_info)
+        is_cut |= file.format == "OGG" and _is_cut_ogg(path)
         return waveform, file.samplerate, is_cut
 
 
@@ -134,3 +154,13 @@ def _is_cut(log: str) -> bool:
     # A program that writes wav to a pipe sets all bits of the length: the file is not damaged.
     found = re.search(r"^\s*data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     return bool(found) and int(found[2]) < int(found[1]) < 0x7FFFF000
+
+
+def _is_cut_ogg(path: Path) -> bool:
+    """Whether the last page of an Ogg file is incomplete, or not marked as the last."""
+    with open(path, "rb") as file:
+        file.seek(-min(LONGEST_OGG_PAGE, path.stat().st_size), os.SEEK_END)
+        page = file.read().rpartition(b"OggS")[2]
+    # After "OggS": version, flags (4: the last page), 20 more bytes, number of segments, lengths.
+    head = page[:23] + page[23 : 23 + page[22]] if len(page) > 22 else page
+    return len(page) < 23 or not page[1] & 4 or len(page) < len(head) + sum(head[23:])

@@ -1,13 +1,14 @@
 """Recordings -> utterances, by several threads; a killed preparation resumes.
 
 Decoded recordings are kept in a folder beside the corpus: their samples in audio.i16, a line for
-each recording in log.jsonl, in the same order. The first line of other settings, or of a file
-changed since, is dropped with all lines after it.
+each recording in log.jsonl, in the same order. The first line of other settings, of a file changed
+since, or of damaged samples is dropped with all lines after it.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,7 +27,7 @@ from studylib.errors import StudyError
 from studylib.files.cores import usable_cores
 
 PART = 256  # recordings that are decoded before the log is written
-FORMAT = "2"  # raised whenever the same recordings give other samples
+FORMAT = "3"  # raised whenever the same recordings give other samples
 
 
 def decode_recordings(
@@ -45,9 +46,11 @@ def decode_recordings(
     folder.mkdir(exist_ok=True)
     keys, packed = _keys(recordings, settings), settings.storage == "packed"
     entries = _entries_so_far(keys, packed, folder)
-    for row, (_, problem) in zip(recordings, entries, strict=False):
+    firsts: dict[str, Recording] = {}  # checksum of samples -> the recording that has them
+    for row, (_, problem, checksum, _) in zip(recordings, entries, strict=False):
         if problem:
             report.problem(row.path, problem)
+        _twin(firsts, row, checksum, report)
     # No bar where there is no terminal.
     bar = tqdm(total=len(keys), initial=len(entries), unit="files", desc="Decoding", disable=None)
     pool = ThreadPoolExecutor(usable_cores())
@@ -56,12 +59,15 @@ def decode_recordings(
             for first in range(len(entries), len(recordings), PART):
                 part = recordings[first : first + PART]
                 results = pool.map(partial(_result, settings), part)
-                for row, (utterances, problem) in zip(part, results, strict=True):
+                for row, (utterances, problem, checksum) in zip(part, results, strict=True):
+                    if twin := _twin(firsts, row, checksum, report):
+                        utterances, problem, checksum = [], twin, ""
                     if problem:
                         report.problem(row.path, problem)
-                    entries.append(([len(samples) for samples in utterances], problem))
-                    for samples in utterances if packed else ():
-                        audio.write(samples.astype("<i2", copy=False).data)
+                    content = b"".join(each.astype("<i2").tobytes() for each in utterances * packed)
+                    audio.write(content)
+                    lengths = [len(samples) for samples in utterances]
+                    entries.append((lengths, problem, checksum, zlib.crc32(content)))
                     bar.update()
                 audio.flush()
                 os.fsync(audio.fileno())
@@ -71,27 +77,43 @@ def decode_recordings(
     finally:
         pool.shutdown(cancel_futures=True)
     named = zip(recordings, entries, strict=True)
-    return {row.id: lengths for row, (lengths, problem) in named if not problem}
+    return {row.id: lengths for row, (lengths, problem, *_) in named if not problem}
 
 
-def _entries_so_far(keys: Sequence[str], packed: bool, folder: Path) -> list[tuple[list[int], str]]:
-    """Lengths and problem of each recording decoded by an earlier call, which stay as they are."""
-    log = folder / "log.jsonl"
+def _twin(firsts: dict[str, Recording], row: Recording, checksum: str, report: Report) -> str:
+    """Tell of a recording that is there under two names; the problem if they are two speakers'."""
+    first = firsts.setdefault(checksum or row.id, row)
+    if first.speaker != row.speaker:
+        return f"{row.path} is the same recording as {first.path}, of another speaker."
+    if first is not row:
+        report.note(f"{row.path} is the same recording as {first.path}; both are taken.")
+    return ""
+
+
+def _entries_so_far(
+    keys: Sequence[str], packed: bool, folder: Path
+) -> list[tuple[list[int], str, str, int]]:
+    """What an earlier call decoded, which stays.
+
+    Of each recording the lengths of its utterances, its problem, the checksum of its samples and
+    that of the bytes stored.
+    """
+    log, audio = folder / "log.jsonl", folder / "audio.i16"
     log.touch()
-    entries, lines = [], []
-    for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
-        try:
-            key, lengths, problem = json.loads(line)
-        except ValueError:  # a line that was not written completely
-            break
-        if key != wanted:
-            break
-        entries.append((lengths, problem))
-        lines.append(f"{line}\n")
-    audio, size = folder / "audio.i16", SAMPLE_BYTES * sum(sum(own) for own, _ in entries) * packed
     audio.touch()
-    if audio.stat().st_size < size:
-        entries, lines, size = [], [], 0
+    entries, lines, size = [], [], 0
+    with open(audio, "rb") as samples:
+        for wanted, line in zip(keys, log.read_text().splitlines(), strict=False):
+            try:
+                key, lengths, problem, checksum, stored = json.loads(line)
+            except ValueError:  # a line that was not written completely
+                break
+            content = samples.read(SAMPLE_BYTES * sum(lengths) * packed)
+            if key != wanted or zlib.crc32(content) != stored:
+                break
+            entries.append((lengths, problem, checksum, stored))
+            lines.append(f"{line}\n")
+            size += len(content)
     # The log first: it must never list samples that are missing.
     log.write_text("".join(lines))
     os.truncate(audio, size)
@@ -105,19 +127,20 @@ def _keys(recordings: Sequence[Recording], settings: PreparationSettings) -> lis
     return [hashlib.sha256(state.encode()).hexdigest()[:32] for state in states]
 
 
-def _result(settings: PreparationSettings, row: Recording) -> tuple[list[np.ndarray], str]:
-    """The utterances of a recording, each (S,) int16, and the problem if there are none."""
+def _result(settings: PreparationSettings, row: Recording) -> tuple[list[np.ndarray], str, str]:
+    """Utterances of a recording, each (S,) int16; else the problem; checksum of its samples."""
     pieces = settings.pieces_per_utterance
     try:
         if settings.storage == "in_place":
             check_in_place(row.path)
         samples = decode(row.path, settings.minimum_seconds * pieces)
     except StudyError as error:
-        return [], str(error)
+        return [], str(error), ""
+    checksum = hashlib.sha256(samples.data).hexdigest()[:32]
     cut = np.split(samples[: len(samples) // pieces * pieces], pieces)
     if settings.session_effects is not None:
         preset = PRESETS[settings.session_effects]
         for number, piece in enumerate(cut, start=1):
             rng = np.random.default_rng([settings.seed, word_of(f"{row.id}#{number}")])
             cut[number - 1] = apply_session(piece, draw_session(preset, rng), rng)
-    return cut, ""
+    return cut, "", checksum

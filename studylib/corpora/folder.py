@@ -9,10 +9,11 @@ to the manifest's own folder.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from studylib.corpora.audio import SUFFIXES, audio_files
 from studylib.corpora.recordings import Recording, subfolders
@@ -20,6 +21,8 @@ from studylib.corpora.report import Report, read_rows
 from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
+
+OWN_COLUMNS = {"id", "split", "start", "length", "path"}
 
 
 class FolderSettings(PreparationSettings):
@@ -31,6 +34,10 @@ class FolderSettings(PreparationSettings):
         The folder of speakers; optional with a manifest.
     manifest : Path or None
         A table that names the files.
+    speaker_pattern : str or None
+        For trees without folders of speakers: a regular expression, found in each path below the
+        root, whose group `speaker` names the speaker, such as `(?P<speaker>[0-9]+)_[^/]*$`. Other
+        groups are columns: `session`, `take` (see `trials`), `sex`.
     name : str
         Corpora of the same name have the same speakers.
     licence : str
@@ -39,6 +46,7 @@ class FolderSettings(PreparationSettings):
 
     root: Path | None = None
     manifest: Path | None = None
+    speaker_pattern: str | None = None
     name: str | None = None
     licence: str = "unknown: the recordings are the user's own"
 
@@ -48,10 +56,23 @@ class FolderSettings(PreparationSettings):
             raise ValueError("root (a folder of speakers) or manifest (a table of files) is needed")
         return self
 
+    @field_validator("speaker_pattern")
+    @classmethod
+    def _with_speaker(cls, pattern: str | None) -> str | None:
+        try:
+            groups = {"speaker": 1} if pattern is None else re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        if "speaker" not in groups or groups.keys() & OWN_COLUMNS:
+            raise ValueError("expected a group (?P<speaker>...), and none of the corpus's columns")
+        return pattern
+
     def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:
         root = Path(os.path.abspath(self.root or self.manifest.parent))
         if self.manifest is not None:
             return root, manifest_recordings(self.manifest, root, report)
+        if self.speaker_pattern is not None:
+            return root, named_recordings(root, self.speaker_pattern, report)
         return root, tree_recordings(root, report)
 
     def facts(self) -> dict[str, str]:
@@ -77,7 +98,7 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
     if not speakers:
         raise StudyError(
             f"{root} has no folders of speakers; expected {root}/<speaker>/[<session>/]<utterance>"
-            f" with the suffix {', '.join(SUFFIXES)}."
+            f" with the suffix {', '.join(SUFFIXES)}, or the setting speaker_pattern."
         )
     deepest, inner = root, speakers
     while len(inner) == 1:
@@ -88,14 +109,44 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
             f"{root} holds one folder, {speakers[0]}, which would be the only speaker; if the "
             f"{len(inner)} folders in {deepest} are the speakers, name that one."
         )
-    for speaker in speakers:
-        place = ""
-        for path in audio_files(root / speaker):
-            place = path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
-            yield Recording(place, speaker, place.rpartition("/")[0], None, Path(path))
-        if not place:
-            where = root / speaker
-            report.problem(where, f"{where} has no recordings ({', '.join(SUFFIXES)}).")
+    silent = set(speakers)
+    for path in audio_files(root, report.note):
+        place = _place(path, root)
+        speaker, *inner = place.split("/")
+        if len(inner) not in (1, 2):
+            raise StudyError(
+                f"{path} is not of the form {root}/<speaker>/[<session>/]<utterance>; if the "
+                f"folders in {root / speaker} are the speakers, name that one; else list the "
+                "recordings in a manifest, or set speaker_pattern."
+            )
+        silent.discard(speaker)
+        yield Recording(place, speaker, place.rpartition("/")[0], None, Path(path))
+    for speaker in sorted(silent):
+        where = root / speaker
+        report.problem(where, f"{where} has no recordings ({', '.join(SUFFIXES)}).")
+
+
+def named_recordings(root: Path, pattern: str, report: Report) -> Iterator[Recording]:
+    """The recordings of a tree whose paths name the speakers, by a regular expression.
+
+    Raises
+    ------
+    StudyError
+        For a path that the pattern does not match, unless the report keeps going.
+    """
+    for path in audio_files(root, report.note):
+        place = _place(path, root)
+        found = re.search(pattern, place)
+        facts = {key: value or "" for key, value in found.groupdict().items()} if found else {}
+        if not (speaker := facts.pop("speaker", "")):
+            report.problem(path, f"{path}: speaker_pattern finds no speaker in {place}.")
+            continue
+        session = facts.pop("session", "") or place.rpartition("/")[0] or speaker
+        yield Recording(place, speaker, session, None, Path(path), facts)
+
+
+def _place(path: str, root: Path) -> str:
+    return path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
 
 
 def manifest_recordings(manifest: Path, root: Path, report: Report) -> Iterator[Recording]:
@@ -109,13 +160,15 @@ def manifest_recordings(manifest: Path, root: Path, report: Report) -> Iterator[
     """
     named = ("path", "speaker", "id", "session", "split")
     for where, row in read_rows(manifest, ("path", "speaker"), report):
+        if taken := row.keys() & {"start", "length"}:
+            raise StudyError(f"{manifest}: the corpus makes the column {min(taken)!r}: rename it.")
         place = row["path"].replace("\\", "/")
         split = row.get("split") or None
         if split not in (None, *SPLITS):
             report.problem(where, f"{where}: split {split!r} is not one of {', '.join(SPLITS)}.")
         elif row.get("sex", "f") not in ("f", "m", ""):
             report.problem(where, f"{where}: sex must be f or m, not {row['sex']!r}.")
-        elif not (root / place).is_file():
+        elif not os.path.isfile(root / place):
             report.problem(where, f"{where}: the file {root / place} is missing.")
         else:
             facts = {key: value for key, value in row.items() if key not in named}

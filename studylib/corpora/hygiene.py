@@ -72,7 +72,13 @@ def known_to_model(model_file: Path) -> list[dict] | None:
     Training writes it beside the model, as known_speakers.json.
     """
     path = model_file.with_name(KNOWN_SPEAKERS)
-    return read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    known = read_json(path)
+    facts = [each.keys() for each in known if isinstance(each, dict)]
+    if not facts or any(keys != {"population", "train", "dev"} for keys in facts):
+        raise StudyError(f"{path} is damaged: expected population, train and dev of each corpus.")
+    return known
 
 
 def _population(corpus: Corpus) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
 from studylib.files.documents import Section
 
+ENOUGH_TO_TRAIN = 20  # speakers of a corpus without splits; fewer are all tested
 Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
 
 
@@ -105,37 +107,53 @@ def select_recordings(
     ----------
     recordings : iterable of Recording
     splits : Splits or None
-        None: the recordings' own split, else `train`.
+        None: the recordings' own split; where none has any, a draw: see `_default_splits`.
     report : Report
-        Collects missing files, and ids and files that occur twice.
+        Collects missing files, ids that occur twice, and speakers of two spellings.
 
     Raises
     ------
     StudyError
         For each problem, unless the report keeps going.
     """
-    kept, files = {}, {}
+    kept: dict[str, Recording] = {}
+    spellings: dict[str, str] = {}
     for row in sorted(recordings, key=lambda row: row.id):
         try:
+            row.id.encode()
             stat = row.path.stat()
+        except UnicodeEncodeError:
+            report.problem(name := ascii(str(row.path)), f"{name} has a name that is not UTF-8.")
+            continue
         except OSError:
             report.problem(row.path, f"{row.path} is missing.")
             continue
-        twin = files.setdefault((stat.st_dev, stat.st_ino or row.id), row)  # 0: no such number
+        plain = unicodedata.normalize("NFKC", row.speaker).casefold()
         if (same := kept.get(row.id)) is not None:
             why = f"has the id {row.id!r}, as {same.path} has; ids must be unique"
             report.problem(row.path, f"{row.path} {why}.")
-        elif twin.speaker != row.speaker:
-            why = f"is the same file as {twin.path}, of another speaker"
+        elif (other := spellings.setdefault(plain, row.speaker)) != row.speaker:
+            why = f"is of {row.speaker!r}, which only case or Unicode form tells from {other!r}"
             report.problem(row.path, f"{row.path} {why}.")
         else:
-            split = row.split or "train"
-            kept[row.id] = replace(row, split=split, size=stat.st_size, changed=stat.st_mtime_ns)
+            kept[row.id] = replace(row, size=stat.st_size, changed=stat.st_mtime_ns)
     if splits is None:
-        return list(kept.values())
+        if any(row.split for row in kept.values()):
+            return [replace(row, split=row.split or "train") for row in kept.values()]
+        splits = _default_splits(len({row.speaker for row in kept.values()}), report)
     split_of = splits.assign((row.speaker for row in kept.values()), report)
     chosen = [row for row in kept.values() if row.speaker in split_of]
+    if left_out := len(kept) - len(chosen):
+        report.note(f"{left_out} recordings are of speakers whom {splits.file} does not name.")
     return [replace(row, split=split_of[row.speaker]) for row in chosen]
+
+
+def _default_splits(n_speakers: int, report: Report) -> Splits:
+    """Who is tested where nobody said: all speakers if they are few, else a fifth."""
+    few = n_speakers < ENOUGH_TO_TRAIN
+    how = "all" if few else "a fifth (and a tenth for development)"
+    report.note(f"No splits are set: of {n_speakers} speakers, {how} are for testing.")
+    return Splits(test=1.0) if few else Splits(dev=0.1, test=0.2)
 
 
 def word_of(name: str) -> int:

@@ -36,6 +36,10 @@ class Report:
             raise StudyError(why)
         self.skipped.append((str(what), why))
 
+    def note(self, sentence: str) -> None:
+        """Tell what the preparation decides for itself."""
+        print(sentence)
+
     def write(self, path: Path) -> None:
         """Write the report as CSV; if nothing was skipped, there is no such file."""
         path.unlink(missing_ok=True)
@@ -83,11 +87,16 @@ def read_rows(
     header: list[str] = []
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
-        fields = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+        try:
+            fields = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+        except csv.Error as error:
+            raise StudyError(f"{where}: {error}.") from None
         if not header:
             header = fields
             if missing := [column for column in needed if column not in header]:
                 raise StudyError(f"{where}: the column {missing[0]!r} is missing among {header}.")
+            if len(set(header)) < len(header):
+                raise StudyError(f"{where}: a column occurs twice among {header}.")
         elif not line.strip():
             continue
         elif len(fields) != len(header):

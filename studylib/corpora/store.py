@@ -203,7 +203,7 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
     try:
         description = read_json(folder / "corpus.json")
         checksum = description.pop("checksum", None)  # older corpora have none
-    except ValueError:
+    except (ValueError, AttributeError, TypeError):  # no JSON, or no object
         description = checksum = ""
     if not description or checksum not in (None, digest(description)):
         raise StudyError(f"{folder / 'corpus.json'} has changed since it was written.")

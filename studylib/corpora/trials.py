@@ -2,7 +2,8 @@
 
 Every recipe takes the table of utterances (columns id, speaker, session, split, and sex where it
 is needed) and returns a frame of trials: first, second (utterance ids, categorical) and target
-(True if both are of one speaker). A pair occurs once, and never an utterance with itself.
+(True if both are of one speaker). A pair occurs once, never an utterance with itself, nor two
+utterances of a speaker whose column `take` has the same text: one take of several microphones.
 """
 
 import hashlib
@@ -22,7 +23,16 @@ from studylib.files.documents import Section
 def all_pairs(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
     """Every pair of utterances of a split: n (n - 1) / 2 trials."""
     part = _of_split(utterances, split)
-    return _as_trials(part, *np.triu_indices(len(part), k=1))
+    return _as_trials(part, *_pairs(part))
+
+
+def _pairs(part: pd.DataFrame) -> np.ndarray:
+    """Rows (2, P) of every pair, without two utterances of one take."""
+    pairs = np.stack(np.triu_indices(len(part), k=1))
+    if "take" in part:
+        take = part.groupby(["speaker", "take"], sort=False).ngroup().to_numpy()[pairs]
+        pairs = pairs[:, (take[0] != take[1]) | ~is_known(part["take"])[pairs[0]]]
+    return pairs
 
 
 def same_sex(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -31,7 +41,7 @@ def same_sex(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
     if "sex" not in part:
         raise StudyError("Same-sex trials need the column 'sex', which this corpus lacks.")
     sex = part["sex"].to_numpy()
-    first, second = np.triu_indices(len(part), k=1)
+    first, second = _pairs(part)
     kept = (sex[first] == sex[second]) & is_known(part["sex"])[first]
     return _as_trials(part, first[kept], second[kept])
 
@@ -45,7 +55,7 @@ def cross_session(utterances: pd.DataFrame, split: str) -> pd.DataFrame:
     """Every pair of a split, except those of one speaker within one session."""
     part = _of_split(utterances, split)
     speaker, session = _codes(part["speaker"]), _codes(part["session"])
-    first, second = np.triu_indices(len(part), k=1)
+    first, second = _pairs(part)
     kept = (speaker[first] != speaker[second]) | (session[first] != session[second])
     return _as_trials(part, first[kept], second[kept])
 
@@ -66,7 +76,7 @@ def per_speaker(
     targets, nontargets, known = [], [], set()
     for code in range(speaker.max() + 1):
         own, others = np.flatnonzero(speaker == code), np.flatnonzero(speaker != code)
-        pairs = own[np.stack(np.triu_indices(len(own), k=1), axis=1)]
+        pairs = own[_pairs(part.iloc[own]).T]
         targets += rng.permutation(pairs)[:n].tolist()
         # Twice as many as needed, because repeated pairs are dropped.
         drawn = np.stack([rng.choice(own, 2 * n), rng.choice(others, 2 * n)], axis=1)

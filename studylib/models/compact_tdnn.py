@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from studylib.models.features import N_MELS
+from studylib.models.features import N_MELS, LogMelAndPitch
 from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import MeanAndDeviation
 
@@ -30,16 +30,27 @@ class CompactTdnn(nn.Module):
         with 512 dimensions, 0.42 M with 256.
     normalise : str
         "mean" (over time, subtracted), or "mean_and_deviation".
+    pitch : bool
+        Read `features.Pitch` as well, which is not normalised.
     """
 
     title = "Compact TDNN"
     features = "log_mel"
 
-    def __init__(self, embedding_dim: int = 512, *, channels: int = 192, normalise: str = "mean"):
+    def __init__(
+        self,
+        embedding_dim: int = 512,
+        *,
+        channels: int = 192,
+        normalise: str = "mean",
+        pitch: bool = False,
+    ):
         super().__init__()
+        self.features = "log_mel_and_pitch" if pitch else "log_mel"
+        n_features = LogMelAndPitch.n_features if pitch else N_MELS
         self.normalise = make_normalisation(normalise, N_MELS)
         self.layers = nn.Sequential(
-            *time_delay(N_MELS, channels, 5, stride=2),
+            *time_delay(n_features, channels, 5, stride=2),
             *time_delay(channels, channels, 3, stride=2),
             *time_delay(channels, 2 * channels, 1),
         )
@@ -50,8 +61,9 @@ class CompactTdnn(nn.Module):
         self.layers.to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, 40, T) log-mel -> (B, embedding_dim)."""
-        x = self.normalise(features).unsqueeze(2)
+        """(B, 40, T) log-mel, or (B, 88, T) with pitch -> (B, embedding_dim)."""
+        log_mel, pitch = features[:, :N_MELS], features[:, N_MELS:]
+        x = torch.cat([self.normalise(log_mel), pitch], dim=1).unsqueeze(2)
         x = self.layers(x.contiguous(memory_format=torch.channels_last))
         pooled = self.bn_pooled(self.pooling(x.squeeze(2)))
         return self.bn_embedding(self.fc(pooled))

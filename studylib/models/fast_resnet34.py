@@ -1,6 +1,6 @@
 """Fast ResNet-34, the trunk of most results of paper B."""
 
-from studylib.models.features import N_MELS, windowed
+from studylib.models.features import N_MELS
 from studylib.models.residual import ResNet34
 
 
@@ -46,4 +46,4 @@ class FastResNet34(ResNet34):
         log: bool = True,
     ):
         super().__init__(embedding_dim, mels, width, pooling, normalise)
-        self.feature_options = windowed(window) | {"mels": mels, "log": log}
+        self.feature_options = {"window": window, "mels": mels, "log": log}

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studylib.models.features import windowed
 from studylib.models.normalisation import make_normalisation
 from studylib.models.pooling import not_halved, weighted_statistics
 from studylib.models.residual import four_stages, initialise_convolutions
@@ -46,7 +45,7 @@ class HalfResNet34(nn.Module):
         log: bool = True,
     ):
         super().__init__()
-        self.feature_options = windowed(window) | {"mels": mels, "log": log, "emphasis": 0.97}
+        self.feature_options = {"window": window, "mels": mels, "log": log, "emphasis": 0.97}
         self.normalise = make_normalisation(normalise, mels)
         self.conv1 = nn.Conv2d(1, width, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(width)

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from studylib.errors import StudyError
-
 SMALLEST_VARIANCE = 1e-5  # below it the deviation is constant: its gradient is 0 and not NaN
 
 
@@ -76,19 +74,13 @@ class AttentiveStatistics(nn.Module):
         return weighted_statistics(not_halved(frames), self.attention(frames))
 
 
+# Each pooling's `expansion` times its channels is the length of its output.
 POOLINGS: dict[str, type[nn.Module]] = {
     "tap": TemporalAverage,
     "statistics": MeanAndDeviation,
     "sap": SelfAttentive,
     "asp": AttentiveStatistics,
 }
-
-
-def make_pooling(name: str, channels: int) -> nn.Module:
-    """The pooling of that name; its `expansion` times `channels` is the length of its output."""
-    if name not in POOLINGS:
-        raise StudyError(f"pooling: {name!r} is not one of {', '.join(POOLINGS)}")
-    return POOLINGS[name](channels)
 
 
 def weighted_statistics(frames: Tensor, weights: Tensor) -> Tensor:

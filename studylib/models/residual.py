@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studylib.models.normalisation import make_normalisation
-from studylib.models.pooling import make_pooling
+from studylib.models.pooling import POOLINGS
 from studylib.models.squeeze_excitation import SqueezeExcitation
 
 
@@ -27,7 +27,7 @@ class ResNet34(nn.Module):
         self.conv1 = nn.Conv2d(1, width, 7, stride=(2, 1), padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1, self.layer2, self.layer3, self.layer4 = four_stages(width, self.last_stride)
-        self.pooling = make_pooling(pooling, 8 * width)
+        self.pooling = POOLINGS[pooling](8 * width)
         self.fc = nn.Linear(8 * width * self.pooling.expansion, embedding_dim)
         initialise_convolutions(self)
 

@@ -1,6 +1,6 @@
 """Thin ResNet-34, on the magnitude spectrogram."""
 
-from studylib.models.features import N_BINS, windowed
+from studylib.models.features import N_BINS
 from studylib.models.residual import ResNet34
 
 
@@ -40,4 +40,4 @@ class ThinResNet34(ResNet34):
         window: str = "hamming",
     ):
         super().__init__(embedding_dim, N_BINS, width, pooling, normalise)
-        self.feature_options = windowed(window)
+        self.feature_options = {"window": window}

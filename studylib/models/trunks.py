@@ -16,7 +16,10 @@ from studylib.errors import StudyError
 from studylib.models.compact_tdnn import CompactTdnn
 from studylib.models.ecapa_tdnn import EcapaTdnn
 from studylib.models.fast_resnet34 import FastResNet34
+from studylib.models.features import WINDOWS
 from studylib.models.half_resnet34 import HalfResNet34
+from studylib.models.normalisation import NORMALISATIONS
+from studylib.models.pooling import POOLINGS
 from studylib.models.sinc_xvector import SincXVector
 from studylib.models.thin_resnet34 import ThinResNet34
 from studylib.models.vgg_m40 import VggM40
@@ -32,6 +35,8 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "xvector": XVector,
     "ecapa_tdnn": EcapaTdnn,
 }
+# Keywords that take a word of a few.
+CHOICES = {"normalise": NORMALISATIONS, "pooling": POOLINGS, "window": WINDOWS}
 
 
 def trunk_keywords(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def trunk_keywords(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     StudyError
-        An unknown trunk or keyword, or a value of another type than the keyword's.
+        An unknown trunk or keyword, or a value that the keyword does not take.
     """
     if name not in TRUNKS:
         raise StudyError(f"no trunk is named {name!r}: expected one of {', '.join(TRUNKS)}")
@@ -53,4 +58,6 @@ def trunk_keywords(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if type(value) is not kind or (kind is int and value < 1):
             expected = {int: "a whole number from 1", bool: "true or false", str: "a word"}[kind]
             raise StudyError(f"{name}: {key} is {expected}, got {value!r}")
+        if key in CHOICES and value not in CHOICES[key]:
+            raise StudyError(f"{name}: {key}: {value!r} is not one of {', '.join(CHOICES[key])}")
     return defaults | dict(given)

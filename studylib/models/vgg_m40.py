@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studylib.models.features import N_MELS, windowed
+from studylib.models.features import N_MELS
 from studylib.models.normalisation import make_normalisation
-from studylib.models.pooling import make_pooling
+from studylib.models.pooling import POOLINGS
 
 SHORTEST = 63  # frames: the fewest from which three poolings leave one
 
@@ -46,7 +46,7 @@ class VggM40(nn.Module):
         log: bool = True,
     ):
         super().__init__()
-        self.feature_options = windowed(window) | {"log": log}
+        self.feature_options = {"window": window, "log": log}
         self.normalise = make_normalisation(normalise, N_MELS)
         self.convolutions = nn.Sequential(
             *convolution(1, 96, (5, 7), stride=(1, 2), padding=2),
@@ -59,7 +59,7 @@ class VggM40(nn.Module):
             nn.MaxPool2d(3, 2),
             *convolution(256, 512, (4, 1)),
         )
-        self.pooling = make_pooling(pooling, 512)
+        self.pooling = POOLINGS[pooling](512)
         self.fc = nn.Linear(512 * self.pooling.expansion, embedding_dim)
 
     def forward(self, features: Tensor) -> Tensor:

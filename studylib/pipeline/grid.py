@@ -24,9 +24,9 @@ import distributed
 import psutil
 
 from studylib.errors import StudyError
-from studylib.files.atomic import read_json
 from studylib.models.devices import available_cores, usable_cores
 from studylib.pipeline.notebooks import experiment_folder, run_experiment
+from studylib.reports.study import is_of_plan
 
 LOGS = ".grid"  # git ignores it
 RETRIES = 2  # of an experiment that fails
@@ -90,7 +90,8 @@ def run_grid(
         ) from None
     finally:  # interrupted or not, complete results are recorded
         for name in [name for name, failure in ended.items() if not failure]:
-            if not _is_of_plan(root, name):
+            run, _, seed = name.partition("@")[2].rpartition("-")
+            if not is_of_plan(root / experiment_folder(root, run, int(seed))):
                 ended[name] = f"{name}: its plan has changed while it ran"
         whole = [name for name, failure in ended.items() if not failure]
         if whole:
@@ -201,15 +202,6 @@ def _end_kernel_without(worker: distributed.Client, client: str, ended: threadin
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         return
-
-
-def _is_of_plan(root: Path, name: str) -> bool:
-    """Whether the results are those of the present plan."""
-    run, _, seed = name.partition("@")[2].rpartition("-")
-    folder = root / experiment_folder(root, run, int(seed))
-    plan = read_json(folder.parent.parent / "plan" / "experiment" / f"{run}.json")
-    digests = read_json(folder / "manifest.json")["digests"]
-    return digests == {key: plan[key] for key in digests}
 
 
 def dvc(root: Path, *words: str) -> str:

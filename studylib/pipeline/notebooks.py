@@ -54,7 +54,8 @@ def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -
         As `run_report`.
     """
     parameters = {"run": run, "seed": seed, "out": experiment_folder(root, run, seed)}
-    _execute(root, "experiment", f"experiment/{run}-{seed}", parameters, log)
+    copy = _results(root) / "notebooks" / "experiment" / f"{run}-{seed}"
+    _execute(root, "experiment", copy, parameters, log)
 
 
 def run_report(root: Path, report: str) -> None:
@@ -66,7 +67,9 @@ def run_report(root: Path, report: str) -> None:
         If the notebook is missing, or its own StudyError; any other error is raised as papermill
         does. The executed copy, up to the failing cell, is written in every case.
     """
-    _execute(root, report, report, {"out": (_results(root) / report).as_posix()})
+    # The summary is of all studies.
+    results = Path("results") if report == "summary" else _results(root)
+    _execute(root, report, results / "notebooks" / report, {"out": (results / report).as_posix()})
 
 
 def experiment_folder(root: Path, run: str, seed: int) -> str:
@@ -88,12 +91,12 @@ def _results(root: Path) -> Path:
 
 
 def _execute(
-    root: Path, name: str, copy: str, parameters: dict[str, Any], log: TextIO | None = None
+    root: Path, name: str, copy: Path, parameters: dict[str, Any], log: TextIO | None = None
 ) -> None:
     notebook = root / "notebooks" / f"{name}.ipynb"
     if notebook not in (root / "notebooks").glob("*.ipynb"):  # or it would lie elsewhere
         raise StudyError(f"{notebook} does not exist: expected a notebook")
-    output = root / _results(root) / "notebooks" / f"{copy}.ipynb"
+    output = root / f"{copy}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
     # papermill only warns of an unknown parameter; the notebook's own check raises.
     logging.getLogger("papermill").setLevel(logging.ERROR)

@@ -134,7 +134,7 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
     import torch
 
     from studylib.losses import LOSSES
-    from studylib.models import TRUNKS
+    from studylib.models.trunks import TRUNKS, trunk_keywords
 
     where, entry, trunk = f"run {name}", params.runs[name], params.trunk
     for section in (entry.trunk, changes.trunk):
@@ -160,7 +160,7 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
         )
     try:
         with torch.device("meta"):  # shapes only
-            TRUNKS[trunk.name](**trunk.parameters)
+            TRUNKS[trunk.name](**trunk_keywords(trunk.name, trunk.parameters))
         for progress in (0.0, 1.0):  # both ends of a schedule lie within the loss's bounds
             numbers = {key: value_at(value, progress) for key, value in loss.parameters.items()}
             LOSSES[loss.name](1, 10_000, **numbers)

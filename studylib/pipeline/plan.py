@@ -18,13 +18,14 @@ import nbformat
 
 from studylib.errors import StudyError
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import atomic_folder, read_json, write_json
+from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import digest, sha256
 from studylib.pipeline.params import Params, TestSet, evaluate_settings, run_settings
 from studylib.reports.settings import check_batch_size
 from studylib.training.settings import CorpusSettings, RunSettings, TrainSettings
 
-EXPERIMENT = "experiment"  # the notebook that is not a report
+EXPERIMENT = "experiment"  # the notebook of one run
+NO_REPORTS = (EXPERIMENT, "summary")  # the other notebooks are reports on all runs of one study
 # A run's own loss, trunk, source and augmentation are added separately; settings are in the plan.
 NOT_FOLLOWED = {
     "corpora/sources.py",
@@ -62,8 +63,9 @@ def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     for name in study.baselines:
         documents[f"baseline/{name}.json"] = baseline_plan(root, params, name)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        if path.stem != EXPERIMENT:
+        if path.stem not in NO_REPORTS:
             documents[f"reports/{path.stem}.json"] = _report_plan(root, params, path)
+    documents["page.json"] = {"digest": digest(_hashes(root, ["studylib.reports.page"]))}
     return documents
 
 
@@ -74,24 +76,6 @@ def write_plan(root: Path, params: Params) -> None:
         for name, document in documents.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_json(folder / name, document)
-
-
-def old_results(root: Path, params: Params) -> list[str]:
-    """The experiments and reports of a study that are missing or not of the present plan."""
-    results, study = root / "results" / params.study.name, params.study
-    runs = {f"{run}-{seed}": f"experiment/{run}" for run in study.runs for seed in study.seeds}
-    runs |= {f"{name}-0": f"baseline/{name}" for name in study.baselines}
-    documents, planned, old = plan_documents(root, params), {}, []
-    for name, plan in runs.items():
-        planned[name] = {key: documents[f"{plan}.json"][key] for key in ("training", "evaluation")}
-        manifest = results / "experiment" / name / "manifest.json"
-        if not manifest.exists() or read_json(manifest)["digests"] != planned[name]:
-            old.append(name)
-    for manifest in sorted(results.glob("*/manifest.json")):
-        made_from = read_json(manifest).get("experiments", {"": ""})  # older reports have none
-        if any(planned.get(name) != digests for name, digests in made_from.items()):
-            old.append(manifest.parent.name)
-    return old
 
 
 def run_plan(
@@ -238,6 +222,7 @@ def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
         if path in found:
             continue
         found.add(path)
+        found |= {script for script in [path.with_suffix(".js")] if script.exists()}
         for module, name, _ in _imports(path.read_text(encoding="utf-8")):
             waiting += set(_defining(root, module, name)) - not_followed
     return found

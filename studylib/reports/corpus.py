@@ -50,6 +50,30 @@ def trial_table(corpus: Corpus) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("list")
 
 
+def recorded_once(utterances: pd.DataFrame) -> bool:
+    """Whether each speaker's utterances are all of one session, or all pieces of one recording.
+
+    A recording's room and microphone then give its speaker away, under session effects too.
+    """
+    recording = utterances["id"].str.partition("#")[0]
+    several = utterances.assign(recording=recording).groupby("speaker", observed=True)
+    return bool((several[["session", "recording"]].nunique() == 1).any(axis="columns").all())
+
+
+def channel_warnings(corpus: Corpus) -> list[str]:
+    """A sentence for each trial list whose speakers have one recording each."""
+    warnings = []
+    for name in corpus.trial_lists:
+        trials = corpus.trials(name)
+        used = corpus.utterances.loc[np.union1d(trials["first"], trials["second"])]
+        if recorded_once(used):
+            warnings.append(
+                f"{name}: each speaker has one recording, which gives the speaker away; compare "
+                "every error rate with that of logmel_whitened, a linear system that hears it too"
+            )
+    return warnings
+
+
 def left_out(corpus: Corpus) -> pd.DataFrame:
     """Recordings and speakers left out of the corpus, and why; empty if none.
 

@@ -33,11 +33,11 @@ class Embeddings:
     utterances : DataFrame
         U rows: id, speaker, and the corpus's other columns.
     runs : DataFrame
-        Index run; columns loss (None for untrained networks and baselines), folder, and eer (a
-        fraction), of the trial list named as the split, else of the first.
+        Index <run>-<seed>; columns run, seed, loss (None for untrained networks and baselines),
+        folder, and eer (a fraction), of the trial list named as the split, else of the first.
     vectors : dict
-        Run -> (U, D) float64: the mean of each utterance's crops (each crop scaled to length 1),
-        scaled to length 1.
+        <run>-<seed> -> (U, D) float64: the mean of each utterance's crops (each crop scaled to
+        length 1), scaled to length 1.
     """
 
     utterances: pd.DataFrame
@@ -48,18 +48,18 @@ class Embeddings:
 def read_embeddings(
     study: Study,
     runs: Sequence[str],
-    seed: int,
+    seeds: Sequence[int],
     *,
     split: str = "test",
     n_speakers: int = 200,
-    n_utterances: int = 20,
+    n_utterances: int = 10,
 ) -> Embeddings:
     """The same utterances of one split, as every run embeds them.
 
     Parameters
     ----------
     runs : sequence of str
-        Runs, and baselines (whose only seed is 0).
+        Runs, each with all `seeds`, and baselines (whose only seed is 0).
     n_speakers, n_utterances : int
         Most speakers, and most utterances of each: a larger split is sampled at random.
 
@@ -69,9 +69,8 @@ def read_embeddings(
         If a run has no results, results of other utterances than the first run, or no utterances
         of the split.
     """
-    table = experiments_in(
-        study.experiment(run, 0 if run in study.baselines else seed) for run in runs
-    ).set_index("run")
+    named = [(run, s) for run in runs for s in ([0] if run in study.baselines else seeds)]
+    table = experiments_in(study.experiment(run, seed) for run, seed in named)
     table["eer"] = table.get(f"eer_{split}", table["eer"])
     vectors, first = {}, None
     for run, folder in table["folder"].items():
@@ -84,7 +83,7 @@ def read_embeddings(
         mean = mean_unit_embeddings(crops[chosen])
         vectors[run] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     shown = first.iloc[chosen].reset_index(drop=True)
-    return Embeddings(shown, table[["loss", "eer", "folder"]], vectors)
+    return Embeddings(shown, table[["run", "seed", "loss", "eer", "folder"]], vectors)
 
 
 @threadpool_limits.wrap(limits=1)  # matrices this small take 100 times longer on busy cores
@@ -102,7 +101,7 @@ def embedding_map(embeddings: Embeddings, method: str = "pca") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of the utterances and run, loss, eer, x, y.
+        The columns of the utterances, and run (as <run>-<seed>), x and y.
     """
     if method not in METHODS:
         raise StudyError(unknown("unknown method", method, METHODS))
@@ -112,8 +111,7 @@ def embedding_map(embeddings: Embeddings, method: str = "pca") -> pd.DataFrame:
         points -= points.mean(axis=0)
         first = points if first is None else first
         x, y = (points @ orthogonal_procrustes(points, first)[0]).T
-        loss, eer = embeddings.runs.loc[run, ["loss", "eer"]]
-        parts.append(embeddings.utterances.assign(run=run, loss=loss, eer=eer, x=x, y=y))
+        parts.append(embeddings.utterances.assign(run=run, x=x, y=y))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -131,29 +129,13 @@ def _points(vectors: np.ndarray, method: str) -> np.ndarray:
     return umap.fit_transform(vectors)
 
 
-def confused_speakers(embeddings: Embeddings, most: int = 8) -> list[str]:
-    """The speakers of the pairs that are hardest to tell apart, over all runs; hardest first.
-
-    A pair is as hard as the rank of the cosine of its speakers' mean vectors, averaged over runs.
-    """
-    ranks = 0
-    for vectors in embeddings.vectors.values():
-        means = pd.DataFrame(vectors).groupby(embeddings.utterances["speaker"].to_numpy()).mean()
-        means = means.div(np.linalg.norm(means, axis=1), axis=0)
-        first, second = np.triu_indices(len(means), 1)
-        ranks += pd.Series((means @ means.T).to_numpy()[first, second]).rank(ascending=False)
-    hardest = np.argsort(ranks, kind="stable")
-    names = means.index[np.column_stack([first, second])[hardest].ravel()]
-    return list(dict.fromkeys(names))[:most]
-
-
 @threadpool_limits.wrap(limits=1)
 def geometry_table(embeddings: Embeddings) -> pd.DataFrame:
-    """One row a run: run, loss, eer, and the measures of `geometry`."""
+    """One row a run and seed: run, seed, loss, eer, and the measures of `geometry`."""
     speakers = embeddings.utterances["speaker"].to_numpy()
     rows = {run: geometry(vectors, speakers) for run, vectors in embeddings.vectors.items()}
     measures = pd.DataFrame.from_dict(rows, orient="index")
-    return embeddings.runs[["loss", "eer"]].join(measures).reset_index()
+    return embeddings.runs.drop(columns="folder").join(measures)
 
 
 def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from studylib.losses import LOSSES
 from studylib.models.trunk_table import trunk_sizes
+from studylib.reports.figures.runs import det_points
 from studylib.reports.figures.style import look, run_title
 from studylib.reports.study import MEASURES, cells_by_run, collect_scores, read_manifest
 from studylib.statistics.comparisons import error_table, paired_tests
@@ -50,7 +51,7 @@ def printed_table(table: pd.DataFrame) -> pd.DataFrame:
     """
     names = pd.Series(map(run_title, table.index, table["loss"]), table.index, name="run")
     rates = (100 * table[["rate", "low", "high", "seed_sd", "speaker_sd"]]).map("{:.2f}".format)
-    costs = table.filter(MEASURES).map("{:.3f}".format)
+    costs = table.filter(MEASURES).map("{:.2f}".format)
     shown = pd.concat([names, rates, costs, table[["seeds", "trunk"]]], axis="columns")
     return shown.rename(columns=PRINTED).replace("nan", "")
 
@@ -104,6 +105,31 @@ def first_seeds(
     firsts = firsts[firsts["loss"].isna() | firsts.index.isin(chosen)]
     common, scores = collect_scores(firsts, trials)
     return common, {run: (firsts["loss"][run], scores[run]) for run in firsts.index}
+
+
+def det_table(
+    systems: Mapping[str, tuple[str | None, np.ndarray]], targets: np.ndarray
+) -> pd.DataFrame:
+    """The DET curve of each system of `first_seeds`: run (in print), false_alarms, misses (%)."""
+    columns = ["false_alarms", "misses"]
+    curves = {
+        run_title(run, loss): pd.DataFrame(100 * det_points(scores, targets), columns=columns)
+        for run, (loss, scores) in systems.items()
+    }
+    return pd.concat(curves, names=["run", None]).reset_index("run")
+
+
+def curve_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """The training curves of all runs and seeds: run (as in print), seed, crops, loss, dev_eer (%).
+
+    dev_eer is blank where it was not measured.
+    """
+    parts = []
+    for row in runs[runs["loss"].notna()].itertuples():
+        curve = pd.read_csv(row.folder / "model" / "curve.csv")
+        curve["dev_eer"] = 100 * curve.get("dev_eer", np.nan)
+        parts.append(curve.assign(run=run_title(row.run, row.loss), seed=row.seed))
+    return pd.concat(parts)[["run", "seed", "crops", "loss", "dev_eer"]]
 
 
 def at_the_common_budget(runs: pd.DataFrame) -> pd.DataFrame:

@@ -100,22 +100,24 @@ def collect_experiments(study: Study) -> pd.DataFrame:
             raise StudyError(
                 f"{folder} was made with another corpus than {folders[0].name}: run it again"
             )
-    if old := [folder.name for folder in folders if not _is_of_plan(study, manifests[folder])]:
+    if old := [folder.name for folder in folders if not is_of_plan(folder)]:
         print("not of the present plan and corpus, run them again:", ", ".join(old))
     return experiments_in(folders)
 
 
-def _is_of_plan(study: Study, manifest: Mapping[str, Any]) -> bool:
+def is_of_plan(folder: Path) -> bool:
     """Whether results are of the present plan and corpus, where those are there (not in git)."""
-    corpus = study.folder.parent.parent / "data" / study.corpus / "corpus.json"
-    if corpus.exists() and read_json(corpus)["checksums"] != manifest["corpus"].get("checksums"):
+    manifest, study, root = read_manifest(folder), folder.parents[1], folder.parents[3]
+    corpus = root / "data" / manifest["settings"]["corpus"]["name"] / "corpus.json"
+    if corpus.exists() and read_json(corpus)["checksums"] != manifest["corpus"]["checksums"]:
         return False
-    for kind in ("experiment", "baseline"):
-        path = study.folder / "plan" / kind / f"{manifest['run']}.json"
-        if path.exists():
-            plan = read_json(path)
-            return manifest["digests"] == {key: plan[key] for key in ("training", "evaluation")}
-    return True
+    plans = [
+        study / "plan" / kind / f"{manifest['run']}.json" for kind in ("experiment", "baseline")
+    ]
+    digests = manifest["digests"].items()
+    return all(
+        read_json(plan)[key] == value for plan in plans if plan.exists() for key, value in digests
+    )
 
 
 def some_utterances(
@@ -241,7 +243,12 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
 
 
 def resample(
-    runs: pd.DataFrame, trials: str, n_resamples: int, *, measures: Sequence[str] = ("eer",)
+    runs: pd.DataFrame,
+    trials: str,
+    n_resamples: int,
+    *,
+    measures: Sequence[str] = ("eer",),
+    seed: int = 0,
 ) -> dict[str, Resamples]:
     """All experiments on the same resamples of the speakers of one trial list, by measure.
 
@@ -254,7 +261,8 @@ def resample(
         scores[name] = scores[name] * calibration.get("scale", 1) + calibration.get("offset", 0)
     sides = (common[f"{side}_speaker"].to_numpy().astype(str) for side in ("first", "second"))
     targets = common["target"].to_numpy()
-    return bootstrap(scores, targets, *sides, measures=measures, n_resamples=n_resamples)
+    settings = {"measures": measures, "n_resamples": n_resamples, "seed": seed}
+    return bootstrap(scores, targets, *sides, **settings)
 
 
 def cells_by_run(runs: pd.DataFrame, resamples: Resamples) -> Cells:

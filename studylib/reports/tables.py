@@ -1,6 +1,7 @@
 """The output of a report in one folder: tables, figures and the sources of its numbers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,28 +19,37 @@ def write_report(
     tables: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Figure | None],
 ) -> None:
+    """Write the report on the experiments `runs` of a study: see `write_folder`."""
+    digests = {name: read_manifest(folder)["digests"] for name, folder in runs["folder"].items()}
+    sources = {"study": study.name, "corpus": study.corpus, "settings": study.settings}
+    write_folder(out, tables, figures, sources | {"experiments": digests})
+
+
+def write_folder(
+    out: str,
+    tables: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Figure | None],
+    sources: Mapping[str, Any],
+) -> None:
     """Write the folder `out` whole, in place of the old one; nothing where `out` is empty.
 
     Parameters
     ----------
     out : str
         From the project's root.
-    study : Study
-    runs : DataFrame
-        The experiments that the report read.
     tables : name -> DataFrame
         <name>.csv, numbers with six digits.
     figures : name -> Figure
-        <name>.png and <name>.pdf; None is left out.
+        <name>.png, <name>.pdf and <name>.svg; None is left out.
+    sources : mapping
+        manifest.json: what the numbers come from.
     """
     if not out:
         return
-    digests = {name: read_manifest(folder)["digests"] for name, folder in runs["folder"].items()}
-    sources = {"study": study.name, "corpus": study.corpus, "settings": study.settings}
     with atomic_folder(project_root() / out) as folder:
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         for name, figure in figures.items():
             if figure is not None:
                 save_figure(figure, folder, name)
-        write_json(folder / "manifest.json", sources | {"experiments": digests})
+        write_json(folder / "manifest.json", sources)

@@ -24,7 +24,7 @@ FAINTEST_RMS = 0.005
 MOST_CLIPPED = 0.001
 AUDITION = "The quick brown fox jumps over the lazy dog."
 # Of one utterance: rate times 1 +- this; mean and standard deviation of the engine's pitch, range.
-RATE_SPREAD, PITCH, PITCH_RANGE = 0.06, (50, 4), (50, 12)
+RATE_SPREAD, PITCH, PITCH_RANGE = 0.20, (50, 9), (50, 12)
 
 
 @dataclass(frozen=True)

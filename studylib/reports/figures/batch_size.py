@@ -31,7 +31,8 @@ def eer_by_size(rates: pd.DataFrame, *, list_name: str, line: str = "loss") -> F
     """
     if rates.empty:
         return None
-    names, entries = sorted(rates[line].unique()), {}
+    # "0.1 to 0.3", the ends of a schedule, after plain numbers.
+    names, entries = sorted(rates[line].unique(), key=lambda name: (" to " in name, name)), {}
     parts = list(rates.sort_values("size").groupby("comparison", sort=False))
     shape = {"figsize": (2 + 4 * len(parts), 4), "sharey": True, "squeeze": False}
     figure, panels = plt.subplots(1, len(parts), **shape)

@@ -13,6 +13,7 @@ from studylib.reports.figures.style import NONTARGET, TARGET, look
 from studylib.statistics.error_rates import operating_points
 
 DET_TICKS = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
+LEAST_RATE = 1e-5  # drawn
 PRIORS = {0.01: "o", 0.05: "s"}  # of a target, for the marks of the least detection costs
 LABELS = {"loss": "training loss", "learning_rate": "learning rate"}
 LABELS |= {"dev_eer": "development EER (%)\none 4-s crop"}
@@ -66,17 +67,20 @@ def det_axes(axes: plt.Axes) -> None:
 
 
 def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line: str) -> None:
-    """One system on `det_axes`, with a mark at the least cost of each of `PRIORS`.
-
-    Points closer to each other than a pixel are left out.
-    """
-    rates = np.stack(operating_points(scores, targets)[:2], axis=1)  # false alarms, misses
-    deviates = ndtri(np.clip(rates, 1e-5, 1 - 1e-5))
-    kept = np.unique(np.round(deviates, 2), axis=0, return_index=True)[1]
-    axes.plot(*deviates[np.sort(kept)].T, line, color=colour, label=label)
+    """One system on `det_axes`, with a mark at the least cost of each of `PRIORS`."""
+    rates = det_points(scores, targets)
+    deviates = ndtri(np.clip(rates, LEAST_RATE, 1 - LEAST_RATE))
+    axes.plot(*deviates.T, line, color=colour, label=label)
     for prior, mark in PRIORS.items():
         least = np.argmin(rates @ [1 - prior, prior])
         axes.plot(*deviates[least], mark, color=colour, markersize=4)
+
+
+def det_points(scores, targets) -> np.ndarray:
+    """False-alarm and miss rates (P, 2); points closer to each other than a pixel are left out."""
+    rates = np.stack(operating_points(scores, targets)[:2], axis=1)
+    deviates = np.round(ndtri(np.clip(rates, LEAST_RATE, 1 - LEAST_RATE)), 2)
+    return rates[np.sort(np.unique(deviates, axis=0, return_index=True)[1])]
 
 
 def batch_similarities(similarities: Mapping[str, np.ndarray], n_utterances: int) -> Figure:

@@ -29,7 +29,9 @@ FEW_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # of narrow panels
 
 LEGEND = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5), "frameon": False}  # beside the axes
 
-seaborn.set_theme(context="paper", style="whitegrid", rc={"figure.constrained_layout.use": True})
+STYLE = {"figure.constrained_layout.use": True}
+STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "studylib"}  # text as text, the same bytes
+seaborn.set_theme(context="paper", style="whitegrid", rc=STYLE)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def text_beside(axes: Axes, place: float, text: str, colour: str = "black") -> N
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
-    """Write <name>.png and <name>.pdf, the same bytes for the same figure."""
+    """Write <name>.png, <name>.pdf and <name>.svg, the same bytes for the same figure."""
     figure.savefig(folder / f"{name}.png", dpi=150)
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    for kind, date in (("pdf", "CreationDate"), ("svg", "Date")):
+        figure.savefig(folder / f"{name}.{kind}", metadata={date: None})

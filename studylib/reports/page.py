@@ -1,0 +1,91 @@
+"""A study's page, results/<study>/index.html: headline, conclusions, links to all it has made.
+
+The page and the executed notebooks beside it (html/) hold their own style and need no network.
+"""
+
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
+
+from studylib.errors import StudyError
+from studylib.files.atomic import atomic_file, atomic_folder
+from studylib.reports.losses import sentences
+
+HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<style>
+body {{ max-width: 60rem; margin: auto; padding: 0 1rem; font: 1rem/1.5 sans-serif; }}
+img, svg {{ max-width: 100%; height: auto; }}
+table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; }}
+td, th {{ padding: .2rem .6rem; text-align: right; white-space: nowrap; border: 0; }}
+tr:nth-child(even) {{ background: #f2f2f2; }}
+pre {{ overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: .8rem; }}
+</style></head><body>
+"""
+
+
+def write_page(folder: Path) -> None:
+    """Write index.html and html/<notebook>.html of the results of one study.
+
+    Parameters
+    ----------
+    folder : Path
+        results/<study>: losses/, executed notebooks in notebooks/, and other reports.
+
+    Raises
+    ------
+    StudyError
+        The losses have no report yet.
+    """
+    losses = folder / "losses"
+    if not (losses / "table.csv").exists():
+        raise StudyError(f"{losses} holds no report: run `studylib notebook losses` first")
+    notebooks = sorted(folder.glob("notebooks/**/*.ipynb"))
+    with atomic_folder(folder / "html") as pages:
+        for notebook in notebooks:
+            page = pages / _page_of(notebook, folder / "notebooks")
+            page.parent.mkdir(exist_ok=True)
+            body, _ = HTMLExporter(template_name="basic").from_notebook_node(
+                nbformat.read(notebook, as_version=4)
+            )
+            page.write_text(HEAD.format(title=notebook.stem) + body, encoding="utf-8")
+    table = pd.read_csv(losses / "table.csv", dtype=str, keep_default_na=False)
+    conclusions = pd.read_csv(losses / "verdicts.csv").fillna({"evidence": "", "missing": ""})
+    parts = [
+        f"# The study {folder.name}: which loss has the lowest error rate?",
+        "![Equal error rates with intervals](losses/eer.png)",
+        table.to_html(index=False, border=0),
+        "## The papers' conclusions, tested here",
+        sentences(conclusions),
+        "![Conclusions with intervals](losses/verdicts.png)",
+        "## Figures and tables",
+        *_report_links(folder),
+        "## Executed notebooks",
+    ]
+    pages = [_page_of(notebook, folder / "notebooks") for notebook in notebooks]
+    parts += [" · ".join(f"[{page.with_suffix('')}](html/{page})" for page in pages)]
+    with atomic_file(folder / "index.html") as partial:
+        body = markdown2html("\n\n".join(parts))
+        partial.write_text(HEAD.format(title=folder.name) + body, encoding="utf-8")
+
+
+def _page_of(notebook: Path, folder: Path) -> Path:
+    return notebook.relative_to(folder).with_suffix(".html")
+
+
+def _report_links(folder: Path) -> list[str]:
+    """One line a report: links to its pages, tables and figures, each kind of file by itself."""
+    lines = []
+    for report in sorted({path.parent for path in folder.glob("*/manifest.json")}):
+        links = []
+        for path in sorted(report.glob("*.html")) + sorted(report.glob("*.csv")):
+            links.append(f"[{path.name}]({path.relative_to(folder)})")
+        for path in sorted(report.glob("*.png")):
+            kinds = [path.with_suffix(kind) for kind in (".png", ".pdf", ".svg")]
+            kinds = [f"[{each.suffix[1:]}]({each.relative_to(folder)})" for each in kinds]
+            links.append(f"{path.stem.replace('_', ' ')} ({', '.join(kinds)})")
+        lines.append(f"**{report.name}**: {' · '.join(links)}")
+    return lines
