@@ -63,7 +63,7 @@ def spoil(text: str, at: int, length: int, new: str) -> str:
 SPOILT = (st.integers(0, 10_000), st.integers(0, 5), st.text(max_size=8))
 
 
-@settings(max_examples=200, **SHARED)
+@settings(max_examples=100, **SHARED)
 @given(place=st.sampled_from(list(places(WHOLE))), value=VALUES, how=st.sampled_from("=-+"))
 def test_a_parameter_file_with_any_value_works_or_its_key_is_named(tmp_path, place, value, how):
     document, file = deepcopy(WHOLE), tmp_path / "params.yaml"
@@ -81,7 +81,7 @@ def test_a_parameter_file_with_any_value_works_or_its_key_is_named(tmp_path, pla
     assert not sentence or " line " in sentence or any(str(key) in sentence for key in place)
 
 
-@settings(max_examples=150, **SHARED)
+@settings(max_examples=100, **SHARED)
 @given(*SPOILT)
 def test_a_parameter_file_with_any_text_in_it_works_or_is_refused(tmp_path, at, length, new):
     file = tmp_path / "params.yaml"
