@@ -48,5 +48,5 @@ def test_a_corpus_that_is_neither_described_nor_there_and_the_own_one_are_refuse
     with pytest.raises(StudyError, match=r"names 'peopel', .* RECORDINGS --out data/peopel"):
         prepared(tmp_path, study)
     study["evaluate"]["also"] = ["tiny"]
-    with pytest.raises(StudyError, match=r"evaluate.also: tiny is the study's own corpus"):
+    with pytest.raises(StudyError, match=r"evaluate.also names tiny, the study's own corpus"):
         prepared(tmp_path, study)
