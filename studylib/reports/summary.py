@@ -35,7 +35,7 @@ def read_verdicts(results: Path, studies: Sequence[str] | None = None) -> pd.Dat
     table = pd.concat(tables, names=["study", None]).reset_index("study")
     # Reports older than this column state the side in the evidence.
     claimed = table["evidence"].str.extract(r"claimed (above|below)", expand=False)
-    return table.assign(side=table.get("side", claimed).fillna(claimed))
+    return table.assign(side=table.get("side", claimed).where(lambda side: side.notna(), claimed))
 
 
 def study_table(results: Path, studies: Iterable[str]) -> pd.DataFrame:
