@@ -46,6 +46,8 @@ def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]
     dict
         See `measures.read_metrics`.
     """
+    if out.exists() and not (out / "manifest.json").exists():  # it would be replaced
+        raise StudyError(f"{out} is there, and holds no results: choose another folder")
     protocol = load_speaker_model(model).protocol
     if (corpus / "corpus.json").is_file():
         return _evaluate(model, open_corpus(corpus), out, [trials], protocol)
@@ -147,12 +149,15 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
     return text
 
 
-def finetune_settings(model: Path, corpus: Corpus, *, scratch: bool = False) -> RunSettings:
-    """The settings of a training that fit the training speakers of a corpus.
+def finetune_settings(
+    model: Path, corpus: Corpus, n_speakers: int | None = None, *, scratch: bool = False
+) -> RunSettings:
+    """The settings of a training that fit the training speakers of a corpus, or its first so many.
 
     From random weights (`scratch`) the learning rate is four times as high.
     """
-    counts, embedder = np.bincount(training_data(corpus).speakers), load_model(model)[0]
+    counts = np.bincount(training_data(corpus, n_speakers).speakers)
+    embedder, _ = load_model(model)
     utterances = int(np.clip(np.median(counts), 2, 3))
     return RunSettings(
         study="finetune",
@@ -164,6 +169,7 @@ def finetune_settings(model: Path, corpus: Corpus, *, scratch: bool = False) -> 
             "crops": CROPS_AN_UTTERANCE * int(counts.sum()),
             "speakers_per_batch": min(64, int((counts >= utterances).sum())),
             "utterances_per_speaker": utterances,
+            "training_speakers": n_speakers,
             "learning_rate": {
                 "initial": 0.002 if scratch else 0.0005,
                 "final": 5e-5,
