@@ -43,6 +43,7 @@ def experiment(tiny_corpus, tmp_path_factory):
     train_run(settings, tiny_corpus, folder)
     document = settings.model_dump(mode="json") | {"evaluate": HOW.model_dump(mode="json")}
     manifest = {"study": "test", "run": "run", "seed": 0, "settings": document}
+    manifest["corpus"] = tiny_corpus.provenance
     file = folder / "model" / "model.safetensors"
     evaluate(file, tiny_corpus, HOW, folder, manifest=manifest)
     evaluate(file, tiny_corpus, HOW, folder / "also" / "people")
@@ -87,7 +88,7 @@ def test_a_published_model_embeds_a_file_as_the_evaluation_embeds_the_utterance(
     np.testing.assert_allclose(model.embed_file(file), unit.mean(axis=0), atol=0.01)
     card = (published / "card.md").read_text()
     assert card.startswith("# AAM-softmax")
-    for words in ("| `people` |", "12 speakers", "synthetic voices", "margin=0.1", "Licence"):
+    for words in ("| `people` |", "12 speakers", "synthetic voices", "'margin': 0.1", "Licence"):
         assert words in card
     assert (published / "model.safetensors").stat().st_size < 3_000_000
 
