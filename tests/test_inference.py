@@ -244,6 +244,7 @@ def test_fine_tuning_changes_the_weights_knows_its_speakers_and_is_measured_on_o
     assert "; from scratch " in text
     before, after = (load_model(model_file(f))[0].trunk for f in (published, tmp_path / "tuned"))
     assert not torch.equal(before.fc.weight, after.fc.weight)
+    assert torch.equal(before.layers[0].weight, after.layers[0].weight)  # few speakers
     known = json.loads((tmp_path / "tuned" / "known_speakers.json").read_text())
     assert [len(each["train"]) for each in known] == [12, 8]
     with pytest.raises(StudyError, match="knows 8 of the 12 speakers"):

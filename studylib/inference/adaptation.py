@@ -25,6 +25,7 @@ from studylib.training.settings import RunSettings
 
 CROPS_AN_UTTERANCE = 50  # more lowered the error rate on readers no further (see LOG.md)
 FEWEST = 6  # speakers
+FEW_SPEAKERS = 100  # fewer, and training the frames' layers harms on other recordings
 PIECES = 3  # of each recording, where a speaker has a single one
 
 
@@ -146,10 +147,13 @@ def finetune_settings(
 ) -> RunSettings:
     """The settings of a training that fit the training speakers of a corpus, or its first so many.
 
-    From random weights (`scratch`) the learning rate is four times as high.
+    Of few speakers only what follows the frames' layers is learned. From random weights
+    (`scratch`) all is, and the learning rate is four times as high.
     """
     counts = np.bincount(training_data(corpus, n_speakers).speakers)
     embedder, rate = load_model(model)[0], 0.002 if scratch else 0.0005
+    parts = [name for name, _ in embedder.trunk.named_children()]
+    few = not scratch and len(counts) < FEW_SPEAKERS
     utterances = int(np.clip(np.median(counts), 2, 3))
     return RunSettings(
         study="finetune",
@@ -164,6 +168,7 @@ def finetune_settings(
             "training_speakers": n_speakers,
             "learning_rate": {"initial": rate, "final": 5e-5, "shape": "cosine"},
             "initial_weights": None if scratch else str(model.resolve()),
+            "freeze": parts[: parts.index("pooling")] if few else [],
             "loss_warmup": 0.0 if scratch else 0.15,
         },
     )
