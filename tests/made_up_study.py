@@ -90,6 +90,7 @@ def write_experiment(folder: Path, run: str, seed: int, entry: dict, rng=0, **ma
     names = [f"test-{speaker:04d}" for speaker in speakers]
     utterances = pd.DataFrame({"id": [f"{n}/{i}" for i, n in enumerate(names)], "speaker": names})
     utterances = utterances.assign(split="test", sex=np.where(speakers % 2, "m", "f"))
+    utterances = utterances.assign(session=utterances["id"], recording=utterances["id"])
     utterances.to_parquet(folder / "utterances.parquet")
     means = embeddings.mean(axis=1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)

@@ -37,6 +37,13 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
+def test_centred_is_the_cosine_of_unit_crops_less_the_mean_of_all():
+    scores, crops = scores_by("centred", "euclidean"), unit(TESTED)
+    moved = unit(crops - crops.reshape(-1, 6).mean(axis=0))
+    expected = [np.mean(moved[i] @ moved[j].T) for i, j in zip(FIRST, SECOND, strict=True)]
+    np.testing.assert_allclose(scores, expected)
+
+
 @pytest.mark.parametrize(("wanted", "top"), [(5, 5), (400, 8)])
 def test_s_norm_gives_cosines_in_deviations_of_the_closest_training_speakers(wanted, top):
     scores = scores_by("snorm", "euclidean", cohort_top=wanted)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import torch
 from trees import files_of
 
 from studylib.corpora.hygiene import known_speakers
+from studylib.corpora.store import open_corpus
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import evaluate_baseline, mean_and_deviation, whitening
 from studylib.evaluation.measures import measure_lists, read_metrics
@@ -102,7 +105,7 @@ def test_the_manifest_comes_last_names_every_file_and_spares_the_model_beside_it
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of file sizes are POSIX")
-def test_a_full_disk_at_any_file_keeps_the_old_results(tiny_corpus, model_file, tmp_path):
+def test_a_full_disk_at_any_file_keeps_the_old_results(tiny_corpus, model_file, tmp_path, capfd):
     import resource
 
     out, few = tmp_path / "out", SETTINGS.model_copy(update={"crops": 2})
@@ -110,11 +113,12 @@ def test_a_full_disk_at_any_file_keeps_the_old_results(tiny_corpus, model_file, 
     old, limits = files_of(out), resource.getrlimit(resource.RLIMIT_FSIZE)
     for size in sorted({len(content) for content in old.values()} - {0}):
         try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (max(size // 2, 500), limits[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max(size // 2, 1000), limits[1]))
             with pytest.raises(StudyError, match=r"The disk is full, .*: writing results in .*out"):
                 evaluate(model_file, tiny_corpus, few, out)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        capfd.readouterr()  # pytest's own file of the output is short again
         assert files_of(out) == old
         assert {path.name for path in tmp_path.iterdir()} == {"out", "model.safetensors"}
     evaluate(model_file, tiny_corpus, few, out)
@@ -208,3 +212,43 @@ def test_without_a_calibration_the_reason_is_named_and_the_rest_measured(lists):
         measured = measure_lists(found, "score", 50, corpus="own")
         assert why in measured["calibration"]["skipped"]
         assert not {"cllr", "min_cllr", "act_dcf_0.01"} & set(measured["lists"]["test"])
+
+
+@pytest.fixture
+def copied(tiny_corpus, tmp_path):
+    """The tiny corpus under another name, as a further test set."""
+    return open_corpus(shutil.copytree(tiny_corpus.folder, tmp_path / "copied"))
+
+
+def test_a_copy_of_the_own_corpus_as_a_further_one_gives_the_same_numbers(
+    tiny_corpus, copied, model_file, tmp_path
+):
+    keys = {"trials": ["test", "dev"], "backends": ["cosine", "snorm"]}
+    settings = EvaluateSettings(crops=2, crop_seconds=2.0, resamples=20, threads=1, **keys)
+    given = {"manifest": {"run": "triplet", "corpus": "own"}, "further": [copied]}
+    for name, measure in (
+        ("network", partial(evaluate, model_file)),
+        ("baseline", partial(evaluate_baseline, "logmel_whitened")),
+    ):
+        out = tmp_path / name
+        own, there = measure(tiny_corpus, settings, out, **given), out / "also" / "copied"
+        other = read_metrics(there)
+        assert other["calibration"] == own["calibration"]
+        assert own["calibration"]["corpus"] == tiny_corpus.folder.name
+        assert other["lists"]["test"] == own["lists"]["test"]
+        one, two = (each["further_backends"]["snorm"]["lists"]["test"] for each in (own, other))
+        assert one == two
+        manifest = json.loads((there / "manifest.json").read_text())
+        assert (manifest["run"], manifest["corpus"]) == ("triplet", copied.provenance)
+
+
+def test_a_further_corpus_with_speakers_that_the_model_knows_is_refused(
+    tiny_corpus, copied, model_file, tmp_path
+):
+    copied.description["population"] = "elsewhere"
+    speaker = copied.utterances.query("split == 'test'")["speaker"].iloc[0]
+    beside = tmp_path / "known_speakers.json"
+    beside.write_text(json.dumps([{"population": "elsewhere", "train": [speaker], "dev": []}]))
+    with pytest.raises(StudyError, match=rf"speakers of .*copied, trial list 'test' \({speaker}\)"):
+        evaluate(model_file, tiny_corpus, SETTINGS, tmp_path / "out", further=[copied])
+    assert not (tmp_path / "out").exists()

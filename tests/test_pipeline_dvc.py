@@ -73,10 +73,10 @@ def test_an_experiment_that_is_there_is_shown_by_hand_and_nothing_is_written(pro
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"changes": {"margin": "abc"}}, "loss: margin: .*given: 'abc'"),
+        ({"changes": {"margin": "abc"}}, r"loss\.margin: .*given: 'abc'"),
         ({"loss": "triplte"}, "no run has the loss 'triplte'; did you mean 'triplet'"),
         ({"overrides": {"trian": {}}}, "overrides: unknown key 'trian'; did you mean 'train'"),
-        ({"changes": {"trunk": "xvektor"}}, "trunk is named 'xvektor'; did you mean 'xvector'"),
+        ({"changes": {"trunk": "xvektor"}}, r"trunk\.name: 'xvektor'; did you mean 'xvector'"),
         ({"overrides": {"evaluate": {"trials": ["dev"]}}}, "all runs are compared on the same"),
         ({"study": "laptpo"}, "no parameter file is of the study 'laptpo'"),
     ],

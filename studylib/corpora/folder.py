@@ -22,6 +22,7 @@ from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
 
+TREE = r"^(?P<speaker>[^/]+)(/[^/]+)?/[^/]+$"
 OWN_COLUMNS = {"id", "split", "start", "length", "path"}
 
 
@@ -110,17 +111,9 @@ def tree_recordings(root: Path, report: Report) -> Iterator[Recording]:
             f"{len(inner)} folders in {deepest} are the speakers, name that one."
         )
     silent = set(speakers)
-    for path in audio_files(root, report.note):
-        place = _place(path, root)
-        speaker, *inner = place.split("/")
-        if len(inner) not in (1, 2):
-            raise StudyError(
-                f"{path} is not of the form {root}/<speaker>/[<session>/]<utterance>; if the "
-                f"folders in {root / speaker} are the speakers, name that one; else list the "
-                "recordings in a manifest, or set speaker_pattern."
-            )
-        silent.discard(speaker)
-        yield Recording(place, speaker, place.rpartition("/")[0], None, Path(path))
+    for row in named_recordings(root, TREE, report):
+        silent.discard(row.speaker)
+        yield row
     for speaker in sorted(silent):
         where = root / speaker
         report.problem(where, f"{where} has no recordings ({', '.join(SUFFIXES)}).")
@@ -132,21 +125,24 @@ def named_recordings(root: Path, pattern: str, report: Report) -> Iterator[Recor
     Raises
     ------
     StudyError
-        For a path that the pattern does not match, unless the report keeps going.
+        For a path that the pattern does not match: always in a tree of speakers, else unless the
+        report keeps going.
     """
     for path in audio_files(root, report.note):
-        place = _place(path, root)
+        place = path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
         found = re.search(pattern, place)
+        if pattern == TREE and not found:
+            raise StudyError(
+                f"{path} is not of the form {root}/<speaker>/[<session>/]<utterance>; if the "
+                f"folders in {root / place.split('/')[0]} are the speakers, name that one; else "
+                "list the recordings in a manifest, or set speaker_pattern."
+            )
         facts = {key: value or "" for key, value in found.groupdict().items()} if found else {}
-        if not (speaker := facts.pop("speaker", "")):
+        if speaker := facts.pop("speaker", ""):
+            session = facts.pop("session", "") or place.rpartition("/")[0] or speaker
+            yield Recording(place, speaker, session, None, Path(path), facts)
+        else:
             report.problem(path, f"{path}: speaker_pattern finds no speaker in {place}.")
-            continue
-        session = facts.pop("session", "") or place.rpartition("/")[0] or speaker
-        yield Recording(place, speaker, session, None, Path(path), facts)
-
-
-def _place(path: str, root: Path) -> str:
-    return path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
 
 
 def manifest_recordings(manifest: Path, root: Path, report: Report) -> Iterator[Recording]:

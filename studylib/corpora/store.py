@@ -200,12 +200,10 @@ def open_corpus(folder: Path, verify: bool = False) -> Corpus:
         raise StudyError(
             f"{folder} is not a corpus: it has no corpus.json; make it with `studylib corpus`"
         )
-    try:
-        description = read_json(folder / "corpus.json")
-        checksum = description.pop("checksum", None)  # older corpora have none
-    except (ValueError, AttributeError, TypeError):  # no JSON, or no object
-        description = checksum = ""
-    if not description or checksum not in (None, digest(description)):
+    description = read_json(folder / "corpus.json")
+    facts = set(description) if isinstance(description, dict) else set()
+    checksum = facts and description.pop("checksum", None)  # older corpora have none
+    if not facts >= {"source", "counts", "sizes"} or checksum not in (None, digest(description)):
         raise StudyError(f"{folder / 'corpus.json'} has changed since it was written.")
     for name, size in description["sizes"].items():
         path = folder / name

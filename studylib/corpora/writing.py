@@ -76,7 +76,13 @@ def write_corpus(
             table = _write_samples(samples, utterances)
         check_utterances(table)
         table.to_parquet(partial / "utterances.parquet", index=False)
-        n_trials = _write_trials(partial / "trials", table, trials)
+        (partial / "trials").mkdir()
+        n_trials = {}
+        for name in sorted(trials):
+            frame = trials[name](table) if callable(trials[name]) else trials[name]
+            path = partial / "trials" / f"{name}.parquet"
+            frame[["first", "second", "target"]].to_parquet(path, index=False)
+            n_trials[name] = len(frame)
         files = {path.relative_to(partial).as_posix(): path for path in partial.rglob("*.parquet")}
         if samples:
             files["audio.i16"] = samples
@@ -151,16 +157,3 @@ def check_utterances(table: pd.DataFrame) -> None:
     splits = table.groupby("speaker")["split"].nunique()
     if (splits > 1).any():
         raise StudyError(f"Speaker {splits.idxmax()!r} is in more than one split.")
-
-
-def _write_trials(
-    folder: Path, table: pd.DataFrame, trials: Mapping[str, Trials]
-) -> dict[str, int]:
-    """Write the trial lists; returns the number of trials of each."""
-    folder.mkdir()
-    counts = {}
-    for name in sorted(trials):
-        frame = trials[name](table) if callable(trials[name]) else trials[name]
-        frame[["first", "second", "target"]].to_parquet(folder / f"{name}.parquet", index=False)
-        counts[name] = len(frame)
-    return counts

@@ -107,11 +107,6 @@ def write_evaluation(
             refuse_known_speakers(known_speakers(corpus), other, other.main_list)
     given = embed_crops, scoring, training
     with explained_full_disk(out, "writing results"), atomic_folder(out) as folder:
-        if out.exists():  # the model, and what else is there
-            shutil.copytree(out, folder, dirs_exist_ok=True)
-            for part in ("scores", "also"):
-                shutil.rmtree(folder / part, ignore_errors=True)
-            (folder / "manifest.json").unlink(missing_ok=True)
         learned = _write_measures(*given, corpus, settings, folder, {})
         (folder / "also").mkdir()
         for other in further:
@@ -120,6 +115,12 @@ def write_evaluation(
             place.mkdir()
             _write_measures(*given, other, own, place, learned)
             _write_manifest(place, {**manifest, "corpus": other.provenance})
+        for path in out.rglob("*"):  # the model, and what else is there
+            place = path.relative_to(out)
+            kept, ours = folder / place, place.parts[0] in ("manifest.json", "scores", "also")
+            if path.is_file() and not ours and not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, kept)
         _write_manifest(folder, manifest)
     return read_metrics(out)
 

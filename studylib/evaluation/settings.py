@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from studylib.files.documents import CropSeconds, Device, Name, Positive, Seconds, Section, Threads
+from studylib.files.documents import Name, Section
+from studylib.files.numbers import CropSeconds, Device, Positive, Seconds, Threads
 
 Backend = Literal["cosine", "centred", "snorm", "plda"]
 

@@ -16,14 +16,6 @@ from studylib.errors import StudyError
 # Whatever becomes the name of a file or folder. No capitals, which some disks do not tell apart; a
 # dot only before a digit, so that no name ends as those of temporary files do (.partial, .lock).
 Name = Annotated[str, Field(max_length=100, pattern=r"^[a-z0-9]([a-z0-9_+=-]|\.[0-9])*$")]
-NotNegative = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[int, Field(gt=0, lt=2**63)]
-Threads = Annotated[int, Field(ge=0, le=1024)]  # 0: as many as there are cores
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-CropSeconds = Annotated[float, Field(ge=0.5, le=600)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")]
-
-
 MEMBERS_OF_UNIONS = ("number", "schedule", "constrained-float", "constrained-int", "[key]")
 
 

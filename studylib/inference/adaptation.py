@@ -47,6 +47,8 @@ def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]
     dict
         See `measures.read_metrics`.
     """
+    if out.exists() and not (out / "manifest.json").exists():  # it would be replaced
+        raise StudyError(f"{out} is there, and holds no results: choose another folder")
     protocol = load_speaker_model(model).protocol
     if (corpus / "corpus.json").is_file():
         return _evaluate(model, open_corpus(corpus), out, [trials], protocol)

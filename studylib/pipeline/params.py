@@ -21,14 +21,8 @@ from pydantic import Field, PrivateAttr, create_model
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import BASELINES
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.documents import (
-    Name,
-    NotNegative,
-    Section,
-    read_yaml,
-    unknown,
-    validated,
-)
+from studylib.files.documents import Name, Section, read_yaml, unknown, validated
+from studylib.files.numbers import NotNegative
 from studylib.losses.schedules import value_at
 from studylib.reports.settings import ReportSettings
 from studylib.training.settings import Component, CorpusSettings, NumberOrSchedule, RunSettings

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from studylib.errors import StudyError
-from studylib.files.documents import Positive, Seconds, Section, unknown
+from studylib.files.documents import Section, unknown
+from studylib.files.numbers import Positive, Seconds
 from studylib.training.settings import RunSettings
 
 # What may differ between two runs of one loss, by the list that names them.

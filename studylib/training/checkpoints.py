@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS, known_speakers, known_to_model
+from studylib.errors import StudyError
 from studylib.files.atomic import atomic_file, atomic_folder, read_json, write_json
 from studylib.files.checksums import digest, sha256
 from studylib.files.disk import exclusive
@@ -81,7 +82,7 @@ def is_whole(out: Path, identity: dict[str, Any]) -> bool:
     """Whether `out` holds the result of the run of this key, seed and corpus, unchanged."""
     try:
         record, model = read_json(out / "training.json"), sha256(out / "model.safetensors")
-    except (OSError, ValueError):
+    except (OSError, StudyError):
         return False
     return record == record | identity | {"model": model}
 

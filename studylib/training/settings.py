@@ -7,15 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from studylib.files.documents import (
-    CropSeconds,
-    Device,
-    Name,
-    NotNegative,
-    Positive,
-    Section,
-    Threads,
-)
+from studylib.files.documents import Name, Section
+from studylib.files.numbers import CropSeconds, Device, NotNegative, Positive, Threads
 from studylib.losses.schedules import Schedule, value_at
 
 LONGEST_AUGMENTED = 10.0  # seconds of a crop

@@ -37,8 +37,10 @@ def eer_by_size(rates: pd.DataFrame, *, list_name: str, line: str = "loss") -> F
     shape = {"figsize": (2 + 4 * len(parts), 4), "sharey": True, "squeeze": False}
     figure, panels = plt.subplots(1, len(parts), **shape)
     for axes, (comparison, part) in zip(panels[0], parts, strict=True):
-        for name, rows in part.groupby(line):
-            place = names.index(name)
+        for place, name in enumerate(names):
+            rows = part[part[line] == name]
+            if rows.empty:
+                continue
             own = look(name) if line == "loss" else nth_look(place, name)
             x = 1.01**place * rows["size"]  # so that intervals do not hide each other
             axes.errorbar(x, 100 * rows["rate"], whiskers(rows), **own.errorbar)

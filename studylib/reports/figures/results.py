@@ -11,10 +11,14 @@ from matplotlib.figure import Figure
 from studylib.reports.figures import style
 from studylib.reports.figures.runs import det_axes, det_curve
 from studylib.reports.figures.style import look, per_cent, run_title
+from studylib.statistics.conclusions import UNTESTED
 
 MOST_CURVES = 8  # of a DET figure that have a name; the rest is grey
 MOST_NUMBERS = 16  # runs of a matrix whose cells hold numbers
 FOREST_ENDS = {"below": -100, "above": 200}  # per cent
+FOREST_AXIS = "relative difference of EER that decides (%); shaded: the side claimed\n"
+FOREST_AXIS += "95 % interval over test speakers and seeds, not corrected for the number of claims"
+VERDICT_MARKS = {"supported": "o", "contradicted": "X", "undecided": "D"}
 VERDICT_COLOURS = {"supported": "#117733", "contradicted": "#D55E00", "undecided": "#0072B2"}
 
 
@@ -117,24 +121,54 @@ def verdict_forest(conclusions: pd.DataFrame) -> Figure:
     Columns as `statistics.verdicts` gives them: id, claim, verdict, effect, low, high, claimed and
     side ("above" or "below" the bound `claimed`). What lies outside FOREST_ENDS is cut off.
     """
+    figure, axes = plt.subplots(figsize=(11, 1.3 + 0.32 * len(conclusions)))
+    colours = _forest(axes, conclusions)
+    for place, verdict in enumerate(conclusions["verdict"]):
+        style.text_beside(axes, place, verdict, colours[place])
+    axes.set_title("The papers' conclusions, tested here")
+    axes.set_xlabel(FOREST_AXIS)
+    return figure
+
+
+def verdict_grid(verdicts: pd.DataFrame) -> Figure:
+    """One row a conclusion, one forest a study: verdict and decisive effect with its interval.
+
+    Parameters
+    ----------
+    verdicts : DataFrame
+        The columns of `verdict_forest`, and study.
+    """
+    studies = list(verdicts.groupby("study", sort=False))
+    size = (4.5 + 2.1 * len(studies), 1.5 + 0.5 * verdicts["id"].nunique())
+    figure, panels = plt.subplots(1, len(studies), figsize=size, sharey=True, squeeze=False)
+    for axes, (study, part) in zip(panels[0], studies, strict=True):
+        colours = _forest(axes, part)
+        for place, row in enumerate(part.itertuples()):
+            text = row.verdict
+            if text != UNTESTED:
+                numbers = [100 * number for number in (row.effect, row.low, row.high)]
+                text += "\n{:+.0f} % [{:+.0f}, {:+.0f}]".format(*numbers)
+            where = {"xytext": (0, 4), "textcoords": "offset points", "fontsize": 6}
+            axes.annotate(text, (50, place), **where, color=colours[place], ha="center")
+        axes.set_title(study.replace("_", " "))
+    figure.supxlabel(FOREST_AXIS, fontsize="medium")
+    return figure
+
+
+def _forest(axes: plt.Axes, conclusions: pd.DataFrame) -> list[str]:
+    """The rows of `verdict_forest`; returns their colours."""
     shown = conclusions.reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=(11, 1.3 + 0.32 * len(shown)))
     kinds = shown["verdict"].str.split(",").str[0]
     colours = kinds.map(VERDICT_COLOURS).fillna(style.NO_LOSS)
-    for place, verdict in shown["verdict"].items():
-        style.text_beside(axes, place, verdict, colours[place])
     numbers = 100 * shown[["effect", "low", "high", "claimed"]].astype(float)
     reach = shown["side"].map(FOREST_ENDS) - numbers["claimed"]
     axes.barh(shown.index, reach, left=numbers["claimed"], color="#117733", alpha=0.2, linewidth=0)
     axes.hlines(shown.index, numbers["low"], numbers["high"], colors=colours, linewidth=2)
-    axes.scatter(numbers["effect"], shown.index, c=colours, zorder=3)
+    for kind, mark in VERDICT_MARKS.items():
+        those = kinds == kind
+        axes.scatter(numbers["effect"][those], shown.index[those], c=colours[those], marker=mark)
     axes.set_yticks(shown.index, shown["claim"] + "  " + shown["id"])
-    axes.set(xlim=FOREST_ENDS.values(), ylim=(len(shown) - 0.5, -0.5))
+    axes.set(xlim=FOREST_ENDS.values(), ylim=(len(shown) - 0.5, -0.7))
     axes.axvline(0, color="grey", linewidth=1)
     axes.grid(axis="y", visible=False)
-    axes.set_title("The papers' conclusions, tested here")
-    axes.set_xlabel(
-        "relative difference of EER that decides (%); shaded: the side claimed\n"
-        "95 % interval, not corrected for the number of claims"
-    )
-    return figure
+    return colours.tolist()
