@@ -66,7 +66,7 @@ def write_page(folder: Path) -> None:
         "## Executed notebooks",
     ]
     pages = [_page_of(notebook, folder / "notebooks") for notebook in notebooks]
-    parts += [" · ".join(f"[{page.with_suffix('')}](html/{page})" for page in pages)]
+    parts += [" · ".join(f"[{page.with_suffix('')}](html/{page.as_posix()})" for page in pages)]
     with atomic_file(folder / "index.html") as partial:
         body = markdown2html("\n\n".join(parts))
         partial.write_text(HEAD.format(title=folder.name) + body, encoding="utf-8")
