@@ -135,7 +135,7 @@ def main() -> None:
         found = eers(model, corpora, start, speakers, seed, work)
         print(speakers, start, seed, found)
         row = dict(zip(KEYS, key, strict=True)) | found
-        rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+        rows = pd.DataFrame([*rows.to_dict("records"), row])
         rows.to_csv(OUT, index=False)
     save_figure(figure_of(rows), OUT.parent, OUT.stem)
     OUT.with_suffix(".md").write_text(report(rows, options.model), encoding="utf-8")

@@ -23,9 +23,9 @@ from studylib.training.loading import training_data
 from studylib.training.loop import train
 from studylib.training.settings import RunSettings
 
-CROPS_AN_UTTERANCE = 50  # more lowered the error rate on readers no further (see LOG.md)
+CROPS_AN_UTTERANCE = 50  # more did not lower the error rate (see LOG.md)
 FEWEST = 6  # speakers
-FEW_SPEAKERS = 100  # fewer, and training the frames' layers harms on other recordings
+FEW_SPEAKERS = 20  # below, training the frames' layers raised the error rate (see LOG.md)
 PIECES = 3  # of each recording, where a speaker has a single one
 
 
