@@ -11,6 +11,7 @@ from made_up_study import write_study
 
 from studylib.files.atomic import read_json, write_json
 from studylib.reports.embeddings import Embeddings, embedding_map, read_embeddings
+from studylib.reports.experiment import disagreements
 from studylib.reports.explorer import (
     export,
     findings,
@@ -41,6 +42,15 @@ def test_a_trial_is_misjudged_on_the_wrong_side_of_the_threshold_of_equal_errors
     assert sorted(wrong_then_right(wrong, right)) == [2, 3]
     assert len(wrong_then_right(right, wrong)) == 0
     assert list(wrong_then_right(wrong, right, 1)) == [3 if wrong[3] - right[3] > 0.9 else 2]
+
+
+def test_two_runs_disagree_where_one_is_wrong_at_its_own_threshold():
+    trials = pd.DataFrame({"target": [True] * 3 + [False] * 3, "first": 0, "second": range(6)})
+    trials = trials.assign(first_speaker="a", second_speaker="b")
+    right, wrong = np.array([0.9, 0.8, 0.7, 0.3, 0.2, 0.1]), np.array([9.0, 7, 2, 8, 1, 0])
+    rows = disagreements(trials, wrong, right)
+    assert sorted(rows["second"]) == [2, 3]
+    assert disagreements(trials, right, wrong).empty
 
 
 def test_cosines_of_an_utterance_equal_their_definition_speaker_by_speaker(embeddings):

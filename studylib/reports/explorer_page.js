@@ -56,15 +56,15 @@ function list() {
 
 // The players of the utterances to hear first, else of those selected; plays the first two.
 function select() {
-  const found = points.tags.length > 0
-  const heard = found ? points.tags : points.selected.indices.slice(0, 5)
+  const [indices, pair] = points.tags // of the row clicked last, see `find`
+  const found = pair && String(indices) == String(points.selected.indices)
+  const heard = found ? pair : points.selected.indices.slice(0, 5)
   const player = (i) =>
     `<div><b>${safe(points.data.id[i])}</b>, speaker ${safe(points.data.speaker[i])}<br>` +
     (points.data.sound ? `<audio controls src="${points.data.sound[i]}"></audio></div>` : "</div>")
   players.text = heard.map(player).join("") + hint
   window.heard?.pause()
   if (points.data.sound && heard.length && heard.length <= 2) play(heard)
-  points.tags = []
   paint()
   if (kind() == "neighbours" && !found) list()
 }
@@ -81,10 +81,11 @@ function find() {
   const [first, second] = [rows.data.first[row], rows.data.second[row]]
   const speakers = [first, second].map((i) => points.data.speaker[i])
   const all = [...points.data.speaker.keys()]
-  points.tags = [first, second]
-  points.selected.indices =
-    kind() == "speakers" ? all.filter((i) => speakers.includes(points.data.speaker[i])) : [first, second]
-  if (points.tags.length) select() // the same utterances as before: no event
+  const whole = all.filter((i) => speakers.includes(points.data.speaker[i]))
+  const indices = kind() == "speakers" ? whole : [first, second]
+  points.tags = [indices, [first, second]]
+  points.selected.indices = indices
+  select() // also where the same utterances were selected before
 }
 
 function save() {

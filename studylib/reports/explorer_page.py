@@ -109,7 +109,7 @@ def explorer_page(
     rows.selected.js_on_change("indices", on["find"])
     save = Button(label="Save the coordinates (CSV)", width=200)
     save.js_on_event("button_click", on["save"])
-    widths = {"what": 360, "numbers": 390}
+    widths = {"what": 340, "numbers": 430}
     shown = [TableColumn(field=name, title=name, width=width) for name, width in widths.items()]
     table = DataTable(
         source=rows,
@@ -117,7 +117,7 @@ def explorer_page(
         index_position=None,
         header_row=False,
         reorderable=False,
-        width=760,
+        width=790,
         height=290,
     )
     pairs = [column(*both) for both in zip(chosen, figures, strict=True)]
