@@ -82,14 +82,14 @@ def explorer_page(
     titles = {run: _title(runs.loc[run]) for run in embeddings.vectors}
     first = sorted(titles, key=lambda run: runs.loc[run, "loss"] is None)  # trained ones
     chosen = [
-        Select(title=f"{letter}:", value=first[place], options=list(titles.items()), width=400)
+        Select(title=f"{letter}:", value=first[place], options=list(titles.items()), width=370)
         for place, letter in zip(range(len(titles)), MAPS, strict=False)
     ]
     figures = [_map(points, place, columns) for place in range(len(chosen))]
     projection = Select(title="Map", value=next(iter(maps)), options=list(maps), width=120)
     colour = Select(title="Colour by", value=colour_by, options=list(looks), width=180)
     kinds = RadioButtonGroup(labels=list(TABLES), active=0)
-    legend, players = Div(width=900), Div(text=HINT if sounds else NO_SOUND, width=400)
+    legend, players = Div(width=850), Div(text=HINT if sounds else NO_SOUND, width=370)
     rows = ColumnDataSource({name: [] for name in ("what", "numbers", "first", "second")})
     args = {"points": points, "store": ColumnDataSource(_stored(maps, made, looks)), "rows": rows}
     args |= {"findings": ColumnDataSource(found), "runs": chosen, "maps": figures, "kinds": kinds}
@@ -109,7 +109,7 @@ def explorer_page(
     rows.selected.js_on_change("indices", on["find"])
     save = Button(label="Save the coordinates (CSV)", width=200)
     save.js_on_event("button_click", on["save"])
-    widths = {"what": 360, "numbers": 420}
+    widths = {"what": 360, "numbers": 390}
     shown = [TableColumn(field=name, title=name, width=width) for name, width in widths.items()]
     table = DataTable(
         source=rows,
@@ -117,7 +117,7 @@ def explorer_page(
         index_position=None,
         header_row=False,
         reorderable=False,
-        width=800,
+        width=760,
         height=290,
     )
     pairs = [column(*both) for both in zip(chosen, figures, strict=True)]
@@ -144,8 +144,8 @@ def _map(points: ColumnDataSource, place: int, columns: Sequence[str]):
     facts = "".join(f"{name} @{{{name}}}<br>" for name in columns if name != "id")
     plot = figure(
         name=f"map{place}",
-        width=430,
-        height=430,
+        width=385,
+        height=385,
         tools="pan,wheel_zoom,box_select,lasso_select,tap,reset,save",
         active_scroll="wheel_zoom",
         tooltips=TIP.format(n=place) + facts,
