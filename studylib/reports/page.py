@@ -21,6 +21,7 @@ body {{ max-width: 60rem; margin: auto; padding: 0 1rem; font: 1rem/1.5 sans-ser
 img, svg {{ max-width: 100%; height: auto; }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; }}
 td, th {{ padding: .2rem .6rem; text-align: right; white-space: nowrap; border: 0; }}
+.anchor-link {{ display: none; }}
 tr:nth-child(even) {{ background: #f2f2f2; }}
 pre {{ overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: .8rem; }}
 </style></head><body>
