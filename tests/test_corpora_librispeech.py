@@ -64,21 +64,16 @@ def test_a_missing_subset_is_named(tree, tmp_path):
         prepare({"root": tree, "subsets": {"train-100": "test"}}, tmp_path / "out")
 
 
-def archive_of(tree, subset, evil=False):
+def archive_of(tree, subset):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         tar.add(tree / "LibriSpeech" / subset, f"LibriSpeech/{subset}")
         tar.add(tree / "LibriSpeech" / "SPEAKERS.TXT", "LibriSpeech/SPEAKERS.TXT")
-        if evil:
-            tar.addfile(tarfile.TarInfo("LibriSpeech/../../evil"), io.BytesIO())
     return packed.getvalue()
 
 
-@pytest.mark.parametrize("evil", [False, True])
-def test_a_download_gives_the_corpus_that_the_tree_gives_or_nothing(
-    tree, tmp_path, monkeypatch, evil
-):
-    files = {f"{subset}.tar.gz": archive_of(tree, subset, evil) for subset in SUBSETS}
+def test_a_download_gives_the_corpus_that_the_tree_gives(tree, tmp_path, monkeypatch):
+    files = {f"{subset}.tar.gz": archive_of(tree, subset) for subset in SUBSETS}
     for subset in SUBSETS:
         checksum = hashlib.sha256(files[f"{subset}.tar.gz"]).hexdigest()
         monkeypatch.setitem(CHECKSUMS, subset, checksum)
@@ -86,11 +81,6 @@ def test_a_download_gives_the_corpus_that_the_tree_gives_or_nothing(
     with serving(files) as server:
         server.breaks_after = [2000]
         settings = {"root": new, "download": True, "base_url": server.url}
-        if evil:
-            with pytest.raises(StudyError, match=r"\.tar\.gz is refused: .*outside"):
-                prepare(settings, tmp_path / "downloaded")
-            assert [path.name for path in new.iterdir()] == [server.asked[0][0]]
-            return
         prepare(settings, tmp_path / "downloaded")
         prepare({"root": tree}, tmp_path / "read")
         assert files_of(tmp_path / "downloaded") == files_of(tmp_path / "read")

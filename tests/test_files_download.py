@@ -49,14 +49,10 @@ def test_a_broken_connection_is_resumed_from_where_it_broke(server, tmp_path):
     assert ranges == [None, "bytes=300000-", "bytes=500000-"]
 
 
-def test_a_server_without_ranges_sends_all_again(server, tmp_path):
-    server.honours_ranges = False
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
-    assert fetch(server, tmp_path).read_bytes() == CONTENT
-
-
+@pytest.mark.parametrize("honours_ranges", [True, False])
 @pytest.mark.parametrize("size", [400_000, len(CONTENT)])
-def test_a_later_call_takes_what_an_earlier_one_left(server, tmp_path, size):
+def test_a_later_call_takes_what_an_earlier_one_left(server, tmp_path, size, honours_ranges):
+    server.honours_ranges = honours_ranges
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:size])
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert server.asked == [("file.bin", f"bytes={size}-")]
