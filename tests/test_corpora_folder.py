@@ -26,8 +26,10 @@ def tree(tmp_path_factory):
     return write_tree(tmp_path_factory.mktemp("voices"), PLAIN, seconds=LENGTH)
 
 
-def test_a_tree_becomes_a_corpus_with_the_samples_of_its_files(tree, tmp_path):
-    corpus = prepare({"root": tree, "splits": {}}, tmp_path / "out")
+@pytest.mark.parametrize("storage", ["packed", "in_place"])
+def test_a_tree_becomes_a_corpus_with_the_samples_of_its_files(tree, tmp_path, storage):
+    corpus = prepare({"root": tree, "splits": {}, "storage": storage}, tmp_path / "out")
+    assert (corpus.folder / "audio.i16").exists() == (storage == "packed")
     table = corpus.utterances
     assert table["id"].tolist() == sorted(PLAIN)
     assert table["speaker"].tolist() == [name.split("/")[0] for name in sorted(PLAIN)]
@@ -46,20 +48,6 @@ def test_other_files_are_left_alone_and_one_of_1970_is_there(tmp_path):
     corpus = prepare({"root": root, "splits": {}}, tmp_path / "out")
     assert corpus.utterances["id"].tolist() == ["anna/1.wav", "anna/2.flac"]
     assert set(corpus.utterances["session"]) == {"anna"}
-
-
-def test_packed_and_in_place_give_the_same_crops(tmp_path):
-    root = write_tree(tmp_path / "in", [name.replace("1.wav", "1.flac") for name in PLAIN])
-    packed = prepare({"root": root}, tmp_path / "packed")
-    in_place = prepare({"root": root, "storage": "in_place"}, tmp_path / "in_place")
-    assert not (tmp_path / "in_place" / "audio.i16").exists()
-    columns = ["id", "speaker", "session", "split", "length"]
-    pd.testing.assert_frame_equal(packed.utterances[columns], in_place.utterances[columns])
-    rng = np.random.default_rng(0)
-    rows, starts = rng.integers(0, len(PLAIN), 100), rng.integers(0, 12_000, 100)
-    for length in (3_000, 20_000):  # within an utterance, and beyond its end
-        crops = packed.crops(rows, starts, length)
-        assert np.array_equal(crops, in_place.crops(rows, starts, length))
 
 
 def test_halves_with_session_effects_give_target_trials_of_held_out_speakers(tmp_path):
@@ -229,9 +217,7 @@ WRONG = [
     ({"root": "in", "manifest": "start.csv"}, "makes the column 'start': rename it"),
     ({"root": "in", "manifest": "twice.csv"}, "a column occurs twice among"),
     ({"root": "in", "speaker_pattern": "(.)"}, r"folder: speaker_pattern: expected a group"),
-    ({"root": "x", "splits": {"test": -1}}, "folder: splits.test"),
     ({"root": "x", "storage": "in_place", "pieces_per_utterance": 2}, "need storage: packed"),
-    ({"root": "x", "trials": {"t": {"recipe": "per_speaker"}}}, "needs n"),
     ({"root": "x", "trials": {"t": {}}}, "either a recipe or a file"),
     ({"root": "x", "trials": {"../t": {"recipe": "all_pairs"}}}, r"trials\.\.\./t"),
 ]
@@ -271,21 +257,13 @@ def _n_decoded(out):
 def test_killed_at_any_moment_and_run_again_it_writes_the_same_bytes(tree, tmp_path):
     settings, out = {"root": tree} | HALVES, tmp_path / "out"
     prepare(settings, tmp_path / "undisturbed")
-    moments = [
-        lambda: _n_decoded(out) >= 4,
-        lambda: _n_decoded(out) >= 10,
-        lambda: (tmp_path / "out.partial" / "trials").exists(),
-    ]
-    kept = []
-    for has_come in moments:  # each run goes on from where the one before was killed
+    for n in (4, 10):  # the second run goes on from where the first was killed
         child = start(_prepare_slowly, settings, out)
-        while not has_come() and child.is_alive():
+        while _n_decoded(out) < n and child.is_alive():
             time.sleep(0.0005)
         os.kill(child.pid, signal.SIGKILL)
         child.join()
-        kept.append(_n_decoded(out))
-    assert kept[0] >= 4
-    assert kept[1] >= 10
+        assert _n_decoded(out) >= n
     prepare(settings, out)
     assert files_of(out) == files_of(tmp_path / "undisturbed")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "undisturbed"]

@@ -2,14 +2,11 @@
 
 import os
 import pickle
-import signal
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from processes import start
 
 from studylib.corpora.store import open_corpus
 from studylib.corpora.writing import Utterance, write_corpus
@@ -87,7 +84,7 @@ def test_crops_are_the_same_where_the_system_lacks_a_call(corpus, monkeypatch, a
 
 
 def test_audio_that_is_cut_while_it_is_open_is_no_endless_silence(corpus):
-    cut_audio(corpus.folder)
+    os.truncate(corpus.folder / "audio.i16", 1000)
     with pytest.raises(StudyError, match=r"audio\.i16 ends early"):
         corpus.crops(np.array([11]), np.array([0]), 100)
 
@@ -146,24 +143,11 @@ def test_a_corpus_sent_to_another_process_is_only_its_path(corpus):
     np.testing.assert_array_equal(pickle.loads(sent).samples(2), corpus.samples(2))
 
 
-def cut_audio(folder):
-    with open(folder / "audio.i16", "r+b") as audio:
-        audio.truncate(1000)
-
-
 @pytest.mark.parametrize("name", ["audio.i16", "utterances.parquet", "trials/some.parquet"])
-@pytest.mark.parametrize("damage", ["is missing", "is cut", "has a flipped bit"])
-def test_damage_is_named_and_mended_by_overwriting(corpus, name, damage):
-    path = corpus.folder / name
-    content = bytearray(path.read_bytes())
-    content[77] ^= 1
-    path.write_bytes(content[:1000] if damage == "is cut" else content)
-    if damage == "is missing":
-        path.unlink()
-    # Opening looks at sizes only.
-    flipped = damage == "has a flipped bit"
-    with pytest.raises(StudyError, match=f"{name} has (changed|[0-9,]+ bytes, but corpus.json)"):
-        open_corpus(corpus.folder, verify=flipped)
+def test_a_missing_part_is_named_and_mended_by_overwriting(corpus, name):
+    (corpus.folder / name).unlink()
+    with pytest.raises(StudyError, match=f"{name} has [0-9,]+ bytes, but corpus.json"):
+        open_corpus(corpus.folder)  # looks at sizes only
     with pytest.raises(StudyError, match=name):
         write(corpus.folder)
     write(corpus.folder, overwrite=True)
@@ -190,23 +174,6 @@ def test_a_source_that_fails_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StudyError, match=r"noise is not a corpus: it has no corpus\.json"):
         open_corpus(tmp_path / "noise")
-
-
-def write_slowly(folder):
-    write(folder, (utterance for utterance in make_utterances() if not time.sleep(0.2)))
-
-
-def test_a_killed_build_leaves_nothing_under_the_final_name(tmp_path):
-    writer = start(write_slowly, tmp_path / "noise")
-    while not (tmp_path / "noise.partial" / "audio.i16").exists():
-        time.sleep(0.01)
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.join()
-    assert [path.name for path in tmp_path.iterdir()] == ["noise.partial"]
-    corpus = write(tmp_path / "noise")
-    open_corpus(corpus.folder, verify=True)
-    # The next build also removes what the killed one left.
-    assert [path.name for path in tmp_path.iterdir()] == ["noise"]
 
 
 @pytest.mark.parametrize(
