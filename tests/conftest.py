@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -11,6 +13,7 @@ import torch
 from studylib.cli import main
 from studylib.corpora.store import Corpus
 from studylib.corpora.synthetic.embedded import EmbeddedSettings, prepare
+from studylib.models.embedder import Embedder, save_model
 
 ROOT = Path(__file__).parent.parent
 TINY = EmbeddedSettings(
@@ -22,6 +25,7 @@ TINY = EmbeddedSettings(
     test_utterances=4,
     seed=1,
 )
+TRUNK = "compact_tdnn", {"embedding_dim": 16, "channels": 8}
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +33,26 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """An embedded corpus of 12 + 8 + 8 speakers with 4 utterances each: read it, never write."""
     folder = tmp_path_factory.mktemp("corpora") / "tiny"
     return prepare(TINY, folder, workers=1, progress=False)
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """An untrained model with the trunk TRUNK, of torch's seed 0."""
+    torch.manual_seed(0)
+    save_model(Embedder(*TRUNK), tmp_path / "model.safetensors", scoring="cosine")
+    return tmp_path / "model.safetensors"
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Files that this process writes end at `size` bytes; skips where no limit can be set."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from multiprocessing.process import BaseProcess
 
 # A server that has imported what is needed, and nothing else, is forked for each process.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pytest", "studylib.corpora.folder", "studylib.files.download"])
+_CONTEXT.set_forkserver_preload(["pytest", "studylib.corpora.folder"])
 
 
 def start(function: Callable, *arguments) -> BaseProcess:

@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from studylib.corpora.acoustics import (
-    DIRECT,
-    EQUALISER_HZ,
-    NOISE_SLOPE,
-    PRESETS,
-    Session,
-    apply_session,
-    draw_noise,
-    draw_room,
-    draw_session,
-)
+from studylib.corpora import acoustics
+from studylib.corpora.acoustics import PRESETS, Session, apply_session, draw_session
 
 RATE = 16_000
 
@@ -65,8 +56,8 @@ def test_filters_pass_and_stop_where_they_should(noise):
 
 
 def test_the_equaliser_has_its_gains_at_its_frequencies(noise):
-    gains = tuple(rng(2).normal(0, 5, len(EQUALISER_HZ)).tolist())
-    measured = gain_of(Session(equaliser=gains), noise, EQUALISER_HZ[2:-1])
+    gains = tuple(rng(2).normal(0, 5, len(acoustics.EQUALISER_HZ)).tolist())
+    measured = gain_of(Session(equaliser=gains), noise, acoustics.EQUALISER_HZ[2:-1])
     assert measured == pytest.approx(gains[2:-1], abs=0.8)
 
 
@@ -118,10 +109,10 @@ def test_a_sessions_noise_has_the_slope_asked_for(noise, slope):
 
 
 def test_drawn_noises_and_rooms_cover_the_ranges_of_sessions():
-    slopes = [slope_of(draw_noise(4 * RATE, rng(seed))) for seed in range(40)]
-    rooms = [draw_room(rng(seed)) for seed in range(40)]
+    slopes = [slope_of(acoustics.draw_noise(4 * RATE, rng(seed))) for seed in range(40)]
+    rooms = [acoustics.draw_room(rng(seed)) for seed in range(40)]
     direct = [-decibels(np.sum(room[1:] ** 2)) for room in rooms]
-    for drawn, (lowest, highest) in ((slopes, NOISE_SLOPE), (direct, DIRECT)):
+    for drawn, (lowest, highest) in ((slopes, acoustics.NOISE_SLOPE), (direct, acoustics.DIRECT)):
         assert lowest - 0.3 < min(drawn) < max(drawn) < highest + 0.3
         assert np.std(drawn) == pytest.approx((highest - lowest) / 12**0.5, rel=0.25)  # uniform
     assert all(room[0] == 1 and not room[1:16].any() for room in rooms)

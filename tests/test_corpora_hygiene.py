@@ -11,17 +11,10 @@ from studylib.errors import StudyError
 
 def written(folder, train="", tested="test", population="p"):
     """A corpus of anna, bert and carl: those named in `train` train, the others are `tested`."""
-    utterances = [
-        Utterance(
-            f"{speaker}{number}",
-            speaker,
-            speaker,
-            "train" if speaker in train else tested,
-            voice(speaker, 0.1),
-        )
-        for speaker in ("anna", "bert", "carl")
-        for number in (1, 2)
-    ]
+    utterances = []
+    for name in ("anna", "bert", "carl"):
+        facts = name, name, "train" if name in train else tested, voice(name, 0.1)
+        utterances += [Utterance(f"{name}{number}", *facts) for number in (1, 2)]
     description = {"source": "s", "population": population}
     trials = {"list": lambda table: all_pairs(table, tested)}
     return write_corpus(folder, utterances, trials=trials, description=description)

@@ -174,19 +174,3 @@ def test_a_source_that_fails_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StudyError, match=r"noise is not a corpus: it has no corpus\.json"):
         open_corpus(tmp_path / "noise")
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "no utterances"),
-        ([("a", "s", "train"), ("a", "s", "train")], "'a' occurs twice"),
-        ([("a", "s", "train"), ("b", "s", "test")], "Speaker 's' is in more than one split"),
-    ],
-)
-def test_what_is_no_corpus_is_not_written(tmp_path, rows, message):
-    samples = np.ones(5, dtype=np.int16)
-    utterances = [Utterance(name, speaker, "t", split, samples) for name, speaker, split in rows]
-    with pytest.raises(StudyError, match=message):
-        write(tmp_path / "noise", utterances, trials={})
-    assert list(tmp_path.iterdir()) == []

@@ -6,9 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
-import espeakng_loader
 import numpy as np
 import pytest
 
@@ -147,31 +145,8 @@ def test_a_killed_build_leaves_no_corpus_no_helpers_and_no_engines(tmp_path):
     assert set(tmp_path.iterdir()) == {corpus.folder, tmp_path / "corpus.py", engines}
 
 
-NOT_A_LIBRARY = SimpleNamespace(
-    get_library_path=lambda: __file__, get_data_path=espeakng_loader.get_data_path
-)
-
-
-@pytest.mark.parametrize(
-    ("package", "words"),
-    [(None, "needs the package espeakng-loader"), (NOT_A_LIBRARY, "does not run on this platform")],
-)
-def test_a_synthesizer_that_is_missing_or_of_another_platform_is_one_clear_sentence(
-    package, words, tmp_path, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "espeakng_loader", package)
-    with pytest.raises(StudyError, match=words):
+def test_a_synthesizer_of_another_platform_is_one_clear_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("espeakng_loader.get_library_path", lambda: __file__)
+    with pytest.raises(StudyError, match="does not run on this platform"):
         prepare(SMALL, tmp_path / "corpus", workers=1, progress=False)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"preset": "medium"}, "embedded: preset: .*'clean', 'mild', 'mid' or 'hard'"),
-        ({"n_train_speakers": 10**12}, "n_train_speakers: .*less than or equal to 100000"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(changes, message, tmp_path):
-    with pytest.raises(StudyError, match=message):
-        prepare(TINY.model_dump() | changes, tmp_path / "corpus")

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-from processes import start
 from server import serving
 
 from studylib.errors import StudyError
@@ -93,17 +92,6 @@ def test_a_server_that_gives_nothing_is_given_up(server, tmp_path, monkeypatch, 
     server.codes = [503] * 3
     with pytest.raises(StudyError, match=f"could not be downloaded .*{fault}.* run again to go on"):
         fetch(server, tmp_path)
-
-
-def test_two_processes_fetch_a_file_once(server, tmp_path):
-    server.before_answer = lambda: time.sleep(0.2)
-    wanted = f"{server.url}/file.bin", tmp_path / "file.bin", SHA256
-    children = [start(download, *wanted) for _ in range(2)]
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0, 0]
-    assert (tmp_path / "file.bin").read_bytes() == CONTENT
-    assert len(server.asked) == 1
 
 
 # Archives.

@@ -9,13 +9,8 @@ from tiny_project import PARAMS, ROOT, append, copy_project, run, stale
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
-from studylib.pipeline.experiment import (
-    eer_line,
-    measure_experiment,
-    open_baseline,
-    open_experiment,
-    train_experiment,
-)
+from studylib.pipeline import experiment
+from studylib.pipeline.experiment import eer_line, measure_experiment, open_experiment
 from studylib.pipeline.params import read_params
 from studylib.pipeline.plan import write_plan
 
@@ -52,7 +47,7 @@ def test_an_experiment_by_hand_is_a_variant_and_makes_nothing_stale(project):
     overrides = {"trunk": {"embedding_dim": 8}}
     changes = {"margin": 0.5, "scale": None, "trunk": "xvector", "crops": 8}
     variant = open_experiment("softmax", 3, loss="triplet", changes=changes, overrides=overrides)
-    train_experiment(variant)
+    experiment.train_experiment(variant)
     line = eer_line(variant, measure_experiment(variant))
     changed = "loss.margin=0.5+trunk.name=xvector+trunk.embedding_dim=8+train.crops=8"
     assert line.startswith(f"triplet+{changed}-3: EER ")
@@ -65,7 +60,7 @@ def test_an_experiment_by_hand_is_a_variant_and_makes_nothing_stale(project):
 def test_an_experiment_that_is_there_is_shown_by_hand_and_nothing_is_written(project):
     before = times(project / "results")
     same = open_experiment("triplet", 0, changes={"margin": 0.3})  # as the run has it
-    train_experiment(same)
+    experiment.train_experiment(same)
     assert eer_line(same, measure_experiment(same)).startswith("triplet-0: EER ")
     assert times(project / "results") == before
 
@@ -93,7 +88,7 @@ def test_an_edit_of_evaluation_measures_again_and_retrains_nothing(project):
     write_plan(project, read_params(project / "params.yaml"))
     assert stale(project) == {"experiment@triplet-0"}
     again = open_experiment("triplet", 0, out="results/mini/experiment/triplet-0")
-    train_experiment(again)
+    experiment.train_experiment(again)
     with ThreadPoolExecutor() as pool:  # started twice: the second waits for the first
         assert len(list(pool.map(measure_experiment, [again, again]))) == 2
     after = read_json(folder / "manifest.json")
@@ -104,8 +99,8 @@ def test_an_edit_of_evaluation_measures_again_and_retrains_nothing(project):
 
 
 def test_a_baseline_of_the_study_is_measured_and_another_is_refused():
-    baseline = open_baseline("logmel_mean_std")
+    baseline = experiment.open_baseline("logmel_mean_std")
     line = eer_line(baseline, measure_experiment(baseline))
     assert line.startswith("logmel_mean_std-0: EER ")
     with pytest.raises(StudyError, match="no baseline 'logmel_whitened'"):
-        open_baseline("logmel_whitened")
+        experiment.open_baseline("logmel_whitened")

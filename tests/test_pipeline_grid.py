@@ -2,9 +2,7 @@
 
 import copy
 import subprocess
-import sys
 import time
-import types
 from collections.abc import Callable
 
 import dask
@@ -15,7 +13,7 @@ from tiny_project import PARAMS, append, copy_project, stale, start
 
 from studylib.errors import StudyError
 from studylib.pipeline import grid
-from studylib.pipeline.grid import local_layout, run_grid, slurm_cluster
+from studylib.pipeline.grid import local_layout, run_grid
 
 STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["crops"] = 1_000_000  # for minutes, within which something is killed
@@ -32,28 +30,6 @@ def test_workers_share_the_cores_and_there_is_a_worker_for_each_gpu(monkeypatch)
     assert local_layout(None) == (2, 4, ["0", "1"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert local_layout(4) == (4, 2, ["2", "3"])
-
-
-def test_what_slurm_lacks_or_its_library_refuses_is_one_sentence(tmp_path, monkeypatch):
-    class SLURMCluster:
-        def __init__(self, queue, cores, processes, memory):
-            self.queue = queue
-
-        def adapt(self, minimum_jobs, maximum_jobs):
-            self.jobs = (minimum_jobs, maximum_jobs)
-
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(StudyError, match=r"needs dask-jobqueue: install studylib\[slurm\]"):
-        slurm_cluster({"queue": "gpu"}, 8)
-    module = types.SimpleNamespace(SLURMCluster=SLURMCluster)
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", module)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StudyError, match="and the program sbatch"):
-        slurm_cluster({"queue": "gpu"}, 8)
-    (tmp_path / "sbatch").touch(0o755)
-    with pytest.raises(StudyError, match=r"--slurm: .*'quueue'"):
-        slurm_cluster({"quueue": "gpu"}, 8)
-    assert slurm_cluster({"queue": "gpu"}, 8).jobs == (8, 8)
 
 
 def test_a_scheduler_that_cannot_be_reached_is_one_sentence(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from tiny_project import PARAMS, append, copy_project, run
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
 from studylib.pipeline.params import read_params
-from studylib.pipeline.plan import imported_files, plan_documents, write_plan
+from studylib.pipeline.plan import imported_files, plan_documents
 
 STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["measurements"] = 1
@@ -142,19 +142,6 @@ def test_a_notebook_counts_by_its_code_and_a_report_by_its_prose_too(
     after = planned(project)
     assert stale(before, after)[1] == measured
     assert (before["reports/corpus.json"] != after["reports/corpus.json"]) == report
-
-
-def test_a_mistake_leaves_the_old_plan_whole(project, study):
-    plan = project / "results" / "mini" / "plan"
-    write_plan(project, read_params(project / "params.yaml"))
-    before = {path: path.read_bytes() for path in plan.rglob("*.json")}
-    assert {path.parent.name for path in before} == {"plan", "experiment", "baseline", "reports"}
-    study["runs"]["triplet"]["loss"]["margin"] = 0.4
-    study["report"] = {"batch_size": {"equal_crops": ["softmax"]}}
-    (project / "params.yaml").write_text(yaml.safe_dump(study))
-    with pytest.raises(StudyError, match=r"report.batch_size.equal_crops names the run 'softmax'"):
-        write_plan(project, read_params(project / "params.yaml"))
-    assert {path: path.read_bytes() for path in plan.rglob("*.json")} == before
 
 
 def test_initial_weights_are_part_of_their_run_and_must_be_there(project, study):

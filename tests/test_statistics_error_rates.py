@@ -5,7 +5,6 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pytest
-from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from studylib.errors import StudyError
@@ -104,16 +103,6 @@ def test_true_log_likelihood_ratios_cost_what_the_best_map_costs(large):
     assert best <= error_rates.log_likelihood_ratio_cost(llr, targets) <= best + 0.01
     assert error_rates.log_likelihood_ratio_cost(3 * llr, targets) > best + 0.05
     assert error_rates.equal_error_rate(scores, targets) == pytest.approx(0.13567, abs=0.004)
-
-
-def test_actual_cost_is_the_cost_of_the_decisions_taken(large):
-    scores, targets = large
-    llr = 2.2 * scores - 2.42
-    for prior in (0.01, 0.05, 0.5):
-        accept = expit(llr + np.log(prior / (1 - prior))) >= 0.5
-        cost = prior * np.mean(~accept[targets]) + (1 - prior) * np.mean(accept[~targets])
-        actual = error_rates.actual_detection_cost(llr, targets, target_prior=prior)
-        assert actual == pytest.approx(cost / min(prior, 1 - prior), abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", [True, False])

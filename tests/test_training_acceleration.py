@@ -4,7 +4,6 @@ Where there is no GPU, torch's meta device stands in for the question whether th
 its tensors have no values, and whatever needs one fails.
 """
 
-import copy
 from contextlib import nullcontext
 
 import pytest
@@ -16,19 +15,10 @@ from training_runs import AP, CPU, SPEAKERS, M, N, assert_same, noise, settings_
 from studylib.losses import LOSSES
 from studylib.models.embedder import Embedder, embed, save_model
 from studylib.training import learner
-from studylib.training.acceleration import set_arithmetic
 from studylib.training.learner import build_learner, prepare_model
 from studylib.training.loop import TrainingStep
 
 CUDA, META = torch.device("cuda"), torch.device("meta")
-
-
-def test_each_run_sets_the_switches_that_it_asks_for_and_no_others():
-    for exact in (True, False):
-        set_arithmetic(settings_of(AP, deterministic=exact).train, CUDA)
-        assert torch.are_deterministic_algorithms_enabled() == exact
-        assert torch.backends.cudnn.deterministic == exact
-        assert torch.backends.cudnn.benchmark == (not exact)
 
 
 @pytest.mark.gpu
@@ -40,22 +30,14 @@ def test_on_a_gpu_a_deterministic_run_repeats_its_bits(tiny_corpus, tmp_path, tr
     assert_same(first, trained(settings, tiny_corpus, tmp_path / "b"))
 
 
-def test_channels_last_gives_the_same_gradients_up_to_rounding_and_the_same_file(tmp_path):
-    torch.manual_seed(0)
-    models = [Embedder("fast_resnet34", {"embedding_dim": 16}).double().eval()]
-    models.append(copy.deepcopy(models[0]))
-    prepare_model(models[1], settings_of(AP).train)
-    convolution = next(m for m in models[1].modules() if isinstance(m, nn.Conv2d))
+def test_channels_last_changes_no_byte_of_a_model_s_file(tmp_path):
+    model = Embedder("fast_resnet34", {"embedding_dim": 16})
+    save_model(model, tmp_path / "plain", scoring="cosine")
+    prepare_model(model, settings_of(AP).train)
+    convolution = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
-    features = torch.randn(2, 40, 70, dtype=torch.float64)
-    for number, model in enumerate(models):
-        model.trunk(features).square().sum().backward()
-        save_model(model, tmp_path / f"{number}.safetensors", scoring="cosine")
-    for plain, other in zip(*(model.parameters() for model in models), strict=True):
-        scale = plain.grad.abs().max().clamp_min(1e-9)
-        assert (plain.grad - other.grad).abs().max() / scale < 1e-9
-    saved = [(tmp_path / f"{number}.safetensors").read_bytes() for number in range(2)]
-    assert saved[0] == saved[1]
+    save_model(model, tmp_path / "other", scoring="cosine")
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_a_compiled_run_learns_the_same_and_measures_uncompiled(monkeypatch, tiny_corpus):

@@ -16,16 +16,7 @@ from made_up import SMALL
 from safetensors.torch import load_file
 from test_losses import studied
 from tiny_project import PARAMS, ROOT, copy_project, run, start
-from training_runs import (
-    AP,
-    AUGMENTATION,
-    assert_close,
-    assert_same,
-    in_float64,
-    one_step,
-    settings_of,
-    train_run,
-)
+from training_runs import AP, settings_of, train_run
 
 from studylib.files.atomic import write_json
 from studylib.losses import LOSSES
@@ -42,7 +33,7 @@ CASES = {
         name: settings_of(AP, {"name": name, "embedding_dim": 8} | SMALL.get(name, {}))
         for name in TRUNKS
     },
-    "augmented": settings_of(AP, augmentation=AUGMENTATION, chunk_crops=7),
+    "augmented": settings_of(AP, augmentation=training_runs.AUGMENTATION, chunk_crops=7),
     "bfloat16": settings_of(AP, precision="bfloat16"),
 }
 TOLERANCES = {"augmented": 1e-4, "bfloat16": 0.05}
@@ -64,8 +55,9 @@ def pair(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_give_the_loss_and_the_gradients_of_one(pair, name):
     found = [load_file(pair / f"{name}-{process}.safetensors") for process in range(2)]
-    assert_same(*found)
-    assert_close(found[0], one_step(CASES[name]), TOLERANCES.get(name, 1e-9))
+    training_runs.assert_same(*found)
+    expected = training_runs.one_step(CASES[name])
+    training_runs.assert_close(found[0], expected, TOLERANCES.get(name, 1e-9))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
@@ -75,7 +67,7 @@ def test_a_run_killed_in_two_processes_goes_on_in_one_and_is_that_of_one(tiny_co
     _, errors = start(ROOT, *TWO, training_runs.__file__, *arguments).communicate()
     assert signal.Signals.SIGKILL.name in errors
     lines: list[str] = []
-    with in_float64:
+    with training_runs.in_float64:
         train_run(SETTINGS, tiny_corpus, cut, report=lines.append)
         train_run(SETTINGS, tiny_corpus, whole)
     assert lines[0] == "going on from step 3 of an interrupted run"

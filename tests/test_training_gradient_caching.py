@@ -53,33 +53,18 @@ def test_in_training_gradients_and_running_statistics_are_those_of_separate_chun
     torch.testing.assert_close(cached[1].running_var, 0.9 + 0.1 * variance)
 
 
-class Kept:
-    """A tensor kept for the backward pass."""
+def test_the_graph_of_one_chunk_is_kept_at_a_time():
+    model, graphs, kept = normalising_model(), [], []
 
-    def __init__(self, value: torch.Tensor) -> None:
-        self.value = value
+    def embed(chunk: torch.Tensor) -> torch.Tensor:
+        embeddings = model(chunk)
+        if embeddings.requires_grad:
+            graphs.append(weakref.ref(embeddings))
+            kept.append(sum(graph() is not None for graph in graphs))
+        return embeddings
 
-
-def test_what_the_trunk_keeps_for_the_backward_pass_depends_on_the_chunk_alone():
-    def most_kept(batch: int) -> int:
-        model, kept, sizes, n = normalising_model(), weakref.WeakSet(), [], batch // 4
-
-        def keep(value: torch.Tensor) -> Kept:
-            item = Kept(value)
-            kept.add(item)
-            sizes.append(sum(each.value.nbytes for each in kept))
-            return item
-
-        def embed(chunk: torch.Tensor) -> torch.Tensor:
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda item: item.value):
-                return model(chunk)
-
-        share = Share(batch, torch.arange(batch), [4] * n, [1 / n] * n)
-        x = torch.randn(batch, 6, dtype=torch.float64)
-        backward_in_chunks(model, embed, x, share, spread)
-        return max(sizes)
-
-    assert most_kept(8) == most_kept(64)
+    backward_in_chunks(model, embed, torch.randn(11, 6).double(), SHARE, spread)
+    assert kept == [1, 1, 1]
 
 
 def test_a_chunk_as_large_as_the_batch_gives_the_bits_of_no_chunks(tiny_corpus, tmp_path):
