@@ -183,6 +183,14 @@ def wait(process: multiprocessing.Process | subprocess.Popen) -> None:
 
 
 def left_running() -> list[str]:
+    """The command lines of this case's processes that do not end by themselves soon."""
+    until = time.monotonic() + LONGEST
+    while (left := running()) and time.monotonic() < until:
+        time.sleep(0.2)
+    return left
+
+
+def running() -> list[str]:
     """The command lines of this case's processes, but for this one."""
     found = []
     for process in psutil.process_iter():
@@ -236,9 +244,7 @@ def killed(
         was_killed = is_running(process)
         process.kill()
         wait(process)
-        until = time.monotonic() + LONGEST
-        while (left := left_running()) and time.monotonic() < until:
-            time.sleep(0.2)
+        left = left_running()
         whole = is_whole(project, case)
         wait(start(project, number))
         found = content(project, part)

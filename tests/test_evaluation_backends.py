@@ -44,6 +44,15 @@ def test_centred_is_the_cosine_of_unit_crops_less_the_mean_of_all():
     np.testing.assert_allclose(scores, expected)
 
 
+def test_centred_s_norm_takes_each_utterance_s_scores_against_all_others():
+    scores, crops = scores_by("centred_snorm", "euclidean"), unit(TESTED)
+    vectors = unit(crops - crops.reshape(-1, 6).mean(axis=0)).mean(axis=1)
+    for trial, (i, j) in enumerate(zip(FIRST, SECOND, strict=True)):
+        others = [np.delete(vectors, side, axis=0) @ vectors[side] for side in (i, j)]
+        expected = np.mean([(vectors[i] @ vectors[j] - of.mean()) / of.std() for of in others])
+        assert scores[trial] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(("wanted", "top"), [(5, 5), (400, 8)])
 def test_s_norm_gives_cosines_in_deviations_of_the_closest_training_speakers(wanted, top):
     scores = scores_by("snorm", "euclidean", cohort_top=wanted)

@@ -43,6 +43,7 @@ def experiment(tiny_corpus, tmp_path_factory):
     train_run(settings, tiny_corpus, folder)
     document = settings.model_dump(mode="json") | {"evaluate": HOW.model_dump(mode="json")}
     manifest = {"study": "test", "run": "run", "seed": 0, "settings": document}
+    manifest["corpus"] = tiny_corpus.provenance
     file = folder / "model" / "model.safetensors"
     evaluate(file, tiny_corpus, HOW, folder, manifest=manifest)
     evaluate(file, tiny_corpus, HOW, folder / "also" / "people")
@@ -87,7 +88,7 @@ def test_a_published_model_embeds_a_file_as_the_evaluation_embeds_the_utterance(
     np.testing.assert_allclose(model.embed_file(file), unit.mean(axis=0), atol=0.01)
     card = (published / "card.md").read_text()
     assert card.startswith("# AAM-softmax")
-    for words in ("| `people` |", "12 speakers", "synthetic voices", "margin=0.1", "Licence"):
+    for words in ("| `people` |", "12 speakers", "synthetic voices", "'margin': 0.1", "Licence"):
         assert words in card
     assert (published / "model.safetensors").stat().st_size < 3_000_000
 
@@ -243,6 +244,7 @@ def test_fine_tuning_changes_the_weights_knows_its_speakers_and_is_measured_on_o
     assert "; from scratch " in text
     before, after = (load_model(model_file(f))[0].trunk for f in (published, tmp_path / "tuned"))
     assert not torch.equal(before.fc.weight, after.fc.weight)
+    assert torch.equal(before.layers[0].weight, after.layers[0].weight)  # few speakers
     known = json.loads((tmp_path / "tuned" / "known_speakers.json").read_text())
     assert [len(each["train"]) for each in known] == [12, 8]
     with pytest.raises(StudyError, match="knows 8 of the 12 speakers"):

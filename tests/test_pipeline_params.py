@@ -103,7 +103,11 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         (", scale: 30", "", "run am: the key 'loss.scale' is missing"),
         ("scale: 30", "scale: abc", "loss.scale: expected a number, or .*given: 'abc'"),
         ("final: 0.2", "final: 9.0", "run am: am_softmax: margin is .* below 2, got 9.0"),
-        ("embedding_dim: 32", "normalise: none", "run am: normalise: 'none' is not one of mean,"),
+        (
+            "embedding_dim: 32",
+            "normalise: none",
+            "run am: compact_tdnn: normalise: 'none' is not one of mean,",
+        ),
         ("ends: 0.5", "ends: 1.5", "expected 0 <= begins <= ends <= 1"),
         ("name: compact_tdnn", "name: compact_tdn", "trunk.name: 'compact_tdn'; did you mean"),
         ("name: am_softmax", "name: am_sofmax", "loss.name: 'am_sofmax'; did you mean"),

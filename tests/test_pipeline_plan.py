@@ -105,6 +105,9 @@ def test_what_decides_no_weights_retrains_nothing(project, study):
     study["train"] |= {"checkpoint_seconds": 9.0, "threads": 2, "device": "auto"}
     study["runs"]["triplet"]["evaluate"] = {"backends": ["plda"]}
     assert stale(before, planned(project, study)) == (set(), {"triplet"}, set())
+    study["runs"]["triplet"] = PARAMS["runs"]["triplet"]
+    study["evaluate"]["also"] = ["people"]
+    assert stale(before, planned(project, study)) == (set(), ALL, BASELINE | {"corpus.json"})
 
 
 def edit_notebook(path: Path, kind: str) -> None:

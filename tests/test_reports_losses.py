@@ -124,7 +124,7 @@ def test_rates_and_costs_are_means_over_seeds_and_cllr_is_of_calibrated_scores(m
     assert without["cllr"].isna().all()
     printed = report.printed_table(table).loc["ge2e"]
     assert printed[["run", "EER (%)"]].tolist() == ["GE2E", f"{100 * eer:.2f}"]
-    assert printed["Cllr (bits)"] == f"{cllr:.3f}"
+    assert printed["Cllr (bits)"] == f"{cllr:.2f}"
 
 
 def test_each_two_trained_runs_are_compared_the_better_first(measured):

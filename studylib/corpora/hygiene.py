@@ -76,7 +76,7 @@ def known_to_model(model_file: Path) -> list[dict] | None:
         return None
     known = read_json(path)
     facts = [each.keys() for each in known if isinstance(each, dict)]
-    if not facts or any(keys != {"population", "train", "dev"} for keys in facts):
+    if len(facts) < len(known) or any(keys != {"population", "train", "dev"} for keys in facts):
         raise StudyError(f"{path} is damaged: expected population, train and dev of each corpus.")
     return known
 

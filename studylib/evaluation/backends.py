@@ -38,9 +38,22 @@ def centred(embeddings, training, settings: EvaluateSettings, scoring: str) -> S
     The mean is that of the utterances of all trials measured, without labels: it takes away what
     their speakers have in common and the training speakers have not, such as a channel.
     """
-    crops = embeddings / np.linalg.norm(embeddings, axis=2, keepdims=True)
-    crops = crops - crops.mean(axis=(0, 1))
+    crops = _centred(embeddings)
     return lambda first, second: trial_scores(crops, first, second, scoring="cosine")
+
+
+def centred_snorm(embeddings, training, settings: EvaluateSettings, scoring: str) -> Scorer:
+    """As `centred`, then symmetric score normalisation by the utterances scored themselves.
+
+    Mean and deviation of an utterance's scores are those against all other utterances of the
+    trials measured, without labels. Where a speaker has a good part of them, their own utterances
+    raise both.
+    """
+    vectors = mean_unit_embeddings(_centred(embeddings))
+    own, others = np.vecdot(vectors, vectors), len(vectors) - 1
+    means = (vectors @ vectors.sum(axis=0) - own) / others
+    squares = (np.vecdot(vectors @ (vectors.T @ vectors), vectors) - own**2) / others
+    return _normalised(vectors, means, np.sqrt(squares - means**2))
 
 
 def snorm(embeddings, training: Training, settings: EvaluateSettings, scoring: str) -> Scorer:
@@ -66,12 +79,7 @@ def snorm(embeddings, training: Training, settings: EvaluateSettings, scoring: s
         closest = np.partition(scores, len(cohort) - top, axis=1)[:, -top:]
         means[part], deviations[part] = closest.mean(axis=1), closest.std(axis=1)
 
-    def score(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        scores = dot_products(vectors, first, second)
-        sides = [(scores - means[side]) / deviations[side] for side in (first, second)]
-        return (sides[0] + sides[1]) / 2
-
-    return score
+    return _normalised(vectors, means, deviations)
 
 
 def plda(embeddings, training: Training, settings: EvaluateSettings, scoring: str) -> Scorer:
@@ -83,4 +91,27 @@ def plda(embeddings, training: Training, settings: EvaluateSettings, scoring: st
     return lambda first, second: model.log_likelihood_ratios(tested, first, second)
 
 
-BACKENDS = {"cosine": cosine, "centred": centred, "snorm": snorm, "plda": plda}
+def _centred(embeddings: np.ndarray) -> np.ndarray:
+    """Crop embeddings of length 1, less their mean."""
+    crops = embeddings / np.linalg.norm(embeddings, axis=2, keepdims=True)
+    return crops - crops.mean(axis=(0, 1))
+
+
+def _normalised(vectors: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> Scorer:
+    """Dot products less each side's mean, over its deviation; the mean of both sides."""
+
+    def score(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        scores = dot_products(vectors, first, second)
+        sides = [(scores - means[side]) / deviations[side] for side in (first, second)]
+        return (sides[0] + sides[1]) / 2
+
+    return score
+
+
+BACKENDS = {
+    "cosine": cosine,
+    "centred": centred,
+    "centred_snorm": centred_snorm,
+    "snorm": snorm,
+    "plda": plda,
+}

@@ -47,7 +47,7 @@ def embed_training(
     embed_crops: EmbedCrops, corpus: Corpus, settings: EvaluateSettings
 ) -> Training | None:
     """Embeddings of training utterances by the same protocol, if a back-end learns from them."""
-    if set(settings.backends) <= {"cosine", "centred"}:
+    if not set(settings.backends) & {"snorm", "plda"}:
         return None
     rows, speakers = training_rows(corpus)
     kept = few_of_each(speakers, settings.training_speakers, settings.training_utterances)

@@ -7,7 +7,7 @@ from pydantic import Field
 from studylib.files.documents import Name, Section
 from studylib.files.numbers import CropSeconds, Device, Positive, Seconds, Threads
 
-Backend = Literal["cosine", "centred", "snorm", "plda"]
+Backend = Literal["cosine", "centred", "centred_snorm", "snorm", "plda"]
 
 
 class EvaluateSettings(Section):
@@ -23,7 +23,7 @@ class EvaluateSettings(Section):
     protocol : "crops", "whole" or "windows"
         See protocols.py. `crop_seconds` is the length of a crop or a window, `crops` belongs to the
         first protocol and `hop_seconds` to the last.
-    backends : list of "cosine", "centred", "snorm" and "plda"
+    backends : list of "cosine", "centred", "centred_snorm", "snorm" and "plda"
         See backends.py. The first gives the headline, and the scores that all reports read.
     training_speakers, training_utterances : int
         Most training speakers, and utterances of each, for the cohort and for fitting PLDA.

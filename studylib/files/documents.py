@@ -83,7 +83,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise StudyError(f"{path}{line}: {getattr(error, 'problem', error)}") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise StudyError(f"{path}{line}: {problem}") from None
     if not isinstance(document, dict):
         raise StudyError(f"{path}: expected sections such as study, corpus, train and runs")
     return document
@@ -117,6 +118,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel], section: str)
     # A location inside a union also names the member type tried; keys are what the user wrote.
     parts = [part for part in problem["loc"] if part not in MEMBERS_OF_UNIONS]
     key = ".".join(str(part) for part in ([section] if section else []) + parts)
+    key = key if key.isprintable() else repr(key)
     if problem["type"] == "extra_forbidden":
         place: Any = model
         for part in parts[:-1]:

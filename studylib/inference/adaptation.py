@@ -23,8 +23,9 @@ from studylib.training.loading import training_data
 from studylib.training.loop import train
 from studylib.training.settings import RunSettings
 
-CROPS_AN_UTTERANCE = 50
-HELD_OUT = 0.3  # share of the speakers that a fine-tuned model is tested on
+CROPS_AN_UTTERANCE = 50  # more did not lower the error rate (see LOG.md)
+FEWEST = 6  # speakers
+FEW_SPEAKERS = 20  # below, training the frames' layers raised the error rate (see LOG.md)
 PIECES = 3  # of each recording, where a speaker has a single one
 
 
@@ -77,15 +78,11 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
     Raises
     ------
     StudyError
-        Fewer than four speakers, recordings that cannot be used, scores that separate the trials
+        Fewer than six speakers, recordings that cannot be used, scores that separate the trials
         perfectly.
     """
-    counts, work = _recordings_of(recordings, least=4), out / "work"
-    n_test = len(counts) // 2
-    n_dev = len(counts) - n_test
-    splits, lists = {"test": n_test, "dev": n_dev}, {"test": "test", "dev": "dev"}
-    corpus = _prepared(recordings, counts, splits, lists, work / "corpus")
-    before = load_speaker_model(model)
+    work, before = out / "work", load_speaker_model(model)
+    corpus = _prepared(recordings, work / "corpus", test=0.5, rest="dev")
     found = _evaluate(model, corpus, work / "test", ["test", "dev"], before.protocol)
     calibration, earlier = found["calibration"], ""
     if "skipped" in calibration:
@@ -95,10 +92,10 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
         ratios = old["scale"] * trials["score"].to_numpy() + old["offset"]
         cost = log_likelihood_ratio_cost(ratios, trials["target"])
         earlier = f", where the earlier calibration ({old['corpus']}) has {cost:.3f}"
-    learned_on = f"{n_dev} speakers of {recordings.resolve().name}"
+    learned_on = f"{found['lists']['dev']['n_speakers']} speakers of {recordings.resolve().name}"
     text = (
-        f"Learned on {learned_on}. On its {n_test} other speakers Cllr is {found['cllr']:.3f} bits"
-        f"{earlier}; EER {percent(found)}."
+        f"Learned on {learned_on}. On its {found['n_speakers']} other speakers Cllr is "
+        f"{found['cllr']:.3f} bits{earlier}; EER {percent(found)}."
     )
     calibration |= {"corpus": learned_on, "source": "folder"}
     card = card_with(model, "Calibrated again", text)
@@ -116,18 +113,15 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
     Parameters
     ----------
     model, recordings, out : Path
-        As for `calibrate`; at least six speakers.
+        As for `calibrate`.
 
     Returns
     -------
     str
         The error rates before, after and from scratch on the held-out speakers.
     """
-    counts = _recordings_of(recordings, least=6)
-    n_test, work = max(3, round(HELD_OUT * len(counts))), out / "work"
-    # A list "dev" is what scores are calibrated on: here it is the held-out speakers' as well.
-    lists = {"test": "test", "dev": "test"}
-    corpus = _prepared(recordings, counts, {"test": n_test}, lists, work / "corpus")
+    work = out / "work"
+    corpus = _prepared(recordings, work / "corpus", test=0.3, rest="train")
     protocol, files = load_speaker_model(model).protocol, {"before": model}
     for name in ("fine-tuned", "from scratch"):
         settings = finetune_settings(model, corpus, scratch=name == "from scratch")
@@ -138,60 +132,62 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
         name: _evaluate(file, corpus, work / name.replace(" ", "-"), ["test", "dev"], protocol)
         for name, file in files.items()
     }
-    learned_on = f"{n_test} held-out speakers of {recordings.resolve().name}"
+    held_out = measured["before"]["n_speakers"]
+    learned_on = f"{held_out} held-out speakers of {recordings.resolve().name}"
     eers = "; ".join(f"{name} {percent(each)}" for name, each in measured.items())
-    text = f"Trained on {len(counts) - n_test} speakers. EER on {learned_on}: {eers}."
-    calibration = measured["fine-tuned"]["calibration"]
-    own = (
-        calibration | {"corpus": learned_on, "source": "folder"} if "scale" in calibration else None
-    )
+    n_speakers = len(training_data(corpus).names)
+    text = f"Trained on {n_speakers} speakers. EER on {learned_on}: {eers}."
+    own = measured["fine-tuned"]["calibration"] | {"corpus": learned_on, "source": "folder"}
+    if "skipped" in own:  # few speakers, all told apart
+        own = None
     write_published(out, files["fine-tuned"], own, protocol, card_with(model, "Fine-tuned", text))
     return text
 
 
-def finetune_settings(model: Path, corpus: Corpus, *, scratch: bool = False) -> RunSettings:
-    """The settings of a training that fit the training speakers of a corpus.
+def finetune_settings(
+    model: Path, corpus: Corpus, n_speakers: int | None = None, *, scratch: bool = False
+) -> RunSettings:
+    """The settings of a training that fit the training speakers of a corpus, or its first so many.
 
-    From random weights (`scratch`) the learning rate is four times as high.
+    Of few speakers only what follows the frames' layers is learned. From random weights
+    (`scratch`) all is, and the learning rate is four times as high.
     """
-    counts, embedder = np.bincount(training_data(corpus).speakers), load_model(model)[0]
+    counts = np.bincount(training_data(corpus, n_speakers).speakers)
+    embedder, rate = load_model(model)[0], 0.002 if scratch else 0.0005
+    parts = [name for name, _ in embedder.trunk.named_children()]
+    few = not scratch and len(counts) < FEW_SPEAKERS
     utterances = int(np.clip(np.median(counts), 2, 3))
     return RunSettings(
         study="finetune",
         name="from scratch" if scratch else "fine-tuned",
         corpus={"name": corpus.folder.name, "source": "folder"},
-        loss={"name": "angular_prototypical"},
+        loss={"name": "softmax_prototypical"},
         trunk={"name": embedder.name, "parameters": embedder.keywords},
         train={
             "crops": CROPS_AN_UTTERANCE * int(counts.sum()),
             "speakers_per_batch": min(64, int((counts >= utterances).sum())),
             "utterances_per_speaker": utterances,
-            "learning_rate": {
-                "initial": 0.002 if scratch else 0.0005,
-                "final": 5e-5,
-                "shape": "cosine",
-            },
+            "training_speakers": n_speakers,
+            "learning_rate": {"initial": rate, "final": 5e-5, "shape": "cosine"},
             "initial_weights": None if scratch else str(model.resolve()),
+            "freeze": parts[: parts.index("pooling")] if few else [],
+            "loss_warmup": 0.0 if scratch else 0.15,
         },
     )
 
 
-def _recordings_of(folder: Path, least: int) -> Counter[str]:
-    """How many recordings each speaker has."""
-    counts = Counter(each.speaker for each in tree_recordings(folder, Report()))
-    if len(counts) < least:
-        raise StudyError(f"{folder} has {len(counts)} speakers: expected at least {least}")
-    return counts
+def _prepared(recordings: Path, folder: Path, *, test: float, rest: str) -> Corpus:
+    """The recordings as a corpus: this share of the speakers in test, the others in `rest`.
 
-
-def _prepared(
-    recordings: Path,
-    counts: Counter[str],
-    splits: Mapping[str, int],
-    lists: Mapping[str, str],
-    folder: Path,
-) -> Corpus:
-    """The recordings as a corpus with trial lists (name -> split): all pairs."""
+    Scores are calibrated on the list "dev": where dev has no speakers, it is the list "test".
+    """
+    counts = Counter(each.speaker for each in tree_recordings(recordings, Report()))
+    if len(counts) < FEWEST:
+        raise StudyError(f"{recordings} has {len(counts)} speakers: expected at least {FEWEST}")
+    splits = {"test": round(test * len(counts))}
+    if rest == "dev":
+        splits["dev"] = len(counts) - splits["test"]
+    lists = {"test": "test", "dev": "dev" if rest == "dev" else "test"}
     settings = {
         "root": recordings,
         "splits": splits,

@@ -14,7 +14,10 @@ from studylib.errors import StudyError
 
 app = typer.Typer()
 
-Model = Annotated[str, typer.Option(help="A name in pretrained/, a model's folder or its file.")]
+NAMED = "A name in pretrained/, a model's folder or its file."
+Model = Annotated[str, typer.Option(help=NAMED)]
+Start = Annotated[str, typer.Argument(metavar="MODEL", help=NAMED)]
+Out = Annotated[Path, typer.Option(help="The folder to write.")]
 Recordings = Annotated[Path, typer.Argument(help="A folder speaker/[session/]utterance.")]
 
 
@@ -77,7 +80,7 @@ def embed(
 
 @app.command()
 def evaluate(
-    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    out: Out,
     corpus: Annotated[Path, typer.Option(help="A prepared corpus, or a folder of speakers.")],
     model: Model = "best",
     trials: Annotated[
@@ -94,11 +97,7 @@ def evaluate(
 
 
 @app.command()
-def calibrate(
-    model: Annotated[str, typer.Argument(help="A name in pretrained/, a folder or a file.")],
-    recordings: Recordings,
-    out: Annotated[Path, typer.Option(help="Folder of the calibrated model.")],
-) -> None:
+def calibrate(model: Start, recordings: Recordings, out: Out) -> None:
     """Learn a model's threshold and probabilities on your own recordings."""
     from studylib.inference.adaptation import calibrate as learn
     from studylib.inference.speaker_model import model_file
@@ -107,11 +106,7 @@ def calibrate(
 
 
 @app.command()
-def finetune(
-    model: Annotated[str, typer.Argument(help="A name in pretrained/, a folder or a file.")],
-    recordings: Recordings,
-    out: Annotated[Path, typer.Option(help="Folder of the fine-tuned model.")],
-) -> None:
+def finetune(model: Start, recordings: Recordings, out: Out) -> None:
     """Train a model further on your own speakers, and measure it on some held out."""
     from studylib.inference.adaptation import finetune as train
     from studylib.inference.speaker_model import model_file

@@ -43,12 +43,9 @@ def publish(experiment: Path, out: Path) -> None:
         raise StudyError(f"{experiment}: expected the protocol crops and first the back-end cosine")
     if "skipped" in calibration:
         raise StudyError(f"{experiment} has no calibration: {calibration['skipped']}")
-    corpus = settings["corpus"]
-    calibration |= {"source": corpus["source"]}
-    measured = {corpus["name"]: metrics}
-    measured |= {path.name: read_metrics(path) for path in sorted(experiment.glob("also/*"))}
-    card = _card(experiment / "model", manifest, measured, calibration)
+    calibration |= {"source": settings["corpus"]["source"]}
     protocol = {key: settings["evaluate"][key] for key in CROPS}
+    card = _card(experiment, manifest, metrics)
     write_published(out, experiment / "model" / MODEL, calibration, protocol, card)
     if (size := (out / MODEL).stat().st_size) > LARGEST:
         raise StudyError(f"{out / MODEL} has {size:,} bytes: expected {LARGEST:,} at most")
@@ -96,39 +93,28 @@ def card_with(model: Path, title: str, text: str) -> str:
     return f"{before}\n## {title}\n\n{text}\n"
 
 
-def _card(
-    folder: Path,
-    manifest: Mapping[str, Any],
-    measured: Mapping[str, Mapping[str, Any]],
-    calibration: Mapping[str, Any],
-) -> str:
-    settings, trained = manifest["settings"], read_json(folder / "training.json")
-    corpus, loss = settings["corpus"], settings["loss"]
-    embedder, scoring = load_model(folder / MODEL)
-    real = corpus["source"] != SYNTHETIC
+def _card(experiment: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    settings, (embedder, scoring) = manifest["settings"], load_model(experiment / "model" / MODEL)
+    measured = {settings["corpus"]["name"]: metrics}
+    measured |= {path.name: read_metrics(path) for path in sorted(experiment.glob("also/*"))}
     rows = [
         f"| `{name}` | {percent(each)} | {each['n_speakers']} | {each.get('cllr', math.nan):.3f} |"
         for name, each in measured.items()
     ]
-    facts = {
-        "title": LOSSES[loss["name"]].title,
-        "dimensions": embedder.embedding_dim,
-        "trunk": _call(embedder.name, embedder.keywords),
-        "weights": sum(weight.numel() for weight in embedder.trunk.parameters()),
-        "scoring": "mean cosine" if scoring == "cosine" else "mean squared distance",
-        "training_speakers": trained["training_speakers"],
-        "training_crops": trained["crops"],
-        "corpus": corpus["name"],
-        "kind": "real recordings" if real else "synthetic voices",
-        "loss": _call(loss["name"], loss["parameters"]),
-        "licence": " The recordings trained on have their own." if real else "",
-        "rows": "\n".join(rows),
-        "calibrated_on": f"the development speakers of `{calibration['corpus']}`",
-        "trials_a_target": 1 / calibration["target_prior"],
-    }
-    template = Path(__file__).with_name(CARD).read_text(encoding="utf-8")
-    return template.format_map({**manifest, **settings["evaluate"], **calibration, **facts})
-
-
-def _call(name: str, keywords: Mapping[str, Any]) -> str:
-    return f"`{name}({', '.join(f'{key}={value}' for key, value in keywords.items())})`"
+    real = settings["corpus"]["source"] != SYNTHETIC
+    return (
+        Path(__file__)
+        .with_name(CARD)
+        .read_text(encoding="utf-8")
+        .format(
+            title=LOSSES[settings["loss"]["name"]].title,
+            embedder=embedder,
+            scoring=scoring,
+            kind="real recordings" if real else "synthetic voices",
+            trained=read_json(experiment / "model" / "training.json"),
+            rows="\n".join(rows),
+            calibration=metrics["calibration"],
+            licence=" The recordings trained on have their own." if real else "",
+            **(manifest | settings),
+        )
+    )

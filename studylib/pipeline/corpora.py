@@ -1,6 +1,5 @@
 """The corpora of a study under data/: its own, and those that its runs are also measured on."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from studylib.corpora.sources import prepare_corpus
@@ -11,7 +10,7 @@ from studylib.files.paths import corpus_folder
 from studylib.pipeline.params import Params
 
 
-def prepare_corpora(root: Path, params: Params, changes: dict) -> Iterator[Corpus]:
+def prepare_corpora(root: Path, params: Params, changes: dict) -> list[Corpus]:
     """Prepare each corpus that is described, unless it is there, and open the others.
 
     Writes results/<study>/test_sets.json, the checksums of the corpora of `evaluate.also`: what
@@ -45,8 +44,8 @@ def prepare_corpora(root: Path, params: Params, changes: dict) -> Iterator[Corpu
             )
         else:
             made[name] = open_corpus(folder)
-        yield made[name]
     also = {name: made[name].provenance for name in params.evaluate.also}
     path = root / "results" / params.study.name / "test_sets.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, also)
+    return list(made.values())

@@ -85,14 +85,12 @@ def read_params(path: Path) -> Params:
     """
     params = validated(Params, read_yaml(path), where=str(path))
     params._file = Path(path)
-    study, report, also = params.study, params.report, params.evaluate.also
+    study, report = params.study, params.report
     if both := params.runs.keys() & BASELINES:
         raise StudyError(f"{path}: runs.{min(both)}: expected another name than a baseline's")
-    corpora = [params.corpus.name, *also]
-    if twice := [name for name in corpora if corpora.count(name) > 1]:
+    if params.corpus.name in params.evaluate.also:
         raise StudyError(
-            f"{path}: evaluate.also names {twice[0]}, the study's own corpus or one named before: "
-            "expected others"
+            f"{path}: evaluate.also names {params.corpus.name}, the study's own corpus"
         )
     for key, names, known in (
         ("study.runs", study.runs, params.runs),

@@ -21,6 +21,7 @@ body {{ max-width: 60rem; margin: auto; padding: 0 1rem; font: 1rem/1.5 sans-ser
 img, svg {{ max-width: 100%; height: auto; }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; }}
 td, th {{ padding: .2rem .6rem; text-align: right; white-space: nowrap; border: 0; }}
+.anchor-link {{ display: none; }}
 tr:nth-child(even) {{ background: #f2f2f2; }}
 pre {{ overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: .8rem; }}
 </style></head><body>
@@ -66,7 +67,7 @@ def write_page(folder: Path) -> None:
         "## Executed notebooks",
     ]
     pages = [_page_of(notebook, folder / "notebooks") for notebook in notebooks]
-    parts += [" · ".join(f"[{page.with_suffix('')}](html/{page})" for page in pages)]
+    parts += [" · ".join(f"[{page.with_suffix('')}](html/{page.as_posix()})" for page in pages)]
     with atomic_file(folder / "index.html") as partial:
         body = markdown2html("\n\n".join(parts))
         partial.write_text(HEAD.format(title=folder.name) + body, encoding="utf-8")

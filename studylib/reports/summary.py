@@ -30,11 +30,12 @@ def read_verdicts(results: Path, studies: Sequence[str] | None = None) -> pd.Dat
     files = {path.parts[-3]: path for path in sorted(results.glob("*/losses/verdicts.csv"))}
     if missing := set(studies or ["any study"] * (not files)) - set(files):
         raise StudyError(f"{results} has no losses/verdicts.csv of {', '.join(sorted(missing))}")
-    tables = {study: pd.read_csv(files[study]) for study in studies or files}
+    texts = {"evidence": str, "side": str}
+    tables = {study: pd.read_csv(files[study], dtype=texts) for study in studies or files}
     table = pd.concat(tables, names=["study", None]).reset_index("study")
     # Reports older than this column state the side in the evidence.
     claimed = table["evidence"].str.extract(r"claimed (above|below)", expand=False)
-    return table.assign(side=table.get("side", claimed).fillna(claimed))
+    return table.assign(side=table.get("side", claimed).where(lambda side: side.notna(), claimed))
 
 
 def study_table(results: Path, studies: Iterable[str]) -> pd.DataFrame:

@@ -129,7 +129,8 @@ def _ranking(row) -> str:
 
 def _calibration(name: str, trained: pd.DataFrame) -> str:
     means = trained[COSTS].mean()
-    travels = "travels" if means["cllr"] - means["min_cllr"] < TRAVELS else "does not travel"
+    close = means["cllr"] < min(means["min_cllr"] + TRAVELS, 1)
+    travels = "travels" if close else "does not travel"
     worse = "; 1 bit is as good as no score" if means["cllr"] > 1 else ""
     return (
         f"**{name}, calibration: {travels}.** Learned on {trained['calibrated_on'].iloc[0]}, it "

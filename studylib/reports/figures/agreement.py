@@ -37,8 +37,8 @@ def eer_on_two_sets(table: pd.DataFrame, agreement: pd.DataFrame, *, own: str) -
         numbers = f"Spearman {row.spearman:.2f} [{row.low:.2f}, {row.high:.2f}]"
         axes.set_title(f"{row.test_set}\n{numbers}")
         for axis in (axes.xaxis, axes.yaxis):
-            style.percent_axis(axis, style.FEW_TICKS)
+            style.percent_axis(axis)
         axes.set_xlabel(f"EER (%) on {own}")
-    panels[0, 0].set_ylabel(f"EER (%) on the further set\n{style.INTERVAL}")
+    panels[0, 0].set_ylabel("EER (%) on the further set\n95 % intervals")
     panels[0, -1].legend(**style.LEGEND)
     return figure

@@ -1,0 +1,81 @@
+"""A study's page leads to what the study has made; the summary says what all studies found."""
+
+import re
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from studylib.errors import StudyError
+from studylib.files.atomic import write_json
+from studylib.reports.figures.results import verdict_grid
+from studylib.reports.page import write_page
+from studylib.reports.summary import agreements, read_verdicts, verdict_words
+
+CLAIMS = {"id": ["B3", "B4"], "claim": ["GE2E beats triplet.", "Angular is the best."]}
+NUMBERS = {"effect": [-0.2, np.nan], "low": [-0.3, np.nan], "high": [-0.1, np.nan]}
+NUMBERS |= {"claimed": [0.0, np.nan], "missing": ["", "runs"]}
+EVIDENCE = {"evidence": ["ge2e against triplet: -20 %, claimed below +0 %", ""]}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two studies with a report each; the second's is older and lacks the column `side`."""
+    table = pd.DataFrame(CLAIMS | NUMBERS | EVIDENCE)
+    for study, verdict in (("a", "supported"), ("b", "undecided, one seed")):
+        losses = tmp_path / study / "losses"
+        losses.mkdir(parents=True)
+        verdicts = table.assign(verdict=[verdict, "not tested here"])
+        verdicts = verdicts.assign(side="below") if study == "a" else verdicts
+        verdicts.to_csv(losses / "verdicts.csv", index=False)
+        pd.DataFrame({"run": ["GE2E"], "EER (%)": ["2.10"]}).to_csv(
+            losses / "table.csv", index=False
+        )
+        write_json(losses / "manifest.json", {})
+    return tmp_path
+
+
+def test_every_link_of_the_page_leads_to_a_file_and_nothing_comes_from_a_network(results):
+    study = results / "a"
+    for name in ("losses/eer", "losses/verdicts"):
+        for kind in ("png", "pdf", "svg"):
+            (study / f"{name}.{kind}").touch()
+    cells = [nbformat.v4.new_markdown_cell("# A question"), nbformat.v4.new_code_cell("1 + 1")]
+    for name in ("losses", "experiment/ge2e-0"):
+        path = study / "notebooks" / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    write_page(study)
+    pages = [study / "index.html", *study.glob("html/**/*.html")]
+    assert len(pages) == 3
+    for page in pages:
+        text = page.read_text()
+        assert "width=device-width" in text
+        for link in re.findall(r'(?:href|src)="([^"#]+)', text):
+            assert (page.parent / link).exists(), link
+    index = pages[0].read_text()
+    assert "GE2E against Triplet: -20 %" in index
+    assert "2.10" in index
+    assert {"losses/eer.svg", "losses/table.csv", "html/experiment/ge2e-0.html"} <= set(
+        re.findall('href="([^"]+)', index)
+    )
+    (study / "losses" / "table.csv").unlink()
+    with pytest.raises(StudyError, match="studylib notebook losses"):
+        write_page(study)
+
+
+def test_the_summary_has_a_row_a_conclusion_and_a_column_a_study(results):
+    verdicts = read_verdicts(results)
+    assert verdicts["side"][verdicts["id"] == "B3"].tolist() == ["below", "below"]
+    words = verdict_words(verdicts)
+    assert words.loc["B3", "a"] == "supported: -20.0 % [-30.0, -10.0]"
+    assert words.loc["B4"].tolist() == ["not tested here"] * 2
+    first, second = agreements(verdicts).splitlines()
+    assert first.endswith("Of 2 studies that test it: supported in 1 (a); undecided in 1 (b).")
+    assert second.endswith("Of 0 studies that test it: not tested here.")
+    own, other = verdict_grid(read_verdicts(results, ["b", "a"])).axes
+    assert (own.get_title(), other.get_title()) == ("b", "a")
+    assert other.texts[0].get_text() == "supported\n-20 % [-30, -10]"
+    with pytest.raises(StudyError, match=r"no losses/verdicts\.csv of c"):
+        read_verdicts(results, ["c"])
