@@ -88,9 +88,7 @@ def test_a_folder_of_something_else_is_never_overwritten(tree, tmp_path):
     prepare({"root": tree}, tmp_path / "empty")
 
 
-def test_links_that_repeat_or_leave_the_tree_are_told_and_give_no_voice_to_two_speakers(
-    tmp_path, capsys
-):
+def test_links_that_repeat_or_leave_the_tree_give_no_voice_to_two_speakers(tmp_path, capsys):
     root = write_tree(tmp_path / "in", PLAIN)
     (root / "anna" / "loop").symlink_to(root / "anna")
     (root / "anna" / "up").symlink_to("..")
@@ -121,9 +119,7 @@ def test_the_same_recording_under_two_names_is_told_and_refused_of_two_speakers(
 
 
 @pytest.mark.parametrize(("n", "expected"), [(3, {"test": 3}), (20, {"train": 14, "test": 4})])
-def test_without_splits_a_few_speakers_are_all_tested_and_of_many_a_fifth(
-    tmp_path, capsys, n, expected
-):
+def test_without_splits_few_speakers_are_all_tested_of_many_a_fifth(tmp_path, capsys, n, expected):
     write_tree(tmp_path / "in", [f"s{speaker}/{k}.wav" for speaker in range(n) for k in (1, 2)])
     corpus = prepare({"root": tmp_path / "in"}, tmp_path / "out")
     speakers = corpus.utterances.groupby("split")["speaker"].nunique().to_dict()

@@ -40,10 +40,10 @@ def names(speaker):
     return [f"{speaker}/{video}/{number:05}" for video in ("aVideo", "bVideo") for number in (1, 2)]
 
 
-def write_set(folder, speakers, suffix=".wav"):
+def write_set(folder, speakers):
     for speaker in speakers:
         for name in names(speaker):
-            write(folder / f"{name}{suffix}", voice(name))
+            write(folder / f"{name}.wav", voice(name))
 
 
 def trial_lines(speakers):
@@ -137,9 +137,7 @@ def test_a_wrong_setting_is_named(tmp_path, settings, told):
         prepare({"meta": tmp_path} | settings, tmp_path / "out")
 
 
-def test_a_list_and_speakers_that_are_not_there_are_named_and_other_folders_are_left_alone(
-    separate, meta, tmp_path
-):
+def test_what_is_not_there_is_named_and_other_folders_are_left_alone(separate, meta, tmp_path):
     write(tmp_path / "vox1" / "test" / "wav" / "old" / "a" / "1.wav", voice("x"))
     settings = separate | {"meta": meta}
     assert splits_of(prepare(settings, tmp_path / "out"))["test"] == list(VOX1["test"])

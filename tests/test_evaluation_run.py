@@ -26,9 +26,7 @@ from studylib.statistics.error_rates import equal_error_rate
 SETTINGS = EvaluateSettings(trials=["test", "test_same_sex"], crops=3, resamples=50, threads=1)
 
 
-def test_scores_are_the_mean_of_all_crop_pairs_of_the_embedded_crops(
-    tiny_corpus, model_file, tmp_path
-):
+def test_scores_are_the_mean_of_all_pairs_of_crops(tiny_corpus, model_file, tmp_path):
     out = tmp_path / "out"
     metrics = evaluate(model_file, tiny_corpus, SETTINGS, out)
     scores = pd.read_parquet(out / "scores" / "test.parquet")
@@ -54,9 +52,7 @@ def _crops_by_hand(model, corpus, row):
         return model(torch.from_numpy(np.stack(crops))).double().numpy()
 
 
-def test_the_first_back_end_gives_the_headline_and_the_others_stand_beside_it(
-    tiny_corpus, model_file, tmp_path
-):
+def test_the_first_back_end_gives_the_headline(tiny_corpus, model_file, tmp_path):
     keys = {"trials": ["test", "dev"], "backends": ["plda", "cosine", "snorm"]}
     settings = EvaluateSettings(crops=2, crop_seconds=2.0, resamples=20, threads=1, **keys)
     out = tmp_path / "out"
@@ -74,9 +70,7 @@ def test_the_first_back_end_gives_the_headline_and_the_others_stand_beside_it(
         assert lists["lists"]["test"]["eer"] == expected
 
 
-def test_the_manifest_comes_last_names_every_file_and_spares_the_model_beside_it(
-    tiny_corpus, model_file, tmp_path
-):
+def test_the_manifest_names_every_file_and_the_model_is_spared(tiny_corpus, model_file, tmp_path):
     out = tmp_path / "out"
     (out / "model").mkdir(parents=True)
     (out / "model" / "curve.csv").write_text("crops,loss")
@@ -178,9 +172,7 @@ def copied(tiny_corpus, tmp_path):
     return open_corpus(shutil.copytree(tiny_corpus.folder, tmp_path / "copied"))
 
 
-def test_a_copy_of_the_own_corpus_as_a_further_one_gives_the_same_numbers(
-    tiny_corpus, copied, model_file, tmp_path
-):
+def test_a_copy_as_a_further_corpus_has_equal_numbers(tiny_corpus, copied, model_file, tmp_path):
     keys = {"trials": ["test", "dev"], "backends": ["cosine", "snorm"]}
     settings = EvaluateSettings(crops=2, crop_seconds=2.0, resamples=20, threads=1, **keys)
     given = {"manifest": {"run": "triplet", "corpus": "own"}, "further": [copied]}
@@ -200,9 +192,7 @@ def test_a_copy_of_the_own_corpus_as_a_further_one_gives_the_same_numbers(
         assert (manifest["run"], manifest["corpus"]) == ("triplet", copied.provenance)
 
 
-def test_trials_of_speakers_that_the_model_knows_are_refused_and_nothing_is_written(
-    tiny_corpus, copied, model_file, tmp_path
-):
+def test_speakers_that_the_model_knows_are_refused(tiny_corpus, copied, model_file, tmp_path):
     copied.description["population"] = "elsewhere"
     speaker = tiny_corpus.utterances.query("split == 'test'")["speaker"].iloc[0]
     for corpus in (tiny_corpus, copied):  # the own and a further one

@@ -6,16 +6,12 @@ import pytest
 
 from studylib.losses.schedules import Schedule, value_at
 
-# Paper B multiplies the learning rate by 0.95 every 10 of 500 epochs.
-PAPER_B = {0: 0.001, 9 / 500: 0.001, 10 / 500: 0.001 * 0.95, 499 / 500: 0.001 * 0.95**49}
-
 
 @pytest.mark.parametrize(
     ("keys", "values"),
     [
         ({"begins": 0.2, "shape": "step"}, {0: 1.0, 0.1999: 1.0, 0.2: 2.0, 1: 2.0}),
         ({"begins": 0.25, "ends": 0.75}, {0: 1.0, 0.25: 1.0, 0.5: 1.5, 0.75: 2.0, 1: 2.0}),
-        ({"initial": 0.001, "final": 0.001 * 0.95**50, "shape": "staircase"}, PAPER_B),
         ({"final": 0.01, "shape": "exponential"}, {0: 1.0, 0.5: 0.1, 1: 0.01}),
         ({"shape": "cosine"}, {0: 1.0, 0.25: 1.5 - 0.5 * math.cos(math.pi / 4), 1: 2.0}),
     ],

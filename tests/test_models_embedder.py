@@ -69,9 +69,7 @@ def test_an_embedding_does_not_depend_on_the_batch_it_came_in(tiny_corpus, model
 @pytest.mark.parametrize(
     ("seconds", "shares"), [(1.0, (0.5,)), (1.0, (0.0, 0.5, 1.0)), (None, (0.0,))]
 )
-def test_crops_lie_evenly_from_the_start_to_the_end_or_are_whole_utterances(
-    tiny_corpus, model_file, seconds, shares
-):
+def test_crops_lie_evenly_or_are_whole_utterances(tiny_corpus, model_file, seconds, shares):
     model, _ = load_model(model_file)
     keys = {"crops": len(shares), "crop_seconds": seconds, "device": torch.device("cpu")}
     ours = embed(model, tiny_corpus, np.array([3, 50]), **keys)[1]

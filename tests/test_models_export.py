@@ -15,9 +15,7 @@ from studylib.models.export import export_onnx
     ("trunk", "keywords"),
     [("compact_tdnn", {"channels": 8}), ("fast_resnet34", {"width": 8, "mels": 24})],
 )
-def test_an_exported_model_embeds_any_number_of_samples_of_any_length_as_torch_does(
-    trunk, keywords, tmp_path
-):
+def test_an_exported_model_embeds_any_batch_of_any_length_as_torch_does(trunk, keywords, tmp_path):
     torch.manual_seed(0)
     model = Embedder(trunk, {"embedding_dim": 12, **keywords})
     model(0.1 * torch.randn(8, 16_000))  # running statistics that are not 0 and 1

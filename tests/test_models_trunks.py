@@ -64,9 +64,7 @@ def test_the_compact_tdnn_hears_the_level_of_pitch_but_not_of_log_mel():
 
 
 @pytest.mark.parametrize(("name", "parameters", "multiply_adds", "frames"), SIZES)
-def test_a_trunk_has_the_size_cost_and_frames_of_its_paper_or_counted_by_hand(
-    name, parameters, multiply_adds, frames
-):
+def test_a_trunk_has_its_size_cost_and_frames(name, parameters, multiply_adds, frames):
     trunk = built(name).eval()
     features = features_of(trunk, noise(1, TWO_SECONDS))
     assert n_parameters(trunk) == parameters

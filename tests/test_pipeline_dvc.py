@@ -1,11 +1,10 @@
 """Real DVC on a tiny study: what runs, and what is left alone. The tests build on each other."""
 
-import runpy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tiny_project import PARAMS, ROOT, append, copy_project, run, stale
+from tiny_project import PARAMS, append, copy_project, run, stale
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
@@ -30,17 +29,6 @@ def _in_project(project, monkeypatch):
 
 def times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
-def test_results_that_are_missing_or_not_of_the_plan_are_old(project):
-    old_results = runpy.run_path(str(ROOT / ".ci" / "old_results.py"))["old_results"]
-    params = read_params(project / "params.yaml")
-    assert old_results(project, params) == ["logmel_mean_std-0"]
-    manifest = project / "results" / "mini" / "experiment" / "triplet-0" / "manifest.json"
-    content = manifest.read_text()
-    manifest.write_text(content.replace('"training": "', '"training": "0'))
-    assert old_results(project, params) == ["triplet-0", "logmel_mean_std-0"]
-    manifest.write_text(content)
 
 
 def test_an_experiment_by_hand_is_a_variant_and_makes_nothing_stale(project):

@@ -62,9 +62,7 @@ def test_a_worker_ends_what_it_runs_once_its_client_is_lost(tmp_path):
         assert not psutil.wait_procs([sleeping], timeout=60)[1]
 
 
-def test_a_killed_worker_loses_nothing_and_a_signal_ends_all_and_records_what_is_done(
-    tmp_path, tiny_corpus
-):
+def test_a_killed_worker_loses_nothing_and_a_signal_ends_all(tmp_path, tiny_corpus):
     project = copy_project(tmp_path, STUDY, tiny_corpus.folder)
     process = start(project, "studylib", "grid", "--workers", "2")
     assert any("1 of 2: experiment@untrained-0" in line for line in process.stdout)

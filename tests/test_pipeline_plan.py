@@ -69,9 +69,7 @@ def stale(before: dict[str, dict], after: dict[str, dict]) -> tuple[set, set, se
         ("pipeline/grid.py", set(), set(), set()),
     ],
 )
-def test_an_edit_makes_stale_what_executes_it_and_nothing_else(
-    project, file, trained, measured, other
-):
+def test_an_edit_makes_stale_what_executes_it(project, file, trained, measured, other):
     before = planned(project)
     append(project / "studylib" / file)
     assert stale(before, planned(project)) == (trained, measured, other)

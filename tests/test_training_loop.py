@@ -65,9 +65,7 @@ def test_a_run_killed_with_kill_9_goes_on_and_ends_with_the_same_bits(tiny_corpu
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "an empty file", "all are damaged"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_with_the_same_bits(
-    tiny_corpus, tmp_path, damage
-):
+def test_a_damaged_checkpoint_is_set_aside_and_changes_no_bit(tiny_corpus, tmp_path, damage):
     settings = settings_of(TRIPLET, **SAVING)
     measure = Mock(side_effect=[0.5, KeyboardInterrupt])  # the second is after the last step
     with pytest.raises(KeyboardInterrupt):
@@ -99,9 +97,7 @@ def test_a_whole_result_is_taken_up_and_a_changed_one_trained_anew(tiny_corpus, 
     assert train_run(settings_of(TRIPLET), tiny_corpus, tmp_path)
 
 
-def test_a_run_started_twice_waits_for_the_first_and_takes_up_its_result(
-    tiny_corpus, tmp_path, monkeypatch
-):
+def test_a_run_started_twice_waits_for_the_first(tiny_corpus, tmp_path, monkeypatch):
     settings, second, found = settings_of(AP), tmp_path / "second", []
     train_run(settings, tiny_corpus, tmp_path / "first")
     record = json.loads((tmp_path / "first" / "model" / "training.json").read_text())
@@ -138,19 +134,16 @@ def test_the_loop_lowers_the_loss_on_the_speakers_it_learns(tiny_corpus, tmp_pat
     assert loss.tail(20).mean() < 0.8 * loss.head(10).mean()
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_learning_rate_momentum_and_weight_decay_reach_torchs_optimizer(optimizer):
+def test_learning_rate_momentum_and_weight_decay_reach_torchs_optimizer():
     rate = {"initial": 0.1, "final": 0.01, "begins": 0.5, "shape": "step"}
-    keys = {"optimizer": optimizer, "momentum": 0.5 * (optimizer == "sgd"), "weight_decay": 0.02}
+    keys = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.02}
     settings = settings_of(AP, learning_rate=rate, **keys)
     learner = training_runs.build_learner(settings, training_runs.SPEAKERS, 0, training_runs.CPU)
     step = loop.TrainingStep(settings, learner, 0, training_runs.CPU)
     for progress, expected in ((0.0, 0.1), (0.5, 0.01)):
         step(training_runs.noise(), torch.arange(training_runs.N), 0, progress)
         (group,) = learner.optimizer.param_groups
-        assert group["lr"] == expected
-        assert group["weight_decay"] == 0.02
-        assert group.get("momentum", 0.0) == keys["momentum"]
+        assert [group[key] for key in ("lr", "momentum", "weight_decay")] == [expected, 0.5, 0.02]
 
 
 def test_a_schedule_is_set_on_the_loss_by_crops_seen(tiny_corpus, tmp_path):
@@ -175,9 +168,7 @@ def test_the_best_weights_of_trunk_and_loss_are_kept_if_asked(tiny_corpus, tmp_p
         assert_same(*map(load_file, paths))
 
 
-def test_a_model_keeps_its_training_speakers_and_those_of_its_initial_weights(
-    tiny_corpus, tmp_path, monkeypatch
-):
+def test_a_model_names_the_speakers_it_has_learned_from(tiny_corpus, tmp_path, monkeypatch):
     def known(name, crops=12, **keys):
         train_run(settings_of(TRIPLET, crops=crops, **keys), tiny_corpus, tmp_path / name)
         return json.loads((tmp_path / name / "model" / "known_speakers.json").read_text())
