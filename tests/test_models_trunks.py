@@ -13,7 +13,11 @@ from studylib.models.embedder import Embedder
 from studylib.models.features import make_features
 from studylib.models.pooling import POOLINGS
 from studylib.models.sinc_xvector import SincConv
-from studylib.models.trunk_table import TWO_SECONDS, count_multiply_adds, frames_before_pooling
+from studylib.models.trunk_table import (
+    TWO_SECONDS,
+    count_multiply_adds,
+    frames_before_pooling,
+)
 from studylib.models.trunks import TRUNKS
 
 T = 202  # frames of log-mel in paper B's crop of 2 s and 240 samples
