@@ -1,7 +1,6 @@
 """The on-disk corpus against plain slicing, soundfile, and deliberate damage."""
 
 import os
-import pickle
 
 import numpy as np
 import pandas as pd
@@ -89,21 +88,6 @@ def test_audio_that_is_cut_while_it_is_open_is_no_endless_silence(corpus):
         corpus.crops(np.array([11]), np.array([0]), 100)
 
 
-@pytest.mark.parametrize(("row", "start"), [(-1, 0), (len(LENGTHS), 0), (1, 20), (1, -1)], ids=str)
-def test_a_crop_outside_the_corpus_is_refused(corpus, row, start):
-    with pytest.raises(IndexError):
-        corpus.crops(np.array([0, row]), np.array([0, start]), 4)
-
-
-def test_corpus_json_says_what_is_there(corpus):
-    counts, sizes = corpus.description["counts"], corpus.description["sizes"]
-    assert (counts["utterances"], counts["speakers"]) == (len(LENGTHS), 4)
-    assert counts["trials"] == {"some": 2}
-    assert set(sizes) == {"audio.i16", "utterances.parquet", "trials/some.parquet"}
-    assert set(sizes) == set(corpus.description["checksums"])
-    assert sizes["audio.i16"] == 2 * sum(LENGTHS)
-
-
 def test_trials_become_rows_of_the_table(corpus):
     trials = corpus.trials("some")
     assert trials.to_dict("list") == {"first": [6, 6], "second": [7, 9], "target": [True, False]}
@@ -134,12 +118,6 @@ def test_files_left_in_place_give_the_same_crops_bit_for_bit(corpus, tmp_path):
     soundfile.write(tmp_path / "source" / paths[3], np.zeros(9, dtype=np.int16), 8_000)
     with pytest.raises(StudyError, match=r"has 9 samples, 1 channel\(s\), 8000 Hz; expected 1 s"):
         in_place.crops(np.array([3]), np.array([0]), 1)
-
-
-def test_a_corpus_sent_to_another_process_is_only_its_path(corpus):
-    sent = pickle.dumps(corpus)
-    assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).samples(2), corpus.samples(2))
 
 
 @pytest.mark.parametrize("name", ["audio.i16", "utterances.parquet", "trials/some.parquet"])

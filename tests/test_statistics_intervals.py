@@ -214,14 +214,6 @@ def test_seeds_of_equal_networks_spread_by_the_test_speakers_alone():
     assert np.mean(of_speakers) == pytest.approx(np.mean(spread), rel=0.25)
 
 
-def test_a_linear_number_of_the_cells_is_the_contrast_itself():
-    cells = cells_with([-2.0, -2.2, -2.1], 0.1, [0.03, 0.05, 0.02], [3, 3, 3])
-    linear = cells.contrast({"a": 1.0, "b": -0.5, "c": -0.5})
-    free = cells.contrast_of(lambda logs: logs[0] - (logs[1] + logs[2]) / 2)
-    assert (free.value, free.speaker_sd) == pytest.approx((linear.value, linear.speaker_sd))
-    assert free.seed_sd == pytest.approx(linear.seed_sd, rel=0.05)
-
-
 def test_seed_spread_of_cells_equals_the_within_mean_square_of_an_analysis_of_variance():
     scores, *trials = simulated(12, 4, 3, np.random.default_rng(6), systems=6)
     resamples = bootstrap(dict(enumerate(scores)), *trials, n_resamples=20)["eer"]

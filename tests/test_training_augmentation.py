@@ -6,7 +6,6 @@ import torch
 from scipy.signal import fftconvolve
 from trees import voice, write
 
-from studylib.corpora.acoustics import draw_room
 from studylib.errors import StudyError
 from studylib.training import augmentation as augmenting
 from studylib.training.augmentation import Augmentation
@@ -74,16 +73,6 @@ def test_a_recorded_room_is_a_convolution_with_its_response_from_the_peak_on(tmp
     wanted = response[100:] / np.sqrt(np.sum(response**2))
     for row, result in zip(x.double().numpy(), y.numpy(), strict=True):
         assert np.abs(result - fftconvolve(row, wanted)[: len(row)]).max() < 1e-6
-
-
-def test_a_drawn_room_is_one_of_those_that_the_seed_draws():
-    click = torch.zeros(8, 16_000)
-    click[:, 0] = 0.5
-    rng = np.random.default_rng(3)
-    drawn = [draw_room(rng) for _ in range(50)]
-    for row in augmentation(room_chance=1.0, seed=3)(click, generator()).double().numpy() * 2:
-        distances = [np.abs(room - row[: len(room)]).max() for room in drawn]
-        assert min(distances) < 1e-5
 
 
 @pytest.mark.parametrize("effect", ["room_chance", "noise_chance"])

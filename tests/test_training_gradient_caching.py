@@ -12,7 +12,7 @@ from training_runs import AP, assert_close, assert_same, one_step, settings_of, 
 from studylib.losses import LOSSES
 from studylib.models.embedder import Embedder
 from studylib.models.trunks import TRUNKS
-from studylib.training.gradient_caching import Share, backward_in_chunks, in_chunks
+from studylib.training.gradient_caching import Share, backward_in_chunks
 
 SHARE = Share(11, torch.arange(11), [4, 4, 3], [4 / 11, 4 / 11, 3 / 11])
 
@@ -74,15 +74,6 @@ def test_a_chunk_as_large_as_the_batch_gives_the_bits_of_no_chunks(tiny_corpus, 
     )
     assert_same(plain, whole)
     assert not torch.equal(plain["fc.weight"], chunked["fc.weight"])
-
-
-@pytest.mark.parametrize(("total", "at_once"), [(12, 5), (12, 12), (12, 0), (400, 64), (7, 2)])
-def test_chunks_cover_the_batch_and_none_is_much_smaller(total, at_once):
-    chunks = in_chunks(total, at_once)
-    assert [crop for chunk in chunks for crop in chunk] == list(range(total))
-    sizes = [len(chunk) for chunk in chunks]
-    assert max(sizes) <= (at_once or total)
-    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize("name", TRUNKS)

@@ -53,12 +53,6 @@ def test_speakers_with_too_few_utterances_do_not_count_as_usable():
         sampler([2, 2, 3, 5], 3, 2, most=1)
 
 
-def test_two_samplers_of_one_seed_agree_and_of_two_seeds_do_not():
-    first, again, other = (sampler([40] * 20, 8, 2, seed=s)[0] for s in (3, 3, 4))
-    np.testing.assert_array_equal(first.epoch(5), again.epoch(5))
-    assert not np.array_equal(first.epoch(5), other.epoch(5))
-
-
 def test_batches_from_the_middle_are_those_of_an_undisturbed_run():
     made, _ = sampler([40] * 20, 8, 2)
     whole = [batch for batch, _ in zip(made.batches(), range(200), strict=False)]
