@@ -22,6 +22,7 @@ from studylib.corpora.hygiene import known_speakers
 from studylib.errors import StudyError
 from studylib.files import disk
 from studylib.files.disk import exclusive
+from studylib.losses.schedules import Schedule
 from studylib.training import checkpoints, loop
 
 SOFTMAX = {"name": "softmax"}
@@ -147,7 +148,7 @@ def test_learning_rate_momentum_and_weight_decay_reach_torchs_optimizer():
 
 
 def test_a_schedule_is_set_on_the_loss_by_crops_seen(tiny_corpus, tmp_path):
-    margin = {"initial": 0.0, "final": 0.4, "begins": 0.5, "shape": "step"}
+    margin = Schedule(initial=0.0, final=0.4, begins=0.5, shape="step")
     settings = settings_of({"name": "am_softmax", "margin": margin, "scale": 15.0}, crops=360)
     train_run(settings, tiny_corpus, tmp_path)
     curve = curve_of(tmp_path)
