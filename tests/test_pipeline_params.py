@@ -69,7 +69,7 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("crops: 100", "crosp: 100", "unknown key 'train.crosp'; did you mean 'crops'"),
         ("crops: 100, ", "", "the key 'train.crops' is missing"),
         ("speaker: 2", "speaker: 1", r"utterances_per_speaker is 1.*triplet.*at least 2"),
-        ("scale: 30}", "scale: 30}\n    evaluate: {trials: [dev]}", "am: evaluate.trials .* same"),
+        ("scale: 30}", "scale: 30}\n    evaluate: {trials: [dev]}", "am: evaluate.trials.* same"),
         ("seeds: [0]", "sedes: [0]", "unknown key 'study.sedes'; did you mean 'seeds'"),
         ("seeds: [0]", "seeds: [0, 0]", "study.seeds: 0 is named twice"),
         ("  triplet:\n", "  am:\n", "line 11: the key 'am' occurs twice"),
