@@ -77,7 +77,7 @@ def corpus(
         root = project_root()
         made = prepare_corpora(root, read_params(root / "params.yaml"), going)
     else:
-        settings = _settings_at(source, path, _nested(_pairs("--set", changes))) | going
+        settings = _settings_at(source, path, _pairs("--set", changes)) | going
         out = out or corpus_folder(project_root(), source)
         made = [prepare_corpus(source, settings, out, overwrite=overwrite)]
     for each in made:
@@ -248,7 +248,7 @@ def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> di
     take precedence.
     """
     if path is None:
-        return dict(settings)
+        return settings
     if source == "voxceleb":
         sets = [name for name in ("voxceleb1", "voxceleb2") if (path / name).is_dir()]
         return {name: path / name for name in (*sets, "meta")} | settings
@@ -257,27 +257,20 @@ def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> di
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
-    """key=value texts -> values as YAML reads them."""
+    """key=value texts -> values as YAML reads them; a.b=value is the key b of the section a."""
     import yaml
 
-    pairs = [text.partition("=") for text in texts or []]
-    for key, equals, _ in pairs:
+    nested: dict[str, Any] = {}
+    for key, equals, value in (text.partition("=") for text in texts or []):
         if not equals:
             raise StudyError(f"{option} {key}: expected key=value")
-    # YAML would read a time such as 24:00:00 as a number of seconds.
-    times = re.compile(r"[\d:-]*:[\d:]*")
-    return {k: v if times.fullmatch(v) else yaml.safe_load(v) for k, _, v in pairs}
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """{"splits.test": 0.2} -> {"splits": {"test": 0.2}}."""
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
         *sections, last = key.split(".")
         place = nested
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise StudyError(f"--set {key}: {section} has been given a value as a whole")
-        place[last] = value
+                raise StudyError(f"{option} {key}: {section} has been given a value as a whole")
+        # YAML would read a time such as 24:00:00 as a number of seconds.
+        is_time = re.fullmatch(r"[\d:-]*:[\d:]*", value)
+        place[last] = value if is_time else yaml.safe_load(value)
     return nested

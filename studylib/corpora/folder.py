@@ -128,7 +128,7 @@ def named_recordings(root: Path, pattern: str, report: Report) -> Iterator[Recor
         For a path that the pattern does not match: always in a tree of speakers, else unless the
         report keeps going.
     """
-    for path in audio_files(root, report.note):
+    for path in audio_files(root, print):
         place = path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
         found = re.search(pattern, place)
         if pattern == TREE and not found:

@@ -140,19 +140,19 @@ def select_recordings(
     if splits is None:
         if any(row.split for row in kept.values()):
             return [replace(row, split=row.split or "train") for row in kept.values()]
-        splits = _default_splits(len({row.speaker for row in kept.values()}), report)
+        splits = _default_splits(len({row.speaker for row in kept.values()}))
     split_of = splits.assign((row.speaker for row in kept.values()), report)
     chosen = [row for row in kept.values() if row.speaker in split_of]
     if left_out := len(kept) - len(chosen):
-        report.note(f"{left_out} recordings are of speakers whom {splits.file} does not name.")
+        print(f"{left_out} recordings are of speakers whom {splits.file} does not name.")
     return [replace(row, split=split_of[row.speaker]) for row in chosen]
 
 
-def _default_splits(n_speakers: int, report: Report) -> Splits:
+def _default_splits(n_speakers: int) -> Splits:
     """Who is tested where nobody said: all speakers if they are few, else a fifth."""
     few = n_speakers < ENOUGH_TO_TRAIN
     how = "all" if few else "a fifth (and a tenth for development)"
-    report.note(f"No splits are set: of {n_speakers} speakers, {how} are for testing.")
+    print(f"No splits are set: of {n_speakers} speakers, {how} are for testing.")
     return Splits(test=1.0) if few else Splits(dev=0.1, test=0.2)
 
 
