@@ -21,9 +21,8 @@ from tqdm import tqdm
 
 from studylib.corpora.acoustics import PRESETS, apply_session, draw_session
 from studylib.corpora.audio import check_in_place, decode
-from studylib.corpora.recordings import Recording, word_of
+from studylib.corpora.recordings import PreparationSettings, Recording, word_of
 from studylib.corpora.report import Report
-from studylib.corpora.settings import PreparationSettings
 from studylib.errors import StudyError
 from studylib.files.cores import usable_cores
 

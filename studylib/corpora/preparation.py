@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from studylib.corpora.decoding import decode_recordings
-from studylib.corpora.recordings import Recording, fingerprint, place, select_recordings
+from studylib.corpora.recordings import PreparationSettings, Recording, fingerprint, selected
 from studylib.corpora.report import Report
-from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import COLUMNS, Corpus, skipped_file
 from studylib.corpora.trials import TrialList, make_trials
 from studylib.corpora.writing import check_utterances, find_written, write_corpus
@@ -44,7 +43,7 @@ def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = Fa
     root, listed = settings.recordings(report)
     lock = exclusive(folder.with_name(f"{folder.name}.lock"))
     with lock, explained_full_disk(folder.parent, "preparing a corpus"):
-        recordings = select_recordings(listed, settings.splits, report)
+        recordings = selected(listed, settings.splits, report)
         lists = settings.trial_lists(recordings)
         description = settings.facts() | {
             "settings": settings.decisive(),
@@ -96,7 +95,7 @@ def _table(
     table = pd.DataFrame.from_records(rows, columns=COLUMNS)
     if settings.storage == "in_place":
         table["start"] = 0
-        table["path"] = [place(row, root) for row in recordings if row.id in lengths]
+        table["path"] = [row.place(root) for row in recordings if row.id in lengths]
     return pd.concat([table, pd.DataFrame.from_records(facts)], axis=1)
 
 

@@ -10,8 +10,7 @@ from studylib.corpora.hygiene import KNOWN_SPEAKERS
 from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
 from studylib.files.atomic import read_json
-from studylib.inference.speaker_model import CROPS
-from studylib.inference.verification import SYNTHETIC
+from studylib.inference.speaker_model import CROPS, SYNTHETIC
 from studylib.losses import LOSSES
 from studylib.models.embedder import load_model, save_model
 

@@ -8,8 +8,8 @@ if the pipeline has already made the same experiment, that one is shown.
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Experiment:
     further: list[Corpus]
     folder: Path
     manifest: dict[str, Any]
-    fresh: bool
+    fresh: bool = False
 
 
 def open_experiment(
@@ -107,20 +107,17 @@ def open_experiment(
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, settings, evaluate), root / "results" / params.study.name
-    corpus = open_corpus(corpus_folder(root, params.corpus.name))
-    for name in evaluate.trials:  # a misspelt one stops here, and not after the training
-        corpus.trials(name)
-    further = _further_corpora(root, evaluate, corpus)
-    manifest = _manifest(plan, seed, corpus, further)
-    folder = root / out if out else results / "experiment" / f"{run}-{seed}"
+    folder = results / "experiment" / f"{run}-{seed}"
+    opened = _opened(root, plan, settings, evaluate, seed, folder)
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
-    elif not is_fresh(folder, manifest):
-        name = _variant_name(run, parts)
-        folder = results / "variants" / f"{name}-{seed}"
-        settings = settings.model_copy(update={"name": name})
-    fresh = not out and is_fresh(folder, manifest)
-    return Experiment(settings, evaluate, seed, corpus, further, folder, manifest, fresh)
+        return replace(opened, folder=root / out)
+    if is_fresh(folder, opened.manifest):
+        return replace(opened, fresh=True)
+    name = _variant_name(run, parts)
+    folder = results / "variants" / f"{name}-{seed}"
+    settings, fresh = settings.model_copy(update={"name": name}), is_fresh(folder, opened.manifest)
+    return replace(opened, settings=settings, folder=folder, fresh=fresh)
 
 
 def open_baseline(name: str) -> Experiment:
@@ -131,11 +128,8 @@ def open_baseline(name: str) -> Experiment:
         raise StudyError(unknown("the study has no baseline", name, params.study.baselines))
     results, plan = root / "results" / params.study.name, baseline_plan(root, params, name)
     _require_planned(results / "plan" / "baseline" / f"{name}.json", plan)
-    corpus = open_corpus(corpus_folder(root, params.corpus.name))
     folder = results / "experiment" / f"{name}-0"
-    further = _further_corpora(root, params.evaluate, corpus)
-    manifest = _manifest(plan, 0, corpus, further)
-    return Experiment(None, params.evaluate, 0, corpus, further, folder, manifest, fresh=False)
+    return _opened(root, plan, None, params.evaluate, 0, folder)
 
 
 def train_experiment(experiment: Experiment) -> None:
@@ -242,25 +236,29 @@ def _variant_name(run: str, changes: Changes) -> str:
     return re.sub(r"[^\w.=+-]+", "_", name)[:LONGEST_NAME]
 
 
-def _further_corpora(root: Path, evaluate: EvaluateSettings, corpus: Corpus) -> list[Corpus]:
-    """The corpora of `evaluate.also`; StudyError where one has training speakers of the study."""
+def _opened(
+    root: Path,
+    plan: Mapping[str, Any],
+    settings: RunSettings | None,
+    evaluate: EvaluateSettings,
+    seed: int,
+    folder: Path,
+) -> Experiment:
+    """The experiment of a plan; StudyError where a further corpus has training speakers of it."""
+    corpus = open_corpus(corpus_folder(root, plan["settings"]["corpus"]["name"]))
+    for name in evaluate.trials:  # a misspelt one stops here, and not after the training
+        corpus.trials(name)
     further = [open_corpus(corpus_folder(root, name)) for name in evaluate.also]
     for other in further:
         refuse_known_speakers(known_speakers(corpus), other, other.main_list)
-    return further
-
-
-def _manifest(
-    plan: Mapping[str, Any], seed: int, corpus: Corpus, further: Sequence[Corpus]
-) -> dict[str, Any]:
-    digests = {key: plan[key] for key in ("training", "evaluation")}
-    return {
+    manifest = {
         **{key: plan[key] for key in ("study", "run", "settings")},
         "seed": seed,
-        "digests": digests,
+        "digests": {key: plan[key] for key in ("training", "evaluation")},
         "corpus": corpus.provenance,
         "also": {other.folder.name: other.provenance for other in further},
     }
+    return Experiment(settings, evaluate, seed, corpus, further, folder, manifest)
 
 
 def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:
