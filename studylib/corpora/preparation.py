@@ -57,21 +57,16 @@ def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = Fa
             return found
         # Check the table and the trial lists now, not after hours of decoding.
         unknown = {row.id: [0] * settings.pieces_per_utterance for row in recordings}
-        table = _table(recordings, settings, unknown, root)
-        check_utterances(table)
+        check_utterances(table := _table(recordings, settings, unknown, root))
         _with_trials(table, lists, Report(settings.keep_going))
         decoded = folder.with_name(f"{folder.name}.decoded")
         lengths = decode_recordings(recordings, settings, decoded, report)
         table, trials = _with_trials(_table(recordings, settings, lengths, root), lists, report)
         report.write(skipped_file(folder))
-        corpus = write_corpus(
-            folder,
-            table,
-            trials=trials,
-            description=description | {"skipped": len(report.skipped)},
-            audio=None if in_place else decoded / "audio.i16",
-            overwrite=overwrite,
-        )
+        described = description | {"skipped": len(report.skipped)}
+        given = {"trials": trials, "description": described, "overwrite": overwrite}
+        audio = None if in_place else decoded / "audio.i16"
+        corpus = write_corpus(folder, table, audio=audio, **given)
         shutil.rmtree(decoded)
         return corpus
 

@@ -87,11 +87,8 @@ def run_plan(
 
     resolved = {"corpus": _corpus(params.corpus), "evaluate": evaluate.model_dump(mode="json")}
     resolved |= settings.model_dump(mode="json", include={"loss", "trunk", "train"})
-    modules = [
-        "studylib.training.loop",
-        LOSSES[settings.loss.name].__module__,
-        TRUNKS[settings.trunk.name].__module__,
-    ]
+    parts = LOSSES[settings.loss.name], TRUNKS[settings.trunk.name]
+    modules = ["studylib.training.loop", *(part.__module__ for part in parts)]
     if settings.train.augmentation:
         modules.append("studylib.training.augmentation")
     if settings.train.keep == "best":
@@ -165,16 +162,12 @@ def _evaluation(root: Path, evaluate: EvaluateSettings, module: str) -> str:
 
 def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
     """What decides a report besides the results: its settings, its code and its prose."""
-    study, report = params.study, notebook.stem
-    section = getattr(params.report, report, None)
+    study, section = params.study, getattr(params.report, notebook.stem, None)
     code = "\n".join(notebook_cells(notebook, "code"))
     sources = _hashes(root, [f"{module}.{name}" for module, name, _ in _imports(code)])
     return {
-        "study": study.name,
+        "study": study.model_dump(),
         "corpus": params.corpus.name,
-        "runs": study.runs,
-        "seeds": study.seeds,
-        "baselines": study.baselines,
         "settings": section.model_dump(mode="json") if section else {},
         "digest": digest([sources, notebook_cells(notebook, "code", "markdown")]),
     }
