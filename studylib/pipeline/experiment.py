@@ -39,8 +39,6 @@ class Experiment:
 
     Attributes
     ----------
-    settings : RunSettings or None
-        None for a baseline.
     evaluate : EvaluateSettings
     seed : int
     corpus : Corpus
@@ -50,17 +48,19 @@ class Experiment:
         Of the results.
     manifest : dict
         What decides the results; manifest.json, but for the machine and the files.
+    settings : RunSettings or None
+        None for a baseline.
     fresh : bool
         Whether `folder` holds these results already; they are then shown and not made again.
     """
 
-    settings: RunSettings | None
     evaluate: EvaluateSettings
     seed: int
     corpus: Corpus
     further: list[Corpus]
     folder: Path
     manifest: dict[str, Any]
+    settings: RunSettings | None = None
     fresh: bool = False
 
 
@@ -108,7 +108,7 @@ def open_experiment(
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, settings, evaluate), root / "results" / params.study.name
     folder = results / "experiment" / f"{run}-{seed}"
-    opened = _opened(root, plan, settings, evaluate, seed, folder)
+    opened = replace(_opened(root, plan, evaluate, seed, folder), settings=settings)
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
         return replace(opened, folder=root / out)
@@ -129,7 +129,7 @@ def open_baseline(name: str) -> Experiment:
     results, plan = root / "results" / params.study.name, baseline_plan(root, params, name)
     _require_planned(results / "plan" / "baseline" / f"{name}.json", plan)
     folder = results / "experiment" / f"{name}-0"
-    return _opened(root, plan, None, params.evaluate, 0, folder)
+    return _opened(root, plan, params.evaluate, 0, folder)
 
 
 def train_experiment(experiment: Experiment) -> None:
@@ -140,16 +140,9 @@ def train_experiment(experiment: Experiment) -> None:
     from studylib.evaluation.development import development_eer
     from studylib.training.loop import train
 
-    root = project_root()
-    seconds = train(
-        experiment.settings,
-        experiment.corpus,
-        experiment.seed,
-        experiment.folder / "model",
-        checkpoints=root / CHECKPOINTS,
-        key=experiment.manifest["digests"]["training"],
-        measure=development_eer,
-    )
+    given = experiment.settings, experiment.corpus, experiment.seed, experiment.folder / "model"
+    key, checkpoints = experiment.manifest["digests"]["training"], project_root() / CHECKPOINTS
+    seconds = train(*given, checkpoints=checkpoints, key=key, measure=development_eer)
     if seconds:
         _record_time(experiment, "training", seconds)
 
@@ -163,16 +156,15 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     from studylib.evaluation.run import evaluate
 
     started = time.monotonic()
-    given = experiment.corpus, experiment.evaluate, folder
     manifest = experiment.manifest | {"machine": machine()}
-    name = f"{manifest['study']}-{folder.name}.lock"
+    given = experiment.corpus, experiment.evaluate, folder
     kept = {"manifest": manifest, "further": experiment.further}
-    with exclusive(project_root() / CHECKPOINTS / name):  # the same, started twice
+    lock = project_root() / CHECKPOINTS / f"{manifest['study']}-{folder.name}.lock"
+    with exclusive(lock):  # the same, started twice
         if experiment.settings is None:
             metrics = evaluate_baseline(manifest["run"], *given, **kept)
         else:
-            model_file = folder / "model" / "model.safetensors"
-            metrics = evaluate(model_file, *given, **kept)
+            metrics = evaluate(folder / "model" / "model.safetensors", *given, **kept)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 
@@ -201,7 +193,7 @@ def _parameter_file(root: Path, study: str) -> Path:
     """The file of a study's parameters; an empty name is the active study's."""
     if not study:
         return root / "params.yaml"
-    files = [*sorted((root / "studies").glob("*.yaml")), root / "params.yaml"]
+    files = [*(root / "studies").glob("*.yaml"), root / "params.yaml"]
     names = {read_params(file).study.name: file for file in files}
     if study not in names:
         raise StudyError(unknown("no parameter file is of the study", study, names))
@@ -237,12 +229,7 @@ def _variant_name(run: str, changes: Changes) -> str:
 
 
 def _opened(
-    root: Path,
-    plan: Mapping[str, Any],
-    settings: RunSettings | None,
-    evaluate: EvaluateSettings,
-    seed: int,
-    folder: Path,
+    root: Path, plan: Mapping[str, Any], evaluate: EvaluateSettings, seed: int, folder: Path
 ) -> Experiment:
     """The experiment of a plan; StudyError where a further corpus has training speakers of it."""
     corpus = open_corpus(corpus_folder(root, plan["settings"]["corpus"]["name"]))
@@ -258,7 +245,7 @@ def _opened(
         "corpus": corpus.provenance,
         "also": {other.folder.name: other.provenance for other in further},
     }
-    return Experiment(settings, evaluate, seed, corpus, further, folder, manifest)
+    return Experiment(evaluate, seed, corpus, further, folder, manifest)
 
 
 def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:

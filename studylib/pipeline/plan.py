@@ -166,8 +166,9 @@ def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
     code = "\n".join(notebook_cells(notebook, "code"))
     sources = _hashes(root, [f"{module}.{name}" for module, name, _ in _imports(code)])
     return {
-        "study": study.model_dump(),
+        "study": study.name,
         "corpus": params.corpus.name,
+        **study.model_dump(include={"runs", "seeds", "baselines"}),
         "settings": section.model_dump(mode="json") if section else {},
         "digest": digest([sources, notebook_cells(notebook, "code", "markdown")]),
     }
