@@ -167,5 +167,5 @@ def test_a_run_may_be_measured_in_its_own_way_but_not_on_other_trials(write):
     assert (own.backends, own.crops, own.trials) == (["plda"], 5, ["test"])
     assert evaluate_settings(params, "triplet") == params.evaluate
     params = read_params(write("scale: 30}", "scale: 30}\n    evaluate: {trials: [dev]}"))
-    with pytest.raises(StudyError, match=r"run am: evaluate\.trials .* on the same trials"):
+    with pytest.raises(StudyError, match=r"run am: evaluate\.trials: all runs .* on the same"):
         evaluate_settings(params, "am")

@@ -93,10 +93,7 @@ def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings) -> Pa
         if folder.is_dir():
             return folder
     if not settings.download:
-        raise StudyError(
-            f"{root} has no LibriSpeech/{subset}: set download: true, or name the folder that "
-            "holds LibriSpeech/ as root."
-        )
+        raise StudyError(f"{root} has no LibriSpeech/{subset}: set download: true or another root")
     name = f"{subset}.tar.gz"
     archive = download(f"{settings.base_url}/{name}", root / name, CHECKSUMS[subset])
     with exclusive(root / f"{subset}.unpack.lock"):

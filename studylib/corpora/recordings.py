@@ -82,10 +82,7 @@ class Splits(Section):
             for amount in (self.test, self.dev)
         )
         if n_test + n_dev > len(speakers):
-            raise StudyError(
-                f"The splits ask for {n_dev} + {n_test} speakers (dev, test), but there are "
-                f"{len(speakers)}."
-            )
+            raise StudyError(f"splits: expected {len(speakers)} speakers at most in dev and test")
         names = ["test"] * n_test + ["dev"] * n_dev + ["train"] * (len(speakers) - n_test - n_dev)
         order = np.random.default_rng(self.seed).permutation(len(speakers))
         return {speakers[place]: name for place, name in zip(order, names, strict=True)}
@@ -128,10 +125,7 @@ class PreparationSettings(Section):
     @model_validator(mode="after")
     def _in_place_as_is(self) -> "PreparationSettings":
         if self.storage == "in_place" and (self.pieces_per_utterance > 1 or self.session_effects):
-            raise ValueError(
-                "storage: in_place keeps files as they are, but pieces_per_utterance and "
-                "session_effects need storage: packed"
-            )
+            raise ValueError("pieces_per_utterance and session_effects need storage: packed")
         return self
 
     def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:

@@ -87,8 +87,7 @@ class VoxCelebSettings(PreparationSettings):
             raise ValueError("voxceleb2, the folder of VoxCeleb2, is needed to train on it")
         if self.tests_vox1_dev and ("voxceleb1_dev" in self.train or self.development):
             raise ValueError(
-                "the lists vox1_e and vox1_h test the speakers of VoxCeleb1's development set, so "
-                "neither train nor development may draw on these: use vox1_o, or voxceleb2_dev only"
+                "vox1_e and vox1_h test the speakers of VoxCeleb1's dev: train on VoxCeleb2 alone"
             )
         return self
 
@@ -145,10 +144,7 @@ def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[
         )
         found = [(path, place.groups()) for path, place in places if place]
         if not found:
-            raise StudyError(
-                f"{root} has no folders of speakers (id10001 and so on), neither itself nor in "
-                "dev/wav, dev/aac, test/wav, test/aac, wav or aac."
-            )
+            raise StudyError(f"{root} has no folders of speakers (id10001, ...), as in dev/wav/")
         for path, (tree_set, speaker, video, name) in found:
             number = int(speaker[2:])
             own_set, facts = known.get(speaker, (tree_set, {}))
@@ -158,9 +154,8 @@ def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[
                 part = f"voxceleb2_{own_set}"
             else:
                 raise StudyError(
-                    f"{root} merges the sets of VoxCeleb2, and only vox2_meta.csv in "
-                    f"{settings.meta} tells them apart, which does not name {speaker}: give "
-                    "that file, or set download: true."
+                    f"{root} merges the sets; only vox2_meta.csv in {settings.meta} tells them apart, "
+                    f"which does not name {speaker}: set download: true."
                 )
             if split := settings.split_of(part, number):
                 utterance = f"{speaker}/{video}/{name}.wav"

@@ -59,10 +59,7 @@ def check_waveform(
     if seconds < minimum_seconds:
         raise StudyError(f"{name} lasts {seconds:.3f} s; expected {minimum_seconds:g} s or more.")
     if (beyond := np.mean(np.abs(waveform) > 1)) > MOST_CLIPPED:
-        raise StudyError(
-            f"{name} has {100 * beyond:.0f} % of its samples beyond full scale; expected numbers "
-            "from -1 to 1."
-        )
+        raise StudyError(f"{name} has {100 * beyond:.0f} % of its samples beyond -1 and 1.")
 
 
 def _is_cut(log: str) -> bool:

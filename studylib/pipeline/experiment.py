@@ -250,10 +250,7 @@ def _opened(
 
 def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:
     if not path.exists() or read_json(path) != plan:
-        raise StudyError(
-            f"{path} is not the plan of the present parameters and code: run `dvc repro` again "
-            "(or `studylib plan`, then this)"
-        )
+        raise StudyError(f"{path} is not of the present parameters and code: run `studylib plan`")
 
 
 def _record_time(experiment: Experiment, what: str, facts: Mapping[str, Any]) -> None:

@@ -85,10 +85,8 @@ def run_grid(
             cluster = _local_cluster(min(workers, len(stale)))
         _run(root, stale, ended, cluster, threads, gpus)
     except (OSError, ValueError, distributed.CancelledError) as error:
-        raise StudyError(
-            f"the dask scheduler is lost ({error}); what was done is recorded, `studylib grid` "
-            "runs the rest"
-        ) from None
+        lost = f"the dask scheduler is lost ({error}): `studylib grid` runs the rest"
+        raise StudyError(lost) from None
     finally:  # interrupted or not, complete results are recorded
         for name, failure in ended.items():
             if not failure and not is_of_plan(root / experiment_folder(root, *_run_and_seed(name))):

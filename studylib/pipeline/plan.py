@@ -139,10 +139,9 @@ def _check_speakers(run: str, train: TrainSettings, corpus: Mapping[str, Any]) -
         ("speakers_per_batch", min(speakers, train.training_speakers or math.inf)),
         ("utterances_per_speaker", corpus.get("train_utterances", math.inf)),
     ):
-        if train.crops and (getattr(train, key) or 0) > most:
+        if train.crops and (given := getattr(train, key) or 0) > most:
             raise StudyError(
-                f"run {run}: train.{key} is {getattr(train, key)}: expected at most the {most} "
-                "to train on"
+                f"run {run}: train.{key} is {given}: expected at most the {most} to train on"
             )
 
 
