@@ -154,8 +154,8 @@ def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[
                 part = f"voxceleb2_{own_set}"
             else:
                 raise StudyError(
-                    f"{root} merges the sets; only vox2_meta.csv in {settings.meta} tells them apart, "
-                    f"which does not name {speaker}: set download: true."
+                    f"{root} merges the sets; only vox2_meta.csv in {settings.meta} "
+                    f"tells them apart, and it lacks {speaker}: set download: true."
                 )
             if split := settings.split_of(part, number):
                 utterance = f"{speaker}/{video}/{name}.wav"
