@@ -5,8 +5,8 @@ and the trial lists. `restore` makes of them a study of its own, results/<study>
 the report notebooks run: one seed, and scores that differ a little from the measured ones.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -19,7 +19,8 @@ from studylib.reports.study import Study, trial_lists
 
 VECTORS = "first_seeds.safetensors"
 PARTS = ("codes", "centre", "scale", "squares")
-DOCUMENTS = ("manifest.json", "metrics.json", "details.json", "model/training.json")
+DOCUMENTS = ("manifest.json", "metrics.json", "details.json")
+TEXTS = ("model/training.json", "model/curve.csv")
 
 
 def keep_first_seeds(study: Study, folder: Path) -> None:
@@ -32,7 +33,7 @@ def keep_first_seeds(study: Study, folder: Path) -> None:
     ----------
     folder : Path
         Gets trials/<list>.parquet, of all lists but "dev"; utterances.parquet; documents.json, the
-        experiments' own JSON files; and first_seeds.safetensors, of each run codes (U, D) int8,
+        experiments' own small files; and first_seeds.safetensors, of each run codes (U, D) int8,
         centre (D,), scale and squares (U,). centre + scale * codes is the mean of an utterance's
         crops, each first scaled to length 1 where trials are scored by the cosine; squares is the
         mean squared length of the crops.
@@ -113,9 +114,14 @@ def restore(root: Path, name: str) -> Path:
             evaluate["trials"] = [name for name in evaluate["trials"] if name in trials]
             manifest |= {"files": {}, "also": {}}
             for name, document in own.items():
-                write_json(place / name, document)
+                if name in TEXTS:
+                    (place / name).write_text(document, "utf-8")
+                else:
+                    write_json(place / name, document)
     return out
 
 
-def _documents(source: Path) -> Mapping[str, dict]:
-    return {name: read_json(source / name) for name in DOCUMENTS if (source / name).exists()}
+def _documents(source: Path) -> dict[str, Any]:
+    texts = {name: source / name for name in TEXTS if (source / name).exists()}
+    texts = {name: path.read_text("utf-8") for name, path in texts.items()}
+    return {name: read_json(source / name) for name in DOCUMENTS} | texts
