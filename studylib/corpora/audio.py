@@ -75,17 +75,15 @@ def decode(path: Path, minimum_seconds: float = 0.05) -> np.ndarray:
 
 def check_in_place(path: Path) -> None:
     """Raise StudyError unless a part of this file, read alone, equals that part of `decode`."""
-    found = f"a {path.suffix} file"
+    kind: tuple = (path.suffix,)
     if path.suffix.lower() not in MP4_SUFFIXES:
         with open_sound(path) as file:
-            kind = (file.samplerate, file.channels, file.subtype)
-            if kind == (SAMPLE_RATE, 1, "PCM_16") and file.format in IN_PLACE_FORMATS:
-                return
-            found = f"{kind[0]} Hz, {kind[1]} channel(s), {kind[2]} in {file.format}"
-    raise StudyError(
-        f"{path} cannot stay in place ({found}): only 16-kHz mono 16-bit wav and flac files can; "
-        "set storage: packed."
-    )
+            kind = (file.format, file.samplerate, file.channels, file.subtype)
+    if kind[0] not in IN_PLACE_FORMATS or kind[1:] != (SAMPLE_RATE, 1, "PCM_16"):
+        raise StudyError(
+            f"{path} cannot stay in place {kind}: expected wav or flac of {SAMPLE_RATE} Hz, one "
+            "channel and 16 bits, or set storage: packed."
+        )
 
 
 def _read_mp4(path: Path) -> tuple[np.ndarray, int]:

@@ -201,9 +201,8 @@ def _parameter_file(root: Path, study: str) -> Path:
 
 
 def _run_of_loss(params: Params, loss: str) -> str:
-    if loss in params.runs:
-        return loss
     runs = {entry.loss.get("name"): run for run, entry in reversed(params.runs.items())}
+    runs |= {run: run for run in params.runs}
     if loss not in runs:
         raise StudyError(unknown("no run has the loss", loss, runs))
     return runs[loss]
