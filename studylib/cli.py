@@ -48,9 +48,9 @@ def plan() -> None:
 @app.command()
 def corpus(
     source: Annotated[str | None, Argument(help="embedded, folder, librispeech, voxceleb")] = None,
-    path: Annotated[Path | None, Argument(help="Of the recordings, or of a manifest.")] = None,
+    path: Annotated[Path | None, Argument(help="The recordings' folder, or a manifest.")] = None,
     out: Annotated[Path | None, Option(help="Instead of data/<source>.")] = None,
-    changes: Annotated[list[str] | None, Option("--set", help="key=value, a setting.")] = None,
+    changes: Annotated[list[str] | None, Option("--set", help="key=value of its settings.")] = None,
     keep_going: Annotated[bool, Option(help="Skip bad recordings, and list them.")] = False,
     overwrite: Annotated[bool, Option(help="Replace another corpus.")] = False,
 ) -> None:
