@@ -13,8 +13,7 @@ import soundfile
 
 from benchmarks.measuring import processor
 from studylib.inference.adaptation import calibrate
-from studylib.inference.speaker_model import SpeakerModel, load_speaker_model, model_file
-from studylib.inference.verification import verify
+from studylib.inference.speaker_model import SpeakerModel, load_speaker_model, model_file, verify
 
 PAIRS = 200  # half of them of one speaker
 

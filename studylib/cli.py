@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
 from studylib.errors import StudyError
 from studylib.files.disk import explained_full_disk
@@ -13,16 +13,12 @@ from studylib.files.paths import corpus_folder, project_root
 from studylib.files.processes import end_with_parent
 from studylib.inference import commands
 
-app = typer.Typer(
-    help="Losses for open-set speaker verification, compared fairly.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+HELP = "Losses for open-set speaker verification, compared fairly."
+app = Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(commands.app)
 
-RunName = Annotated[str, typer.Argument(help="A run of params.yaml.")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides weights, batches and crops.")]
+RunName = Annotated[str, Argument(help="A run of params.yaml.")]
+Seed = Annotated[int, Option(min=0, help="Decides weights, batches and crops.")]
 
 
 def main() -> None:
@@ -51,18 +47,12 @@ def plan() -> None:
 
 @app.command()
 def corpus(
-    source: Annotated[
-        str | None, typer.Argument(help="embedded, folder, librispeech or voxceleb.")
-    ] = None,
-    path: Annotated[
-        Path | None, typer.Argument(help="The recordings: a folder, or a manifest.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Instead of data/<source>.")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value of the source's settings.")
-    ] = None,
-    keep_going: Annotated[bool, typer.Option(help="Skip bad recordings, and list them.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace another corpus.")] = False,
+    source: Annotated[str | None, Argument(help="embedded, folder, librispeech, voxceleb")] = None,
+    path: Annotated[Path | None, Argument(help="The recordings' folder, or a manifest.")] = None,
+    out: Annotated[Path | None, Option(help="Instead of data/<source>.")] = None,
+    changes: Annotated[list[str] | None, Option("--set", help="key=value of its settings.")] = None,
+    keep_going: Annotated[bool, Option(help="Skip bad recordings, and list them.")] = False,
+    overwrite: Annotated[bool, Option(help="Replace another corpus.")] = False,
 ) -> None:
     """Make the corpora of params.yaml under data/, unless they are there; or one of any SOURCE."""
     from studylib.corpora.sources import prepare_corpus
@@ -77,7 +67,7 @@ def corpus(
         root = project_root()
         made = prepare_corpora(root, read_params(root / "params.yaml"), going)
     else:
-        settings = _settings_at(source, path, _nested(_pairs("--set", changes))) | going
+        settings = _settings_at(source, path, _pairs("--set", changes)) | going
         out = out or corpus_folder(project_root(), source)
         made = [prepare_corpus(source, settings, out, overwrite=overwrite)]
     for each in made:
@@ -108,7 +98,7 @@ def train(run: RunName, seed: Seed = 0) -> None:
 
 
 @app.command()
-def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel_whitened.")]):
+def baseline(name: Annotated[str, Argument(help="logmel_mean_std or logmel_whitened.")]):
     """Measure a baseline without a learned network."""
     from studylib.pipeline.experiment import eer_line, measure_experiment, open_baseline
 
@@ -117,9 +107,7 @@ def baseline(name: Annotated[str, typer.Argument(help="logmel_mean_std or logmel
 
 
 @app.command()
-def restore(
-    name: Annotated[str, typer.Argument(help="A study under results/, as laptop.")],
-) -> None:
+def restore(name: Annotated[str, Argument(help="A study under results/, as laptop.")]) -> None:
     """Make results/NAME_restored/ of the committed first seeds, for the notebooks' `study`."""
     from studylib.reports.restoring import restore
 
@@ -127,7 +115,7 @@ def restore(
 
 
 @app.command()
-def notebook(name: Annotated[str, typer.Argument(help="A report, such as losses.")]) -> None:
+def notebook(name: Annotated[str, Argument(help="A report, such as losses.")]) -> None:
     """Execute a report's notebook, as the pipeline does; by hand, use papermill or Jupyter."""
     from studylib.pipeline.notebooks import run_report
 
@@ -156,15 +144,13 @@ def trunks() -> None:
 
 @app.command("import")
 def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="A checkpoint of voxceleb_trainer.")],
-    out: Annotated[Path, typer.Argument(help="The model to write, for train.initial_weights.")],
-    trunk: Annotated[str, typer.Option(help="fast_, thin_ or half_resnet34, or vgg_m40.")],
-    log: Annotated[
-        bool | None, typer.Option("--log-input/--no-log-input", help="As in their training.")
-    ] = None,
-    pooling: Annotated[str | None, typer.Option(help="tap, where the file has no other.")] = None,
-    window: Annotated[str | None, typer.Option(help="hamming or hann.")] = None,
-    mels: Annotated[int | None, typer.Option(help="Number of mel filters.")] = None,
+    file: Annotated[Path, Argument(help="A checkpoint of voxceleb_trainer.")],
+    out: Annotated[Path, Argument(help="The model to write, for train.initial_weights.")],
+    trunk: Annotated[str, Option(help="fast_, thin_ or half_resnet34, or vgg_m40.")],
+    log: Annotated[bool | None, Option("--log-input/--no-log-input", help="As theirs.")] = None,
+    pooling: Annotated[str | None, Option(help="tap, where the file has no other.")] = None,
+    window: Annotated[str | None, Option(help="hamming or hann.")] = None,
+    mels: Annotated[int | None, Option(help="Number of mel filters.")] = None,
 ) -> None:
     """Convert paper B's released weights to a model file, and report every key.
 
@@ -182,8 +168,8 @@ def import_checkpoint(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
-    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    model: Annotated[Path, Argument(help="A model file.")],
+    out: Annotated[Path, Argument(help="The ONNX file to write.")],
 ) -> None:
     """Write a model and its features as ONNX: 16-kHz samples in, embeddings out."""
     from studylib.models.embedder import load_model
@@ -194,9 +180,7 @@ def export(
 
 
 @app.command()
-def study(
-    file: Annotated[Path, typer.Argument(help="A parameter file, such as studies/laptop.yaml.")],
-) -> None:
+def study(file: Annotated[Path, Argument(help="Such as studies/laptop.yaml.")]) -> None:
     """Make a parameter file the active study: check all of it, then copy it to params.yaml."""
     from studylib.files.atomic import atomic_file
     from studylib.pipeline.params import read_params
@@ -215,13 +199,9 @@ def study(
 
 @app.command()
 def grid(
-    workers: Annotated[int | None, typer.Option(min=1, help="Experiments at once.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="tcp://host:port of a running dask scheduler.")
-    ] = None,
-    slurm: Annotated[
-        list[str] | None, typer.Option(help="key=value of SLURM jobs, such as queue=gpu.")
-    ] = None,
+    workers: Annotated[int | None, Option(min=1, help="Experiments at once.")] = None,
+    scheduler: Annotated[str | None, Option(help="tcp://host:port of a dask scheduler.")] = None,
+    slurm: Annotated[list[str] | None, Option(help="key=value of jobs, as queue=gpu.")] = None,
 ) -> None:
     """Run the stale experiments in parallel and record them; dvc repro then runs the rest.
 
@@ -237,7 +217,7 @@ def grid(
     for sentence in failures:
         print(f"error: {sentence}", file=sys.stderr)
     if failures:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
@@ -248,7 +228,7 @@ def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> di
     take precedence.
     """
     if path is None:
-        return dict(settings)
+        return settings
     if source == "voxceleb":
         sets = [name for name in ("voxceleb1", "voxceleb2") if (path / name).is_dir()]
         return {name: path / name for name in (*sets, "meta")} | settings
@@ -257,27 +237,20 @@ def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> di
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
-    """key=value texts -> values as YAML reads them."""
+    """key=value texts -> values as YAML reads them; a.b=value is the key b of the section a."""
     import yaml
 
-    pairs = [text.partition("=") for text in texts or []]
-    for key, equals, _ in pairs:
+    nested: dict[str, Any] = {}
+    for key, equals, value in (text.partition("=") for text in texts or []):
         if not equals:
             raise StudyError(f"{option} {key}: expected key=value")
-    # YAML would read a time such as 24:00:00 as a number of seconds.
-    times = re.compile(r"[\d:-]*:[\d:]*")
-    return {k: v if times.fullmatch(v) else yaml.safe_load(v) for k, _, v in pairs}
-
-
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """{"splits.test": 0.2} -> {"splits": {"test": 0.2}}."""
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
         *sections, last = key.split(".")
         place = nested
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise StudyError(f"--set {key}: {section} has been given a value as a whole")
-        place[last] = value
+                raise StudyError(f"{option} {key}: {section} has been given a value as a whole")
+        # YAML would read a time such as 24:00:00 as a number of seconds.
+        is_time = re.fullmatch(r"[\d:-]*:[\d:]*", value)
+        place[last] = value if is_time else yaml.safe_load(value)
     return nested

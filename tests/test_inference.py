@@ -22,8 +22,7 @@ from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.inference import adaptation
 from studylib.inference.publishing import publish
-from studylib.inference.speaker_model import load_speaker_model, model_file
-from studylib.inference.verification import verify
+from studylib.inference.speaker_model import load_speaker_model, model_file, verify
 from studylib.inference.waveforms import as_mono, read_waveform, weaknesses
 from studylib.models.embedder import embed, load_model
 

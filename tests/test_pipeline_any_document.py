@@ -16,7 +16,7 @@ from test_pipeline_params import DOCUMENT
 from trees import PLAIN, write_tree
 
 from studylib.corpora.folder import manifest_recordings
-from studylib.corpora.recordings import Splits, select_recordings
+from studylib.corpora.recordings import Splits, selected
 from studylib.corpora.report import Report
 from studylib.corpora.trials import read_trial_list
 from studylib.errors import StudyError
@@ -102,7 +102,7 @@ def test_a_manifest_with_any_text_in_it_works_or_is_refused(tree, at, length, ne
     text = spoil("\n".join(["path,speaker,sex,id", *lines]), at, length, new)
     file.write_text(text, encoding="utf-8")
     listed = manifest_recordings(file, tree, Report())
-    refused(lambda: select_recordings(listed, Splits(), Report()), tree)
+    refused(lambda: selected(listed, Splits(), Report()), tree)
 
 
 @settings(max_examples=400, **SHARED)

@@ -13,12 +13,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from studylib.corpora.audio import SUFFIXES, audio_files
-from studylib.corpora.recordings import Recording, subfolders
+from studylib.corpora.recordings import PreparationSettings, Recording, subfolders
 from studylib.corpora.report import Report, read_rows
-from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import SPLITS
 from studylib.errors import StudyError
 
@@ -52,37 +51,35 @@ class FolderSettings(PreparationSettings):
     licence: str = "unknown: the recordings are the user's own"
 
     @model_validator(mode="after")
-    def _somewhere(self) -> "FolderSettings":
+    def _complete(self) -> "FolderSettings":
         if self.root is None and self.manifest is None:
             raise ValueError("root (a folder of speakers) or manifest (a table of files) is needed")
+        try:
+            groups = re.compile(self.speaker_pattern or TREE).groupindex
+        except re.error as error:
+            raise ValueError(f"speaker_pattern: no regular expression: {error}") from None
+        if "speaker" not in groups or groups.keys() & OWN_COLUMNS:
+            raise ValueError("speaker_pattern: expected a group (?P<speaker>...), no other column")
         return self
 
-    @field_validator("speaker_pattern")
-    @classmethod
-    def _with_speaker(cls, pattern: str | None) -> str | None:
-        try:
-            groups = {"speaker": 1} if pattern is None else re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from None
-        if "speaker" not in groups or groups.keys() & OWN_COLUMNS:
-            raise ValueError("expected a group (?P<speaker>...), and none of the corpus's columns")
-        return pattern
+    @property
+    def base(self) -> Path:
+        """The folder that paths are relative to."""
+        return Path(os.path.abspath(self.root or self.manifest.parent))
 
     def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:
-        root = Path(os.path.abspath(self.root or self.manifest.parent))
         if self.manifest is not None:
-            return root, manifest_recordings(self.manifest, root, report)
+            return self.base, manifest_recordings(self.manifest, self.base, report)
         if self.speaker_pattern is not None:
-            return root, named_recordings(root, self.speaker_pattern, report)
-        return root, tree_recordings(root, report)
+            return self.base, named_recordings(self.base, self.speaker_pattern, report)
+        return self.base, tree_recordings(self.base, report)
 
     def facts(self) -> dict[str, str]:
-        name = self.name or Path(os.path.abspath(self.root or self.manifest.parent)).name
         return {
             "source": "folder",
             "version": "1",
             "licence": self.licence,
-            "population": f"folder {name}",
+            "population": f"folder {self.name or self.base.name}",
         }
 
 
@@ -128,7 +125,7 @@ def named_recordings(root: Path, pattern: str, report: Report) -> Iterator[Recor
         For a path that the pattern does not match: always in a tree of speakers, else unless the
         report keeps going.
     """
-    for path in audio_files(root, report.note):
+    for path in audio_files(root, print):
         place = path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
         found = re.search(pattern, place)
         if pattern == TREE and not found:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from studylib.corpora.audio import audio_files
-from studylib.corpora.recordings import Recording, subfolders
+from studylib.corpora.recordings import PreparationSettings, Recording
 from studylib.corpora.report import Report, read_text
-from studylib.corpora.settings import PreparationSettings
 from studylib.errors import StudyError
 from studylib.files.disk import exclusive
 from studylib.files.download import download, unpack
@@ -69,23 +68,13 @@ class LibriSpeechSettings(PreparationSettings):
 
 
 def librispeech_recordings(folders: Mapping[Path, str]) -> Iterator[Recording]:
-    """The recordings of subsets: folder of a subset -> its split.
-
-    Raises
-    ------
-    StudyError
-        If a subset has no speakers.
-    """
+    """The recordings of subsets: folder of a subset -> its split."""
     for folder, split in folders.items():
         sexes = read_speakers(folder.parent / "SPEAKERS.TXT")
-        speakers = subfolders(folder)
-        if not speakers:
-            raise StudyError(f"{folder} has no folders of speakers.")
-        for speaker in speakers:
+        for path in map(Path, audio_files(folder)):
+            speaker, chapter = path.parts[-3:-1]
             facts = {"sex": sexes[speaker]} if speaker in sexes else {}
-            for path in map(Path, audio_files(folder / speaker)):
-                session = f"{speaker}-{path.parent.name}"
-                yield Recording(path.stem, speaker, session, split, path, facts)
+            yield Recording(path.stem, speaker, f"{speaker}-{chapter}", split, path, facts)
 
 
 def read_speakers(path: Path) -> dict[str, str]:
@@ -104,10 +93,7 @@ def _subset_folder(root: Path, subset: str, settings: LibriSpeechSettings) -> Pa
         if folder.is_dir():
             return folder
     if not settings.download:
-        raise StudyError(
-            f"{root} has no LibriSpeech/{subset}: set download: true, or name the folder that "
-            "holds LibriSpeech/ as root."
-        )
+        raise StudyError(f"{root} has no LibriSpeech/{subset}: set download: true or another root")
     name = f"{subset}.tar.gz"
     archive = download(f"{settings.base_url}/{name}", root / name, CHECKSUMS[subset])
     with exclusive(root / f"{subset}.unpack.lock"):

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from studylib.corpora.decoding import decode_recordings
-from studylib.corpora.recordings import Recording, fingerprint, place, select_recordings
+from studylib.corpora.recordings import PreparationSettings, Recording, fingerprint, selected
 from studylib.corpora.report import Report
-from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.store import COLUMNS, Corpus, skipped_file
 from studylib.corpora.trials import TrialList, make_trials
 from studylib.corpora.writing import check_utterances, find_written, write_corpus
@@ -44,7 +43,7 @@ def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = Fa
     root, listed = settings.recordings(report)
     lock = exclusive(folder.with_name(f"{folder.name}.lock"))
     with lock, explained_full_disk(folder.parent, "preparing a corpus"):
-        recordings = select_recordings(listed, settings.splits, report)
+        recordings = selected(listed, settings.splits, report)
         lists = settings.trial_lists(recordings)
         description = settings.facts() | {
             "settings": settings.decisive(),
@@ -58,21 +57,16 @@ def prepare(settings: PreparationSettings, folder: Path, *, overwrite: bool = Fa
             return found
         # Check the table and the trial lists now, not after hours of decoding.
         unknown = {row.id: [0] * settings.pieces_per_utterance for row in recordings}
-        table = _table(recordings, settings, unknown, root)
-        check_utterances(table)
+        check_utterances(table := _table(recordings, settings, unknown, root))
         _with_trials(table, lists, Report(settings.keep_going))
         decoded = folder.with_name(f"{folder.name}.decoded")
         lengths = decode_recordings(recordings, settings, decoded, report)
         table, trials = _with_trials(_table(recordings, settings, lengths, root), lists, report)
         report.write(skipped_file(folder))
-        corpus = write_corpus(
-            folder,
-            table,
-            trials=trials,
-            description=description | {"skipped": len(report.skipped)},
-            audio=None if in_place else decoded / "audio.i16",
-            overwrite=overwrite,
-        )
+        described = description | {"skipped": len(report.skipped)}
+        given = {"trials": trials, "description": described, "overwrite": overwrite}
+        audio = None if in_place else decoded / "audio.i16"
+        corpus = write_corpus(folder, table, audio=audio, **given)
         shutil.rmtree(decoded)
         return corpus
 
@@ -96,7 +90,7 @@ def _table(
     table = pd.DataFrame.from_records(rows, columns=COLUMNS)
     if settings.storage == "in_place":
         table["start"] = 0
-        table["path"] = [place(row, root) for row in recordings if row.id in lengths]
+        table["path"] = [row.place(root) for row in recordings if row.id in lengths]
     return pd.concat([table, pd.DataFrame.from_records(facts)], axis=1)
 
 

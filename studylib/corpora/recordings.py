@@ -1,4 +1,4 @@
-"""The list of a source's recordings, before any is decoded: read, checked, split."""
+"""The list of a source's recordings, before any is decoded: its settings; read, checked, split."""
 
 import hashlib
 import os
@@ -6,17 +6,20 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from studylib.corpora.report import Report, read_rows
 from studylib.corpora.store import SPLITS
+from studylib.corpora.trials import TrialList
 from studylib.errors import StudyError
-from studylib.files.documents import Section
+from studylib.files.documents import Name, Section
 
 ENOUGH_TO_TRAIN = 20  # speakers of a corpus without splits; fewer are all tested
+# What decides the samples of a list of recordings.
+DECISIVE = {"storage", "pieces_per_utterance", "session_effects", "minimum_seconds", "seed"}
 Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
 
 
@@ -36,6 +39,11 @@ class Recording:
     facts: Mapping[str, str | float] = field(default_factory=dict)
     size: int = 0
     changed: int = 0
+
+    def place(self, root: Path) -> str:
+        """Its path, relative to the root if it lies below."""
+        # Plain strings: pathlib is ten times slower, and there may be a million files.
+        return str(self.path).removeprefix(f"{root}{os.sep}").replace(os.sep, "/")
 
 
 class Splits(Section):
@@ -74,13 +82,68 @@ class Splits(Section):
             for amount in (self.test, self.dev)
         )
         if n_test + n_dev > len(speakers):
-            raise StudyError(
-                f"The splits ask for {n_dev} + {n_test} speakers (dev, test), but there are "
-                f"{len(speakers)}."
-            )
+            raise StudyError(f"splits: expected {len(speakers)} speakers at most in dev and test")
         names = ["test"] * n_test + ["dev"] * n_dev + ["train"] * (len(speakers) - n_test - n_dev)
         order = np.random.default_rng(self.seed).permutation(len(speakers))
         return {speakers[place]: name for place, name in zip(order, names, strict=True)}
+
+
+class PreparationSettings(Section):
+    """The settings that all sources share.
+
+    Attributes
+    ----------
+    storage : str
+        packed (all samples in one file) or in_place (the source's files stay where they are and
+        are read in part: 16-kHz mono 16-bit wav and flac only). The samples are the same.
+    splits : Splits or None
+        None: as the source has them.
+    trials : mapping of TrialList
+        None: all pairs of dev and of test, where they have speakers.
+    pieces_per_utterance : int
+        Utterances to cut each file into: speakers with one file then have target trials.
+    session_effects : str or None
+        Add a room, a microphone and noise (mild, mid, hard), drawn for each utterance, which then
+        is a session of its own.
+    minimum_seconds : float
+        Shorter utterances are refused.
+    keep_going : bool
+        Skip and list unusable recordings instead of stopping at the first.
+    seed : int
+        Of the session effects.
+    """
+
+    storage: Literal["packed", "in_place"] = "packed"
+    splits: Splits | None = None
+    trials: dict[Name, TrialList] | None = None
+    pieces_per_utterance: int = Field(default=1, ge=1)
+    session_effects: Literal["mild", "mid", "hard"] | None = None
+    minimum_seconds: float = Field(default=0.5, ge=0.05)
+    keep_going: bool = False
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _in_place_as_is(self) -> "PreparationSettings":
+        if self.storage == "in_place" and (self.pieces_per_utterance > 1 or self.session_effects):
+            raise ValueError("pieces_per_utterance and session_effects need storage: packed")
+        return self
+
+    def recordings(self, report: Report) -> tuple[Path, Iterable[Recording]]:
+        """The source's folder (absolute), and all recordings below it, in any order."""
+
+    def facts(self) -> dict[str, str]:
+        """source, version, licence and population of the corpus (see `hygiene`)."""
+
+    def trial_lists(self, recordings: Iterable[Recording]) -> Mapping[str, TrialList]:
+        """The lists asked for, or all pairs of each split that is tested."""
+        if self.trials is not None:
+            return self.trials
+        splits = {row.split for row in recordings} & {"dev", "test"}
+        return {split: TrialList(recipe="all_pairs", split=split) for split in sorted(splits)}
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the samples of a list of recordings."""
+        return self.model_dump(mode="json", include=DECISIVE)
 
 
 def _read_splits(path: Path, speakers: set[str], report: Report) -> dict[str, str]:
@@ -98,7 +161,7 @@ def _read_splits(path: Path, speakers: set[str], report: Report) -> dict[str, st
     return splits
 
 
-def select_recordings(
+def selected(
     recordings: Iterable[Recording], splits: Splits | None, report: Report
 ) -> list[Recording]:
     """Those recordings that make the corpus, ordered by id, with their files' sizes and times.
@@ -140,19 +203,19 @@ def select_recordings(
     if splits is None:
         if any(row.split for row in kept.values()):
             return [replace(row, split=row.split or "train") for row in kept.values()]
-        splits = _default_splits(len({row.speaker for row in kept.values()}), report)
+        splits = _default_splits(len({row.speaker for row in kept.values()}))
     split_of = splits.assign((row.speaker for row in kept.values()), report)
     chosen = [row for row in kept.values() if row.speaker in split_of]
     if left_out := len(kept) - len(chosen):
-        report.note(f"{left_out} recordings are of speakers whom {splits.file} does not name.")
+        print(f"{left_out} recordings are of speakers whom {splits.file} does not name.")
     return [replace(row, split=split_of[row.speaker]) for row in chosen]
 
 
-def _default_splits(n_speakers: int, report: Report) -> Splits:
+def _default_splits(n_speakers: int) -> Splits:
     """Who is tested where nobody said: all speakers if they are few, else a fifth."""
     few = n_speakers < ENOUGH_TO_TRAIN
     how = "all" if few else "a fifth (and a tenth for development)"
-    report.note(f"No splits are set: of {n_speakers} speakers, {how} are for testing.")
+    print(f"No splits are set: of {n_speakers} speakers, {how} are for testing.")
     return Splits(test=1.0) if few else Splits(dev=0.1, test=0.2)
 
 
@@ -161,19 +224,12 @@ def word_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
-def place(recording: Recording, root: Path) -> str:
-    """Path of a recording, relative to the root if it lies below."""
-    # Plain strings: pathlib is ten times slower, and there may be a million files.
-    path, prefix = str(recording.path), f"{root}{os.sep}"
-    return path.removeprefix(prefix).replace(os.sep, "/") if path.startswith(prefix) else path
-
-
 def fingerprint(recordings: Sequence[Recording], root: Path) -> dict[str, int | str]:
     """Number and SHA-256 of the list: names, labels, sizes, places below the root."""
     digest = hashlib.sha256()
     for row in recordings:
         labels = (row.id, row.speaker, row.session, row.split, sorted(row.facts.items()))
-        digest.update(f"{labels}\t{place(row, root)}\t{row.size}\n".encode())
+        digest.update(f"{labels}\t{row.place(root)}\t{row.size}\n".encode())
     return {"count": len(recordings), "sha256": digest.hexdigest()}
 
 

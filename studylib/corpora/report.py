@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from studylib.errors import StudyError
 from studylib.files.atomic import atomic_file
 
 
+@dataclass
 class Report:
     """Collects what a preparation leaves out, and why.
 
@@ -20,9 +22,8 @@ class Report:
     skipped : list of (what, why)
     """
 
-    def __init__(self, keep_going: bool = False):
-        self.keep_going = keep_going
-        self.skipped: list[tuple[str, str]] = []
+    keep_going: bool = False
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def problem(self, what: str | Path, why: str) -> None:
         """Note that `what` (a file, a line, a speaker) is left out.
@@ -36,17 +37,12 @@ class Report:
             raise StudyError(why)
         self.skipped.append((str(what), why))
 
-    def note(self, sentence: str) -> None:
-        """Tell what the preparation decides for itself."""
-        print(sentence)
-
     def write(self, path: Path) -> None:
         """Write the report as CSV; if nothing was skipped, there is no such file."""
         path.unlink(missing_ok=True)
         if self.skipped:
             with atomic_file(path) as partial:
-                frame = pd.DataFrame(self.skipped, columns=["skipped", "why"])
-                frame.to_csv(partial, index=False)
+                pd.DataFrame(self.skipped, columns=["skipped", "why"]).to_csv(partial, index=False)
 
 
 def read_text(path: Path) -> str:
@@ -88,7 +84,7 @@ def read_rows(
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         try:
-            fields = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
+            fields = [each.strip() for each in next(csv.reader([line], delimiter=separator), [])]
         except csv.Error as error:
             raise StudyError(f"{where}: {error}.") from None
         if not header:

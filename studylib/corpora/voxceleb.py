@@ -14,9 +14,8 @@ from typing import Literal
 from pydantic import model_validator
 
 from studylib.corpora.audio import audio_files
-from studylib.corpora.recordings import Recording, subfolders
+from studylib.corpora.recordings import PreparationSettings, Recording
 from studylib.corpora.report import Report, read_rows, read_text
-from studylib.corpora.settings import PreparationSettings
 from studylib.corpora.trials import TrialList
 from studylib.errors import StudyError
 from studylib.files.download import download
@@ -33,7 +32,8 @@ OFFICIAL_LISTS = {
 ListName = Literal[tuple(OFFICIAL_LISTS)]
 TrainingSet = Literal["voxceleb1_dev", "voxceleb2_dev"]
 META_FILES = ("vox1_meta.csv", "vox2_meta.csv")
-SPEAKER = r"id\d{5}"
+# Below a root: the set, if that is a folder's name, speaker, video and utterance.
+PLACE = re.compile(r"(?:(dev|test)/)?(?:(?:wav|aac)/)?(id\d{5})/([^/]+)/([^/]+)\.\w+")
 # VoxCeleb1 numbers its speakers by name: the 40 whose names start with E are the test set.
 VOX1_TEST = range(10270, 10310)
 # VoxCeleb1_X, the 41 speakers of the development set that paper A holds out: an inference of ours.
@@ -87,8 +87,7 @@ class VoxCelebSettings(PreparationSettings):
             raise ValueError("voxceleb2, the folder of VoxCeleb2, is needed to train on it")
         if self.tests_vox1_dev and ("voxceleb1_dev" in self.train or self.development):
             raise ValueError(
-                "the lists vox1_e and vox1_h test the speakers of VoxCeleb1's development set, so "
-                "neither train nor development may draw on these: use vox1_o, or voxceleb2_dev only"
+                "vox1_e and vox1_h test the speakers of VoxCeleb1's dev: train on VoxCeleb2 alone"
             )
         return self
 
@@ -133,31 +132,34 @@ class VoxCelebSettings(PreparationSettings):
 def voxceleb_recordings(settings: VoxCelebSettings, report: Report) -> Iterator[Recording]:
     """The recordings that the settings ask for, each with its split.
 
-    Folders that are not named as speakers are ignored.
+    Files in folders that are not named as speakers are ignored.
     """
     known = {}
     for name in META_FILES:
         known |= read_meta(settings.meta / name, report)
-    for root in filter(None, (settings.voxceleb1, settings.voxceleb2)):
-        for tree, tree_set in _trees(Path(os.path.abspath(root))):
-            for speaker in filter(re.compile(SPEAKER).fullmatch, subfolders(tree)):
-                number = int(speaker[2:])
-                own_set, facts = known.get(speaker, (tree_set, {}))
-                if number > 10000:  # VoxCeleb1's numbers start at 10001
-                    part = "voxceleb1_test" if number in VOX1_TEST else "voxceleb1_dev"
-                elif own_set:
-                    part = f"voxceleb2_{own_set}"
-                else:
-                    raise StudyError(
-                        f"{tree} merges the sets of VoxCeleb2, and only vox2_meta.csv in "
-                        f"{settings.meta} tells them apart, which does not name {speaker}: give "
-                        "that file, or set download: true."
-                    )
-                split = settings.split_of(part, number)
-                for path in map(Path, audio_files(tree / speaker) if split else ()):
-                    video = path.parent.name
-                    utterance = f"{speaker}/{video}/{path.stem}.wav"
-                    yield Recording(utterance, speaker, video, split, path, facts)
+    for root in map(os.path.abspath, filter(None, (settings.voxceleb1, settings.voxceleb2))):
+        places = (
+            (path, PLACE.fullmatch(Path(path).as_posix(), len(root) + 1))
+            for path in audio_files(root)
+        )
+        found = [(path, place.groups()) for path, place in places if place]
+        if not found:
+            raise StudyError(f"{root} has no folders of speakers (id10001, ...), as in dev/wav/")
+        for path, (tree_set, speaker, video, name) in found:
+            number = int(speaker[2:])
+            own_set, facts = known.get(speaker, (tree_set, {}))
+            if number > 10000:  # VoxCeleb1's numbers start at 10001
+                part = "voxceleb1_test" if number in VOX1_TEST else "voxceleb1_dev"
+            elif own_set:
+                part = f"voxceleb2_{own_set}"
+            else:
+                raise StudyError(
+                    f"{root} merges the sets; only vox2_meta.csv in {settings.meta} "
+                    f"tells them apart, and it lacks {speaker}: set download: true."
+                )
+            if split := settings.split_of(part, number):
+                utterance = f"{speaker}/{video}/{name}.wav"
+                yield Recording(utterance, speaker, video, split, Path(path), facts)
 
 
 def read_meta(path: Path, report: Report) -> dict[str, tuple[str, dict[str, str]]]:
@@ -185,20 +187,3 @@ def fetch_lists(settings: VoxCelebSettings) -> None:
             path.unlink()
             counts = f"{expected[0]:,} trials, {expected[1]:,} of them targets"
             raise StudyError(f"{url} is not the official list: expected {counts}.")
-
-
-def _trees(root: Path) -> list[tuple[Path, str | None]]:
-    """The folders of speakers below a root, each with its set if that is the folder's name."""
-    if not root.is_dir():
-        raise StudyError(f"The folder {root} does not exist.")
-    trees = []
-    for part, above in (("dev", root / "dev"), ("test", root / "test"), (None, root)):
-        for path in (above / "wav", above / "aac", above):
-            if path.is_dir() and any(re.fullmatch(SPEAKER, entry) for entry in subfolders(path)):
-                trees.append((path, part))
-    if not trees:
-        raise StudyError(
-            f"{root} has no folders of speakers (id10001 and so on), neither itself nor in "
-            "dev/wav, dev/aac, test/wav, test/aac, wav or aac."
-        )
-    return trees

@@ -54,10 +54,7 @@ def download(url: str, path: Path, sha256: str | None = None) -> Path:
         while reason := _fetch(url, part, before := part.stat().st_size):
             failures = 1 if part.stat().st_size > before else failures + 1
             if failures >= ATTEMPTS:
-                raise StudyError(
-                    f"{url} could not be downloaded ({reason}); what has arrived is kept in "
-                    f"{part}, run again to go on."
-                )
+                raise StudyError(f"{url} could not be downloaded ({reason}): run again to go on.")
             time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
         if sha256 is not None and sha256_of(part) != sha256:
             part.unlink()

@@ -3,7 +3,3 @@
 `speaker_model` and `waveforms` need torch, torchaudio, numpy, safetensors and soundfile alone, so
 that torch.hub can load them without the rest.
 """
-
-from studylib.inference.speaker_model import SpeakerModel, load_speaker_model
-
-__all__ = ["SpeakerModel", "load_speaker_model"]

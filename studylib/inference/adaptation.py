@@ -125,21 +125,21 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
     protocol, files = load_speaker_model(model).protocol, {"before": model}
     for name in ("fine-tuned", "from scratch"):
         settings = finetune_settings(model, corpus, scratch=name == "from scratch")
-        folder = work / name.replace(" ", "-") / "model"
-        train(settings, corpus, 0, folder, checkpoints=work, key=settings.model_dump_json())
+        key, folder = settings.model_dump_json(), work / name / "model"
+        train(settings, corpus, 0, folder, checkpoints=work, key=key)
         files[name] = folder / MODEL
     measured = {
-        name: _evaluate(file, corpus, work / name.replace(" ", "-"), ["test", "dev"], protocol)
+        name: _evaluate(file, corpus, work / name, ["test", "dev"], protocol)
         for name, file in files.items()
     }
-    held_out = measured["before"]["n_speakers"]
-    learned_on = f"{held_out} held-out speakers of {recordings.resolve().name}"
+    learned_on = (
+        f"{measured['before']['n_speakers']} held-out speakers of {recordings.resolve().name}"
+    )
     eers = "; ".join(f"{name} {percent(each)}" for name, each in measured.items())
     n_speakers = len(training_data(corpus).names)
     text = f"Trained on {n_speakers} speakers. EER on {learned_on}: {eers}."
     own = measured["fine-tuned"]["calibration"] | {"corpus": learned_on, "source": "folder"}
-    if "skipped" in own:  # few speakers, all told apart
-        own = None
+    own = None if "skipped" in own else own  # few speakers, all told apart
     write_published(out, files["fine-tuned"], own, protocol, card_with(model, "Fine-tuned", text))
     return text
 

@@ -8,32 +8,31 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
 from studylib.errors import StudyError
 
-app = typer.Typer()
+app = Typer()
 
 NAMED = "A name in pretrained/, a model's folder or its file."
-Model = Annotated[str, typer.Option(help=NAMED)]
-Start = Annotated[str, typer.Argument(metavar="MODEL", help=NAMED)]
-Out = Annotated[Path, typer.Option(help="The folder to write.")]
-Recordings = Annotated[Path, typer.Argument(help="A folder speaker/[session/]utterance.")]
+Model = Annotated[str, Option(help=NAMED)]
+Start = Annotated[str, Argument(metavar="MODEL", help=NAMED)]
+Out = Annotated[Path, Option(help="The folder to write.")]
+Recordings = Annotated[Path, Argument(help="A folder speaker/[session/]utterance.")]
 
 
 @app.command()
 def verify(
-    first: Annotated[Path, typer.Argument(help="A recording.")],
-    second: Annotated[Path, typer.Argument(help="Another one.")],
+    first: Annotated[Path, Argument(help="A recording.")],
+    second: Annotated[Path, Argument(help="Another one.")],
     model: Model = "best",
-    prior: Annotated[float, typer.Option(help="Probability of one speaker, beforehand.")] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    prior: Annotated[float, Option(help="Probability of one speaker, beforehand.")] = 0.5,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Are two recordings of the same speaker? Exit status 0 if so, 1 if not, 2 after a mistake."""
-    from studylib.inference.speaker_model import load_speaker_model
-    from studylib.inference.verification import verify as compare
+    from studylib.inference import speaker_model
 
-    found = compare(load_speaker_model(model), first, second, prior)
+    found = speaker_model.verify(speaker_model.load_speaker_model(model), first, second, prior)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -41,18 +40,17 @@ def verify(
         print(f"probability of one speaker {found['probability']:.3f}, at the prior {prior:g}")
         print(f"score {found['score']:.3f}, log-likelihood ratio {found['llr']:.2f}")
         print(f"calibrated on: {found['calibrated_on']}")
-        print(
-            *(f"warning: {sentence}" for sentence in found["warnings"]), sep="\n", file=sys.stderr
-        )
-    raise typer.Exit(0 if found["same"] else 1)
+        for sentence in found["warnings"]:
+            print(f"warning: {sentence}", file=sys.stderr)
+    raise Exit(0 if found["same"] else 1)
 
 
 @app.command()
 def embed(
-    folder: Annotated[Path, typer.Argument(help="Holds recordings, at any depth.")],
-    out: Annotated[Path, typer.Option(help="The table to write, Parquet.")],
+    folder: Annotated[Path, Argument(help="Holds recordings, at any depth.")],
+    out: Annotated[Path, Option(help="The table to write, Parquet.")],
     model: Model = "best",
-    keep_going: Annotated[bool, typer.Option(help="Name bad recordings, leave them out.")] = False,
+    keep_going: Annotated[bool, Option(help="Name bad recordings, leave them out.")] = False,
 ) -> None:
     """Embed all recordings of a folder: a table of paths and embeddings."""
     import pandas as pd
@@ -64,9 +62,8 @@ def embed(
     loaded, rows = load_speaker_model(model), []
     for path in sorted(audio_files(folder)):
         try:
-            rows.append(
-                (Path(path).relative_to(folder).as_posix(), loaded.embed_file(path).numpy())
-            )
+            embedding = loaded.embed_file(path).numpy()
+            rows.append((Path(path).relative_to(folder).as_posix(), embedding))
         except StudyError as error:
             if not keep_going:
                 raise
@@ -81,11 +78,9 @@ def embed(
 @app.command()
 def evaluate(
     out: Out,
-    corpus: Annotated[Path, typer.Option(help="A prepared corpus, or a folder of speakers.")],
+    corpus: Annotated[Path, Option(help="A prepared corpus, or a folder of speakers.")],
     model: Model = "best",
-    trials: Annotated[
-        str, typer.Option(help="A list of the corpus, or a file of lines '1 <file> <file>'.")
-    ] = "test",
+    trials: Annotated[str, Option(help="A list of the corpus, or its file.")] = "test",
 ) -> None:
     """Measure a model on the trials of a corpus, or of a folder of recordings."""
     from studylib.inference.adaptation import measure
@@ -116,10 +111,10 @@ def finetune(model: Start, recordings: Recordings, out: Out) -> None:
 
 @app.command()
 def publish(
-    run: Annotated[str, typer.Argument(help="A run of the study.")],
+    run: Annotated[str, Argument(help="A run of the study.")],
     seed: int = 0,
-    study: Annotated[str | None, typer.Option(help="Instead of the active study.")] = None,
-    name: Annotated[str | None, typer.Option(help="In pretrained/, instead of the run's.")] = None,
+    study: Annotated[str | None, Option(help="Instead of the active study.")] = None,
+    name: Annotated[str | None, Option(help="In pretrained/, instead of the run's.")] = None,
 ) -> None:
     """Make a model and its card in pretrained/ of a measured run."""
     from studylib.files.documents import read_yaml

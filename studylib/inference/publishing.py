@@ -10,12 +10,12 @@ from studylib.corpora.hygiene import KNOWN_SPEAKERS
 from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
 from studylib.files.atomic import read_json
-from studylib.inference.speaker_model import CROPS
-from studylib.inference.verification import SYNTHETIC
+from studylib.inference.speaker_model import CROPS, SYNTHETIC
 from studylib.losses import LOSSES
 from studylib.models.embedder import load_model, save_model
 
 CARD, MODEL = "card.md", "model.safetensors"
+Facts = Mapping[str, Any]
 LARGEST = 3_000_000  # bytes of a published model: a clone stays small
 
 
@@ -52,11 +52,7 @@ def publish(experiment: Path, out: Path) -> None:
 
 
 def write_published(
-    out: Path,
-    model: Path,
-    calibration: Mapping[str, Any] | None,
-    protocol: Mapping[str, Any],
-    card: str,
+    out: Path, model: Path, calibration: Facts | None, protocol: Facts, card: str
 ) -> None:
     """Write a model's folder: its weights in half precision, its training speakers, its card.
 
@@ -80,7 +76,7 @@ def write_published(
     (out / CARD).write_text(card, encoding="utf-8")
 
 
-def percent(measures: Mapping[str, Any]) -> str:
+def percent(measures: Facts) -> str:
     """An EER in per cent with its interval."""
     low, high = measures["eer_interval"]
     return f"{100 * measures['eer']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
@@ -93,7 +89,7 @@ def card_with(model: Path, title: str, text: str) -> str:
     return f"{before}\n## {title}\n\n{text}\n"
 
 
-def _card(experiment: Path, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def _card(experiment: Path, manifest: Facts, metrics: Facts) -> str:
     settings, (embedder, scoring) = manifest["settings"], load_model(experiment / "model" / MODEL)
     measured = {settings["corpus"]["name"]: metrics}
     measured |= {path.name: read_metrics(path) for path in sorted(experiment.glob("also/*"))}
@@ -102,19 +98,15 @@ def _card(experiment: Path, manifest: Mapping[str, Any], metrics: Mapping[str, A
         for name, each in measured.items()
     ]
     real = settings["corpus"]["source"] != SYNTHETIC
-    return (
-        Path(__file__)
-        .with_name(CARD)
-        .read_text(encoding="utf-8")
-        .format(
-            title=LOSSES[settings["loss"]["name"]].title,
-            embedder=embedder,
-            scoring=scoring,
-            kind="real recordings" if real else "synthetic voices",
-            trained=read_json(experiment / "model" / "training.json"),
-            rows="\n".join(rows),
-            calibration=metrics["calibration"],
-            licence=" The recordings trained on have their own." if real else "",
-            **(manifest | settings),
-        )
+    template = Path(__file__).with_name(CARD).read_text(encoding="utf-8")
+    return template.format(
+        title=LOSSES[settings["loss"]["name"]].title,
+        embedder=embedder,
+        scoring=scoring,
+        kind="real recordings" if real else "synthetic voices",
+        trained=read_json(experiment / "model" / "training.json"),
+        rows="\n".join(rows),
+        calibration=metrics["calibration"],
+        licence=" The recordings trained on have their own." if real else "",
+        **(manifest | settings),
     )

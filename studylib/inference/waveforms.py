@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
 from studylib.errors import StudyError
+from studylib.files.sound import check_waveform, read_sound
 from studylib.models.features import SAMPLE_RATE, SHORTEST
 
-RATES = (4_000, 400_000)  # Hz, lowest and highest
 GRID = 25  # Hz: the filters that resample from 8,001 Hz itself would be 16,000 long ones
 SILENCE = 1e-4  # largest difference between samples, 3 steps of 16 bits
 
@@ -31,14 +30,7 @@ def read_waveform(path: str | Path) -> Tensor:
         A file that is missing, not audio, silent, shorter than half a second, or has a rate or
         samples that no recording has.
     """
-    if not Path(path).is_file():
-        raise StudyError(f"{path} does not exist: expected a recording")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, TypeError):  # the latter for a raw file
-        raise StudyError(
-            f"{path} cannot be read as audio: expected wav, flac, ogg or mp3"
-        ) from None
+    samples, rate = read_sound(Path(path))
     return as_mono(torch.from_numpy(samples.T), rate, str(path))
 
 
@@ -47,13 +39,9 @@ def as_mono(waveform: Tensor, rate: int, name: str = "the waveform") -> Tensor:
 
     Channels are averaged. The rate is taken to the nearest multiple of 25 Hz, at most 0.3 % away.
     """
+    samples = waveform.movedim(-1, 0).numpy(force=True)
+    check_waveform(samples, rate, name, SHORTEST / SAMPLE_RATE)
     mono = waveform.float().mean(dim=0) if waveform.ndim == 2 else waveform.float()
-    if not RATES[0] <= rate <= RATES[1]:
-        raise StudyError(f"{name} has a rate of {rate} Hz: expected {RATES[0]} to {RATES[1]} Hz")
-    if len(mono) / rate < SHORTEST / SAMPLE_RATE:
-        raise StudyError(f"{name} lasts {len(mono) / rate:.3f} s: expected at least 0.5 s")
-    if not mono.isfinite().all():
-        raise StudyError(f"{name} has samples that are not finite numbers (NaN or infinite)")
     if mono.max() - mono.min() < SILENCE:
         raise StudyError(f"{name} holds nothing but silence")
     return resample(mono, GRID * round(rate / GRID), SAMPLE_RATE, lowpass_filter_width=64)

@@ -49,30 +49,19 @@ def trunk_sizes(name: str, parameters: Mapping[str, Any] = {}) -> dict[str, floa
         parameters; multiply_adds of the convolutions and linear layers, from features to embedding,
         of paper B's 2-s crop; frames of it that reach the pooling.
     """
-    trunk = TRUNKS[name](**trunk_keywords(name, parameters)).eval()
-    return {
-        "parameters": sum(parameter.numel() for parameter in trunk.parameters()),
-        "multiply_adds": count_multiply_adds(trunk),
-        "frames": frames_before_pooling(trunk, features_of(trunk, TWO_SECONDS)).shape[2],
-    }
-
-
-@torch.no_grad()
-def count_multiply_adds(trunk: nn.Module) -> int:
-    """Multiply-adds of convolutions and matrix products, for paper B's 2-s crop."""
     # late: its import takes seconds
     from torch.utils.flop_counter import FlopCounterMode
 
-    features = features_of(trunk, TWO_SECONDS)
+    trunk = TRUNKS[name](**trunk_keywords(name, parameters)).eval()
+    noise = torch.randn(1, TWO_SECONDS, generator=torch.Generator().manual_seed(0))
+    features = make_features(trunk)(noise)
     with FlopCounterMode(display=False) as counter:
-        trunk.eval()(features)
-    return counter.get_total_flops() // 2
-
-
-def features_of(trunk: nn.Module, n_samples: int) -> Tensor:
-    """The features (1, F, T) of some noise."""
-    noise = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0))
-    return make_features(trunk)(noise)
+        pooled = frames_before_pooling(trunk, features)
+    return {
+        "parameters": sum(parameter.numel() for parameter in trunk.parameters()),
+        "multiply_adds": counter.get_total_flops() // 2,
+        "frames": pooled.shape[2],
+    }
 
 
 @torch.no_grad()

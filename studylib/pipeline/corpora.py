@@ -4,7 +4,6 @@ from pathlib import Path
 
 from studylib.corpora.sources import prepare_corpus
 from studylib.corpora.store import Corpus, open_corpus
-from studylib.errors import StudyError
 from studylib.files.atomic import write_json
 from studylib.files.paths import corpus_folder
 from studylib.pipeline.params import Params
@@ -26,24 +25,18 @@ def prepare_corpora(root: Path, params: Params, changes: dict) -> list[Corpus]:
     Raises
     ------
     StudyError
-        As `prepare_corpus`; or a corpus of `evaluate.also` that is neither described in `test_sets`
-        nor there.
+        As `prepare_corpus`, or as `open_corpus` for a corpus that `test_sets` does not describe.
     """
     sections = {params.corpus.name: params.corpus}
     sections |= {name: params.test_sets.get(name) for name in params.evaluate.also}
     made = {}
     for name, section in sections.items():
         folder = corpus_folder(root, name)
-        if section is not None:
+        if section is None:
+            made[name] = open_corpus(folder)
+        else:
             settings = section.settings | changes
             made[name] = prepare_corpus(section.source, settings, folder, overwrite=True)
-        elif not folder.exists():
-            raise StudyError(
-                f"evaluate.also names {name!r}, which test_sets does not describe and {folder} "
-                f"does not hold: make it by `studylib corpus folder RECORDINGS --out data/{name}`"
-            )
-        else:
-            made[name] = open_corpus(folder)
     also = {name: made[name].provenance for name in params.evaluate.also}
     path = root / "results" / params.study.name / "test_sets.json"
     path.parent.mkdir(parents=True, exist_ok=True)

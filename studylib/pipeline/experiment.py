@@ -8,8 +8,8 @@ if the pipeline has already made the same experiment, that one is shown.
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,6 @@ class Experiment:
 
     Attributes
     ----------
-    settings : RunSettings or None
-        None for a baseline.
     evaluate : EvaluateSettings
     seed : int
     corpus : Corpus
@@ -50,18 +48,20 @@ class Experiment:
         Of the results.
     manifest : dict
         What decides the results; manifest.json, but for the machine and the files.
+    settings : RunSettings or None
+        None for a baseline.
     fresh : bool
         Whether `folder` holds these results already; they are then shown and not made again.
     """
 
-    settings: RunSettings | None
     evaluate: EvaluateSettings
     seed: int
     corpus: Corpus
     further: list[Corpus]
     folder: Path
     manifest: dict[str, Any]
-    fresh: bool
+    settings: RunSettings | None = None
+    fresh: bool = False
 
 
 def open_experiment(
@@ -107,20 +107,17 @@ def open_experiment(
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, settings, evaluate), root / "results" / params.study.name
-    corpus = open_corpus(corpus_folder(root, params.corpus.name))
-    for name in evaluate.trials:  # a misspelt one stops here, and not after the training
-        corpus.trials(name)
-    further = _further_corpora(root, evaluate, corpus)
-    manifest = _manifest(plan, seed, corpus, further)
-    folder = root / out if out else results / "experiment" / f"{run}-{seed}"
+    folder = results / "experiment" / f"{run}-{seed}"
+    opened = replace(_opened(root, plan, evaluate, seed, folder), settings=settings)
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
-    elif not is_fresh(folder, manifest):
-        name = _variant_name(run, parts)
-        folder = results / "variants" / f"{name}-{seed}"
-        settings = settings.model_copy(update={"name": name})
-    fresh = not out and is_fresh(folder, manifest)
-    return Experiment(settings, evaluate, seed, corpus, further, folder, manifest, fresh)
+        return replace(opened, folder=root / out)
+    if is_fresh(folder, opened.manifest):
+        return replace(opened, fresh=True)
+    name = _variant_name(run, parts)
+    folder = results / "variants" / f"{name}-{seed}"
+    settings, fresh = settings.model_copy(update={"name": name}), is_fresh(folder, opened.manifest)
+    return replace(opened, settings=settings, folder=folder, fresh=fresh)
 
 
 def open_baseline(name: str) -> Experiment:
@@ -131,11 +128,8 @@ def open_baseline(name: str) -> Experiment:
         raise StudyError(unknown("the study has no baseline", name, params.study.baselines))
     results, plan = root / "results" / params.study.name, baseline_plan(root, params, name)
     _require_planned(results / "plan" / "baseline" / f"{name}.json", plan)
-    corpus = open_corpus(corpus_folder(root, params.corpus.name))
     folder = results / "experiment" / f"{name}-0"
-    further = _further_corpora(root, params.evaluate, corpus)
-    manifest = _manifest(plan, 0, corpus, further)
-    return Experiment(None, params.evaluate, 0, corpus, further, folder, manifest, fresh=False)
+    return _opened(root, plan, params.evaluate, 0, folder)
 
 
 def train_experiment(experiment: Experiment) -> None:
@@ -146,16 +140,9 @@ def train_experiment(experiment: Experiment) -> None:
     from studylib.evaluation.development import development_eer
     from studylib.training.loop import train
 
-    root = project_root()
-    seconds = train(
-        experiment.settings,
-        experiment.corpus,
-        experiment.seed,
-        experiment.folder / "model",
-        checkpoints=root / CHECKPOINTS,
-        key=experiment.manifest["digests"]["training"],
-        measure=development_eer,
-    )
+    given = experiment.settings, experiment.corpus, experiment.seed, experiment.folder / "model"
+    key, checkpoints = experiment.manifest["digests"]["training"], project_root() / CHECKPOINTS
+    seconds = train(*given, checkpoints=checkpoints, key=key, measure=development_eer)
     if seconds:
         _record_time(experiment, "training", seconds)
 
@@ -169,16 +156,15 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     from studylib.evaluation.run import evaluate
 
     started = time.monotonic()
-    given = experiment.corpus, experiment.evaluate, folder
     manifest = experiment.manifest | {"machine": machine()}
-    name = f"{manifest['study']}-{folder.name}.lock"
+    given = experiment.corpus, experiment.evaluate, folder
     kept = {"manifest": manifest, "further": experiment.further}
-    with exclusive(project_root() / CHECKPOINTS / name):  # the same, started twice
+    lock = project_root() / CHECKPOINTS / f"{manifest['study']}-{folder.name}.lock"
+    with exclusive(lock):  # the same, started twice
         if experiment.settings is None:
             metrics = evaluate_baseline(manifest["run"], *given, **kept)
         else:
-            model_file = folder / "model" / "model.safetensors"
-            metrics = evaluate(model_file, *given, **kept)
+            metrics = evaluate(folder / "model" / "model.safetensors", *given, **kept)
     _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
     return metrics
 
@@ -207,7 +193,7 @@ def _parameter_file(root: Path, study: str) -> Path:
     """The file of a study's parameters; an empty name is the active study's."""
     if not study:
         return root / "params.yaml"
-    files = [*sorted((root / "studies").glob("*.yaml")), root / "params.yaml"]
+    files = [*(root / "studies").glob("*.yaml"), root / "params.yaml"]
     names = {read_params(file).study.name: file for file in files}
     if study not in names:
         raise StudyError(unknown("no parameter file is of the study", study, names))
@@ -215,9 +201,8 @@ def _parameter_file(root: Path, study: str) -> Path:
 
 
 def _run_of_loss(params: Params, loss: str) -> str:
-    if loss in params.runs:
-        return loss
     runs = {entry.loss.get("name"): run for run, entry in reversed(params.runs.items())}
+    runs |= {run: run for run in params.runs}
     if loss not in runs:
         raise StudyError(unknown("no run has the loss", loss, runs))
     return runs[loss]
@@ -242,33 +227,29 @@ def _variant_name(run: str, changes: Changes) -> str:
     return re.sub(r"[^\w.=+-]+", "_", name)[:LONGEST_NAME]
 
 
-def _further_corpora(root: Path, evaluate: EvaluateSettings, corpus: Corpus) -> list[Corpus]:
-    """The corpora of `evaluate.also`; StudyError where one has training speakers of the study."""
+def _opened(
+    root: Path, plan: Mapping[str, Any], evaluate: EvaluateSettings, seed: int, folder: Path
+) -> Experiment:
+    """The experiment of a plan; StudyError where a further corpus has training speakers of it."""
+    corpus = open_corpus(corpus_folder(root, plan["settings"]["corpus"]["name"]))
+    for name in evaluate.trials:  # a misspelt one stops here, and not after the training
+        corpus.trials(name)
     further = [open_corpus(corpus_folder(root, name)) for name in evaluate.also]
     for other in further:
         refuse_known_speakers(known_speakers(corpus), other, other.main_list)
-    return further
-
-
-def _manifest(
-    plan: Mapping[str, Any], seed: int, corpus: Corpus, further: Sequence[Corpus]
-) -> dict[str, Any]:
-    digests = {key: plan[key] for key in ("training", "evaluation")}
-    return {
+    manifest = {
         **{key: plan[key] for key in ("study", "run", "settings")},
         "seed": seed,
-        "digests": digests,
+        "digests": {key: plan[key] for key in ("training", "evaluation")},
         "corpus": corpus.provenance,
         "also": {other.folder.name: other.provenance for other in further},
     }
+    return Experiment(evaluate, seed, corpus, further, folder, manifest)
 
 
 def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:
     if not path.exists() or read_json(path) != plan:
-        raise StudyError(
-            f"{path} is not the plan of the present parameters and code: run `dvc repro` again "
-            "(or `studylib plan`, then this)"
-        )
+        raise StudyError(f"{path} is not of the present parameters and code: run `studylib plan`")
 
 
 def _record_time(experiment: Experiment, what: str, facts: Mapping[str, Any]) -> None:

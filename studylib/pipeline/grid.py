@@ -74,24 +74,22 @@ def run_grid(
     if not stale:
         return []
     ended: dict[str, str] = {}  # name -> why it failed, or nothing
+    threads, gpus = None, []
     try:
         if slurm:
-            _run(root, stale, ended, slurm_cluster(slurm, workers))
+            cluster = slurm_cluster(slurm, workers)
         elif scheduler:
-            _run(root, stale, ended, contextlib.nullcontext(scheduler))
+            cluster = contextlib.nullcontext(scheduler)
         else:
             workers, threads, gpus = local_layout(workers)
             cluster = _local_cluster(min(workers, len(stale)))
-            _run(root, stale, ended, cluster, threads, gpus)
+        _run(root, stale, ended, cluster, threads, gpus)
     except (OSError, ValueError, distributed.CancelledError) as error:
-        raise StudyError(
-            f"the dask scheduler is lost ({error}); what was done is recorded, `studylib grid` "
-            "runs the rest"
-        ) from None
+        lost = f"the dask scheduler is lost ({error}): `studylib grid` runs the rest"
+        raise StudyError(lost) from None
     finally:  # interrupted or not, complete results are recorded
-        for name in [name for name, failure in ended.items() if not failure]:
-            run, _, seed = name.partition("@")[2].rpartition("-")
-            if not is_of_plan(root / experiment_folder(root, run, int(seed))):
+        for name, failure in ended.items():
+            if not failure and not is_of_plan(root / experiment_folder(root, *_run_and_seed(name))):
                 ended[name] = f"{name}: its plan has changed while it ran"
         whole = [name for name, failure in ended.items() if not failure]
         if whole:
@@ -112,12 +110,9 @@ def local_layout(workers: int | None) -> tuple[int, int, list[str]]:
 
 def _local_cluster(workers: int) -> distributed.LocalCluster:
     """Worker processes of this machine; other users, who lack the certificate, cannot use them."""
+    silent = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
     return distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        security=True,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
+        n_workers=workers, threads_per_worker=1, security=True, **silent
     )
 
 
@@ -160,10 +155,7 @@ def _run(
                 task = (run_task, name, root, threads, gpus, client.id)
                 running[name] = client.submit(*task, retries=RETRIES, pure=False)
             with contextlib.suppress(TimeoutError):
-                pending = list(running.values())
-                distributed.wait(
-                    pending, timeout=SECONDS_BETWEEN_LOOKS, return_when="FIRST_COMPLETED"
-                )
+                distributed.wait(list(running.values()), SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED")
             for name in [name for name, future in running.items() if future.done()]:
                 failure = running.pop(name).exception()
                 if isinstance(failure, distributed.CancelledError):
@@ -179,17 +171,20 @@ def run_task(name: str, root: Path, threads: int | None, gpus: Sequence[str], cl
     # dask sets it to 1; on another machine all cores of the worker are used.
     os.environ["OMP_NUM_THREADS"] = str(threads or usable_cores())
     ended = threading.Event()
-    watch = threading.Thread(
-        target=_end_kernel_without, args=(distributed.get_client(), client, ended)
-    )
-    watch.start()
-    run, _, seed = name.partition("@")[2].rpartition("-")
+    watched = distributed.get_client(), client, ended
+    threading.Thread(target=_end_kernel_without, args=watched).start()
     (root / LOGS).mkdir(exist_ok=True)
     try:
         with (root / LOGS / f"{name}.log").open("a") as log, contextlib.chdir(root):
-            run_experiment(root, run, int(seed), log)
+            run_experiment(root, *_run_and_seed(name), log)
     finally:
         ended.set()
+
+
+def _run_and_seed(name: str) -> tuple[str, int]:
+    """A stage such as experiment@triplet-0 -> triplet, 0."""
+    run, _, seed = name.partition("@")[2].rpartition("-")
+    return run, int(seed)
 
 
 def _end_kernel_without(worker: distributed.Client, client: str, ended: threading.Event) -> None:
@@ -209,9 +204,7 @@ def dvc(root: Path, *words: str) -> str:
     command = [sys.executable, "-m", "dvc", *words]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path}  # `python` of dvc.yaml is this one
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
         raise StudyError(f"dvc {' '.join(words)}: {' '.join(last)}")

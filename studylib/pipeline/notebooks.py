@@ -53,9 +53,9 @@ def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -
     StudyError
         As `run_report`.
     """
-    parameters = {"run": run, "seed": seed, "out": experiment_folder(root, run, seed)}
-    copy = _results(root) / "notebooks" / "experiment" / f"{run}-{seed}"
-    _execute(root, "experiment", copy, parameters, log)
+    out = Path(experiment_folder(root, run, seed))
+    copy = out.parents[1] / "notebooks" / "experiment" / out.name
+    _execute(root, "experiment", copy, {"run": run, "seed": seed, "out": out.as_posix()}, log)
 
 
 def run_report(root: Path, report: str) -> None:
@@ -68,7 +68,8 @@ def run_report(root: Path, report: str) -> None:
         does. The executed copy, up to the failing cell, is written in every case.
     """
     # The summary is of all studies.
-    results = Path("results") if report == "summary" else _results(root)
+    study = "" if report == "summary" else read_params(root / "params.yaml").study.name
+    results = Path("results") / study
     _execute(root, report, results / "notebooks" / report, {"out": (results / report).as_posix()})
 
 
@@ -80,14 +81,10 @@ def experiment_folder(root: Path, run: str, seed: int) -> str:
     StudyError
         An unknown run.
     """
-    known = read_params(root / "params.yaml").runs
-    if run not in known:
-        raise StudyError(unknown("no run is named", run, known))
-    return (_results(root) / "experiment" / f"{run}-{seed}").as_posix()
-
-
-def _results(root: Path) -> Path:
-    return Path("results") / read_params(root / "params.yaml").study.name
+    params = read_params(root / "params.yaml")
+    if run not in params.runs:
+        raise StudyError(unknown("no run is named", run, params.runs))
+    return f"results/{params.study.name}/experiment/{run}-{seed}"
 
 
 def _execute(
@@ -100,20 +97,16 @@ def _execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     # papermill only warns of an unknown parameter; the notebook's own check raises.
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    given = os.path.relpath(notebook)  # it is recorded in the copy, which may be published
+    shown = {"progress_bar": False, "log_output": False}
+    shown |= {"stdout_file": log or sys.stdout, "stderr_file": log or sys.stderr}
     try:
         with tempfile.TemporaryDirectory() as sockets:
             # Two kernels started at one moment in one folder would use the same sockets.
             own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
+            config = Config({"KernelManager": own})
             papermill.execute_notebook(
-                os.path.relpath(notebook),  # it is recorded in the copy, which may be published
-                output,
-                parameters,
-                cwd=notebook.parent,
-                progress_bar=False,
-                log_output=False,
-                stdout_file=log or sys.stdout,
-                stderr_file=log or sys.stderr,
-                config=Config({"KernelManager": own}),
+                given, output, parameters, cwd=notebook.parent, config=config, **shown
             )
     except PapermillExecutionError as error:
         if error.ename == "StudyError":

@@ -88,10 +88,8 @@ def read_params(path: Path) -> Params:
     study, report = params.study, params.report
     if both := params.runs.keys() & BASELINES:
         raise StudyError(f"{path}: runs.{min(both)}: expected another name than a baseline's")
-    if params.corpus.name in params.evaluate.also:
-        raise StudyError(
-            f"{path}: evaluate.also names {params.corpus.name}, the study's own corpus"
-        )
+    if (own := params.corpus.name) in params.evaluate.also:
+        raise StudyError(f"{path}: evaluate.also names {own}, the study's own corpus")
     for key, names, known in (
         ("study.runs", study.runs, params.runs),
         ("study.baselines", study.baselines, BASELINES),
@@ -171,10 +169,7 @@ def evaluate_settings(params: Params, name: str, changes: Changes = Changes()) -
     """
     own = params.runs[name].evaluate | changes.evaluate
     for key in {"trials", "also"} & set(own):
-        raise StudyError(
-            f"run {name}: evaluate.{key} is set for this run alone, but all runs are compared on "
-            f"the same trials: expected it in the section evaluate of the study"
-        )
+        raise StudyError(f"run {name}: evaluate.{key}: all runs are compared on the same trials")
     document = params.evaluate.model_dump() | own
     return validated(EvaluateSettings, document, f"run {name}", "evaluate")
 

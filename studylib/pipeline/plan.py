@@ -87,11 +87,8 @@ def run_plan(
 
     resolved = {"corpus": _corpus(params.corpus), "evaluate": evaluate.model_dump(mode="json")}
     resolved |= settings.model_dump(mode="json", include={"loss", "trunk", "train"})
-    modules = [
-        "studylib.training.loop",
-        LOSSES[settings.loss.name].__module__,
-        TRUNKS[settings.trunk.name].__module__,
-    ]
+    parts = LOSSES[settings.loss.name], TRUNKS[settings.trunk.name]
+    modules = ["studylib.training.loop", *(part.__module__ for part in parts)]
     if settings.train.augmentation:
         modules.append("studylib.training.augmentation")
     if settings.train.keep == "best":
@@ -142,10 +139,9 @@ def _check_speakers(run: str, train: TrainSettings, corpus: Mapping[str, Any]) -
         ("speakers_per_batch", min(speakers, train.training_speakers or math.inf)),
         ("utterances_per_speaker", corpus.get("train_utterances", math.inf)),
     ):
-        if train.crops and (getattr(train, key) or 0) > most:
+        if train.crops and (given := getattr(train, key) or 0) > most:
             raise StudyError(
-                f"run {run}: train.{key} is {getattr(train, key)}: expected at most the {most} "
-                "to train on"
+                f"run {run}: train.{key} is {given}: expected at most the {most} to train on"
             )
 
 
@@ -165,16 +161,13 @@ def _evaluation(root: Path, evaluate: EvaluateSettings, module: str) -> str:
 
 def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
     """What decides a report besides the results: its settings, its code and its prose."""
-    study, report = params.study, notebook.stem
-    section = getattr(params.report, report, None)
+    study, section = params.study, getattr(params.report, notebook.stem, None)
     code = "\n".join(notebook_cells(notebook, "code"))
     sources = _hashes(root, [f"{module}.{name}" for module, name, _ in _imports(code)])
     return {
         "study": study.name,
         "corpus": params.corpus.name,
-        "runs": study.runs,
-        "seeds": study.seeds,
-        "baselines": study.baselines,
+        **study.model_dump(include={"runs", "seeds", "baselines"}),
         "settings": section.model_dump(mode="json") if section else {},
         "digest": digest([sources, notebook_cells(notebook, "code", "markdown")]),
     }
