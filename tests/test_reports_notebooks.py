@@ -25,7 +25,7 @@ REPORTS = [
     ("losses", "n_resamples = 20", "eer.csv verdicts.csv table.csv det.png differences.pdf"),
     ("batch_size", "n_resamples = 20", "eer.csv ends.csv eer_by_batch.png"),
     ("corpus", "seconds = 1.0", "splits.csv voices.png sessions.pdf"),
-    ("embeddings", "n_utterances = 3", "geometry.csv explorer.html metadata.tsv coordinates.csv"),
+    ("embeddings", "n_utterances = 3", "explorer.html metadata.tsv coordinates.csv"),
     ("robustness", ROBUSTNESS, "rates.csv growth.csv added_noise.png order.csv"),
 ]
 SETTINGS = {"batch_size": {"equal_crops": list(SIZES)}}
