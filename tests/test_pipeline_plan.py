@@ -150,9 +150,9 @@ def test_a_mistake_leaves_the_old_plan_whole(project, study):
     before = {path: path.read_bytes() for path in plan.rglob("*.json")}
     assert {path.parent.name for path in before} == {"plan", "experiment", "baseline", "reports"}
     study["runs"]["triplet"]["loss"]["margin"] = 0.4
-    study["report"] = {"batch_size": {"equal_crops": ["softmax"]}}
+    study["train"]["training_speakers"] = 1_000_000
     (project / "params.yaml").write_text(yaml.safe_dump(study))
-    with pytest.raises(StudyError, match=r"report.batch_size.equal_crops names the run 'softmax'"):
+    with pytest.raises(StudyError, match=r"train\.training_speakers is 1000000"):
         write_plan(project, read_params(project / "params.yaml"))
     assert {path: path.read_bytes() for path in plan.rglob("*.json")} == before
 

@@ -21,14 +21,13 @@ EVIDENCE = {"evidence": ["ge2e against triplet: -20 %, claimed below +0 %", ""]}
 
 @pytest.fixture
 def results(tmp_path):
-    """Two studies with a report each; the second's is older and lacks the column `side`."""
+    """Two studies with a report each."""
     table = pd.DataFrame(CLAIMS | NUMBERS | EVIDENCE)
     for study, verdict in (("a", "supported"), ("b", "undecided, one seed")):
         losses = tmp_path / study / "losses"
         losses.mkdir(parents=True)
         verdicts = table.assign(verdict=[verdict, "not tested here"])
-        verdicts = verdicts.assign(side="below") if study == "a" else verdicts
-        verdicts.to_csv(losses / "verdicts.csv", index=False)
+        verdicts.assign(side="below").to_csv(losses / "verdicts.csv", index=False)
         pd.DataFrame({"run": ["GE2E"], "EER (%)": ["2.10"]}).to_csv(
             losses / "table.csv", index=False
         )
@@ -74,8 +73,8 @@ def test_the_summary_has_a_row_a_conclusion_and_a_column_a_study(results):
     first, second = agreements(verdicts).splitlines()
     assert first.endswith("Of 2 studies that test it: supported in 1 (a); undecided in 1 (b).")
     assert second.endswith("Of 0 studies that test it: not tested here.")
-    own, other = verdict_grid(read_verdicts(results, ["b", "a"])).axes
-    assert (own.get_title(), other.get_title()) == ("b", "a")
-    assert other.texts[0].get_text() == "supported\n-20 % [-30, -10]"
-    with pytest.raises(StudyError, match=r"no losses/verdicts\.csv of c"):
-        read_verdicts(results, ["c"])
+    first, second = verdict_grid(verdicts).axes
+    assert (first.get_title(), second.get_title()) == ("a", "b")
+    assert first.texts[0].get_text() == "supported\n-20 % [-30, -10]"
+    with pytest.raises(StudyError, match=r"no losses/verdicts\.csv of any study"):
+        read_verdicts(results / "a")

@@ -40,14 +40,18 @@ def split_table(corpus: Corpus) -> pd.DataFrame:
 
 def trial_table(corpus: Corpus) -> pd.DataFrame:
     """One row a trial list: trials, targets, nontargets, and how many speakers they are of."""
-    rows = {}
-    for name in corpus.trial_lists:
-        trials = corpus.trials(name)
-        targets = int(trials["target"].sum())
-        used = corpus.utterances.loc[np.union1d(trials["first"], trials["second"]), "speaker"]
-        counts = len(trials), targets, len(trials) - targets, used.nunique()
-        rows[name] = dict(zip(("trials", "targets", "nontargets", "speakers"), counts, strict=True))
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("list")
+    lists = {name: corpus.trials(name) for name in corpus.trial_lists}
+    sums = {name: [len(trials), trials["target"].sum()] for name, trials in lists.items()}
+    table = pd.DataFrame.from_dict(sums, orient="index", columns=["trials", "targets"])
+    table["nontargets"] = table["trials"] - table["targets"]
+    table["speakers"] = [_used(corpus, name)["speaker"].nunique() for name in lists]
+    return table.rename_axis("list")
+
+
+def _used(corpus: Corpus, trial_list: str) -> pd.DataFrame:
+    """The utterances of a trial list."""
+    trials = corpus.trials(trial_list)
+    return corpus.utterances.loc[np.union1d(trials["first"], trials["second"])]
 
 
 def recorded_once(utterances: pd.DataFrame) -> bool:
@@ -62,16 +66,12 @@ def recorded_once(utterances: pd.DataFrame) -> bool:
 
 def channel_warnings(corpus: Corpus) -> list[str]:
     """A sentence for each trial list whose speakers have one recording each."""
-    warnings = []
-    for name in corpus.trial_lists:
-        trials = corpus.trials(name)
-        used = corpus.utterances.loc[np.union1d(trials["first"], trials["second"])]
-        if recorded_once(used):
-            warnings.append(
-                f"{name}: each speaker has one recording, which gives the speaker away; compare "
-                "every error rate with that of logmel_whitened, a linear system that hears it too"
-            )
-    return warnings
+    return [
+        f"{name}: each speaker has one recording, which gives the speaker away; compare every "
+        "error rate with that of logmel_whitened, a linear system that hears it too"
+        for name in corpus.trial_lists
+        if recorded_once(_used(corpus, name))
+    ]
 
 
 def left_out(corpus: Corpus) -> pd.DataFrame:

@@ -115,31 +115,19 @@ def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.n
     return figure
 
 
-def verdict_forest(conclusions: pd.DataFrame) -> Figure:
-    """One row a conclusion: its decisive effect with its interval; the side it claims is shaded.
-
-    Columns as `statistics.verdicts` gives them: id, claim, verdict, effect, low, high, claimed and
-    side ("above" or "below" the bound `claimed`). What lies outside FOREST_ENDS is cut off.
-    """
-    figure, axes = plt.subplots(figsize=(11, 1.3 + 0.32 * len(conclusions)))
-    colours = _forest(axes, conclusions)
-    for place, verdict in enumerate(conclusions["verdict"]):
-        style.text_beside(axes, place, verdict, colours[place])
-    axes.set_title("The papers' conclusions, tested here")
-    axes.set_xlabel(FOREST_AXIS)
-    return figure
-
-
 def verdict_grid(verdicts: pd.DataFrame) -> Figure:
-    """One row a conclusion, one forest a study: verdict and decisive effect with its interval.
+    """One row a conclusion, one panel a study: verdict and decisive effect with its interval.
+
+    The side that a conclusion claims is shaded. What lies outside FOREST_ENDS is cut off.
 
     Parameters
     ----------
     verdicts : DataFrame
-        The columns of `verdict_forest`, and study.
+        Columns study and, as `statistics.verdicts` gives them, id, claim, verdict, effect, low,
+        high, claimed and side ("above" or "below" the bound `claimed`).
     """
     studies = list(verdicts.groupby("study", sort=False))
-    size = (4.5 + 2.1 * len(studies), 1.5 + 0.5 * verdicts["id"].nunique())
+    size = (max(4.5 + 2.1 * len(studies), 9), 1.5 + 0.5 * verdicts["id"].nunique())
     figure, panels = plt.subplots(1, len(studies), figsize=size, sharey=True, squeeze=False)
     for axes, (study, part) in zip(panels[0], studies, strict=True):
         colours = _forest(axes, part)
@@ -156,7 +144,7 @@ def verdict_grid(verdicts: pd.DataFrame) -> Figure:
 
 
 def _forest(axes: plt.Axes, conclusions: pd.DataFrame) -> list[str]:
-    """The rows of `verdict_forest`; returns their colours."""
+    """The rows of one panel; returns their colours."""
     shown = conclusions.reset_index(drop=True)
     kinds = shown["verdict"].str.split(",").str[0]
     colours = kinds.map(VERDICT_COLOURS).fillna(style.NO_LOSS)
