@@ -82,7 +82,7 @@ def test_a_study_of_one_run_has_empty_comparisons(tmp_path, monkeypatch, capsys)
     assert not (study / "losses" / "differences.png").exists()
     run_all("summary", {"In": []}, "out = 'results/summary'")
     names = {path.name for path in (tmp_path / "results" / "summary").iterdir()}
-    assert names >= {"verdicts.csv", "table.csv", "studies.csv", "verdicts.png", "verdicts.svg"}
+    assert names >= {"verdicts.csv", "studies.csv", "verdicts.png", "verdicts.svg"}
     run_all("batch_size", {"In": []}, "out = 'results/made_up/batch_size'")
     assert "No runs of made_up differ" in capsys.readouterr().out
     assert {path.name for path in (study / "batch_size").glob("*.csv")} == {"eer.csv", "ends.csv"}

@@ -11,7 +11,7 @@ from studylib.errors import StudyError
 from studylib.files.atomic import write_json
 from studylib.reports.figures.results import verdict_grid
 from studylib.reports.page import write_page
-from studylib.reports.summary import agreements, read_verdicts, verdict_words
+from studylib.reports.summary import agreements, read_verdicts
 
 CLAIMS = {"id": ["B3", "B4"], "claim": ["GE2E beats triplet.", "Angular is the best."]}
 NUMBERS = {"effect": [-0.2, np.nan], "low": [-0.3, np.nan], "high": [-0.1, np.nan]}
@@ -67,9 +67,6 @@ def test_every_link_of_the_page_leads_to_a_file_and_nothing_comes_from_a_network
 def test_the_summary_has_a_row_a_conclusion_and_a_column_a_study(results):
     verdicts = read_verdicts(results)
     assert verdicts["side"][verdicts["id"] == "B3"].tolist() == ["below", "below"]
-    words = verdict_words(verdicts)
-    assert words.loc["B3", "a"] == "supported: -20.0 % [-30.0, -10.0]"
-    assert words.loc["B4"].tolist() == ["not tested here"] * 2
     first, second = agreements(verdicts).splitlines()
     assert first.endswith("Of 2 studies that test it: supported in 1 (a); undecided in 1 (b).")
     assert second.endswith("Of 0 studies that test it: not tested here.")

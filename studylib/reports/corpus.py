@@ -12,7 +12,6 @@ import pandas as pd
 import soundfile
 
 from studylib.corpora.store import SAMPLE_RATE, Corpus, skipped_file
-from studylib.errors import StudyError
 
 LOUDNESS = 0.08  # root mean square of a clip to listen to, full scale 1
 MP3_QUALITY = 0.6  # 0 best to 1 smallest: about 3 kB a second
@@ -86,23 +85,12 @@ def left_out(corpus: Corpus) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str).replace(project, "", regex=True)
 
 
-def example_row(corpus: Corpus, utterance: str = "") -> int:
-    """The row of an utterance; unless named, the first with the fewest missing values.
+def example_row(corpus: Corpus) -> int:
+    """The row of an utterance to look at: the first with the fewest missing values.
 
     An effect that a session lacks is missing, so an utterance with all effects is preferred.
-
-    Raises
-    ------
-    StudyError
-        If the corpus lacks the utterance.
     """
-    table = corpus.utterances
-    if not utterance:
-        return int(table.notna().sum(axis=1).idxmax())
-    found = table.index[table["id"] == utterance]
-    if found.empty:
-        raise StudyError(f"{corpus.folder} has no utterance {utterance!r}: expected one of its ids")
-    return int(found[0])
+    return int(corpus.utterances.notna().sum(axis=1).idxmax())
 
 
 def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
-// The explorer's page in the browser. Bokeh calls this file with `event`: "draw" (a choice above the
-// maps or of the table changed), "select" (utterances were selected) or "find" (a row of the table
-// was clicked). points: the utterances, drawn in every map. store: what each run makes of
-// them, by run and map. The other names are the page's widgets.
+// The explorer's page in the browser. Bokeh calls this file when utterances were selected, when a row
+// of the table was clicked, and when a choice changed or the page is ready. points: the utterances,
+// drawn in every map. store: what each run makes of them, by run and map. The other names are the
+// page's widgets.
 const run = (place) => runs[place].value
 const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;")
 const kind = () => kinds.value
@@ -88,4 +88,6 @@ function find() {
   select() // also where the same utterances were selected before
 }
 
-({draw, select, find})[event]()
+if (cb_obj === points.selected) select()
+else if (cb_obj === rows.selected) find()
+else draw()

@@ -92,15 +92,11 @@ def explorer_page(
     args |= {"legends": {name: text for name, (_, text) in looks.items()}}
     args |= {"palette": COLOURS, "missing": MISSING}
     args |= {"n_neighbours": NEIGHBOURS, "hint": players.text}
-    code = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    on = {
-        event: CustomJS(args=args | {"event": event}, code=code)
-        for event in ("draw", "select", "find")
-    }
+    script = CustomJS(args=args, code=Path(__file__).with_suffix(".js").read_text("utf-8"))
     for widget in (*chosen, projection, colour, kinds):
-        widget.js_on_change("value", on["draw"])
-    points.selected.js_on_change("indices", on["select"])
-    rows.selected.js_on_change("indices", on["find"])
+        widget.js_on_change("value", script)
+    for source in (points, rows):
+        source.selected.js_on_change("indices", script)
     widths = {"what": 340, "numbers": 430}
     shown = [TableColumn(field=name, title=name, width=width) for name, width in widths.items()]
     looks = {"index_position": None, "header_row": False, "reorderable": False, "height": 290}
@@ -110,7 +106,7 @@ def explorer_page(
     document = Document(title="Explorer of embeddings")
     rest = [row(*pairs, **WRAP), row(lists, players, **WRAP)]
     document.add_root(column(row(projection, colour), legend, *rest, sizing_mode="stretch_width"))
-    document.js_on_event("document_ready", on["draw"])
+    document.js_on_event("document_ready", script)
     return file_html(document, INLINE, template=TEMPLATE)
 
 

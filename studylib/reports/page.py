@@ -4,6 +4,7 @@ The page and the executed notebooks beside it (html/) hold their own style and n
 """
 
 from pathlib import Path
+from string import Template
 
 import pandas as pd
 from nbconvert import HTMLExporter
@@ -14,18 +15,7 @@ from studylib.files.atomic import atomic_file, atomic_folder
 from studylib.reports.losses import sentences
 
 LINKED = {".html", ".csv", ".png", ".pdf", ".svg"}
-HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>
-body {{ max-width: 60rem; margin: auto; padding: 0 1rem; font: 1rem/1.5 sans-serif; }}
-img, svg {{ max-width: 100%; height: auto; }}
-table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; }}
-td, th {{ padding: .2rem .6rem; text-align: right; white-space: nowrap; border: 0; }}
-.anchor-link {{ display: none; }}
-tr:nth-child(even) {{ background: #f2f2f2; }}
-pre {{ overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: .8rem; }}
-</style></head><body>
-"""
+HEAD = Template(Path(__file__).with_suffix(".html").read_text("utf-8"))
 
 
 def write_page(folder: Path) -> None:
@@ -50,7 +40,7 @@ def write_page(folder: Path) -> None:
             page = notebook.relative_to(folder / "notebooks").with_suffix(".html")
             (html / page).parent.mkdir(exist_ok=True)
             body, _ = exporter.from_filename(str(notebook))
-            (html / page).write_text(HEAD.format(title=notebook.stem) + body, encoding="utf-8")
+            (html / page).write_text(HEAD.substitute(title=notebook.stem) + body, encoding="utf-8")
             pages.append(f"[{page.with_suffix('')}](html/{page.as_posix()})")
     table = pd.read_csv(losses / "table.csv", dtype=str, keep_default_na=False)
     conclusions = pd.read_csv(losses / "verdicts.csv").fillna({"evidence": "", "missing": ""})
@@ -68,7 +58,7 @@ def write_page(folder: Path) -> None:
     ]
     with atomic_file(folder / "index.html") as partial:
         body = markdown2html("\n\n".join(parts))
-        partial.write_text(HEAD.format(title=folder.name) + body, encoding="utf-8")
+        partial.write_text(HEAD.substitute(title=folder.name) + body, encoding="utf-8")
 
 
 def _report_links(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """The settings of the reports on all runs: the section `report` of a parameter file."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -9,10 +9,9 @@ from studylib.files.numbers import Positive, Seconds
 
 
 class EmbeddingsSettings(Section):
-    """What embeddings.ipynb shows in the pipeline: which runs (None: all), by which kind of map."""
+    """Which runs embeddings.ipynb shows in the pipeline (None: all)."""
 
     runs: list[str] | None = None
-    method: Literal["pca", "umap", "tsne"] = "umap"
 
 
 class RobustnessSettings(Section):

@@ -42,15 +42,6 @@ def study_table(results: Path, studies: Iterable[str]) -> pd.DataFrame:
     return pd.concat(parts)[["study", "corpus", "trunk", "crops"]]
 
 
-def verdict_words(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """One row a conclusion, one column a study: verdict, effect and 95 % interval (%)."""
-    effects = (100 * verdicts[["effect", "low", "high"]]).map("{:+.1f}".format)
-    numbers = effects["effect"] + " % [" + effects["low"] + ", " + effects["high"] + "]"
-    cells = verdicts["verdict"] + numbers.radd(": ").where(verdicts["verdict"] != UNTESTED, "")
-    cells = verdicts.assign(cell=cells).pivot(index="id", columns="study", values="cell")
-    return cells.loc[verdicts["id"].unique()]
-
-
 def agreements(verdicts: pd.DataFrame) -> str:
     """What holds everywhere and what does not, one Markdown line a conclusion."""
     lines = []
