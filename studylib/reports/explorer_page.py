@@ -99,8 +99,8 @@ def explorer_page(
         source.selected.js_on_change("indices", script)
     widths = {"what": 340, "numbers": 430}
     shown = [TableColumn(field=name, title=name, width=width) for name, width in widths.items()]
-    looks = {"index_position": None, "header_row": False, "reorderable": False, "height": 290}
-    table = DataTable(source=rows, columns=shown, sizing_mode="stretch_width", **looks)
+    plain = {"index_position": None, "header_row": False, "reorderable": False, "height": 290}
+    table = DataTable(source=rows, columns=shown, sizing_mode="stretch_width", **plain)
     pairs = [column(*both) for both in zip(chosen, figures, strict=True)]
     lists = column(kinds, table, styles={"flex": "1 1 340px"}, max_width=790)
     document = Document(title="Explorer of embeddings")
