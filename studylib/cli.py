@@ -107,14 +107,6 @@ def baseline(name: Annotated[str, Argument(help="logmel_mean_std or logmel_white
 
 
 @app.command()
-def restore(name: Annotated[str, Argument(help="A study under results/, as laptop.")]) -> None:
-    """Make results/NAME_restored/ of the committed first seeds, for the notebooks' `study`."""
-    from studylib.reports.restoring import restore
-
-    print(f"{restore(project_root(), name)}: give the notebooks study = '{name}_restored'")
-
-
-@app.command()
 def notebook(name: Annotated[str, Argument(help="A report, such as losses.")]) -> None:
     """Execute a report's notebook, as the pipeline does; by hand, use papermill or Jupyter."""
     from studylib.pipeline.notebooks import run_report

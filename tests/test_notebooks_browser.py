@@ -74,7 +74,7 @@ def test_a_point_selected_in_jupyterlab_is_marked_in_every_map_and_heard(lab, tm
         page.goto(f"{lab}/tree/notebooks/embeddings.ipynb?token=secret&reset")
         page.get_by_text("(ipykernel) | Idle").wait_for()
         last = page.locator(".jp-CodeCell .jp-InputPrompt").last
-        for executed in ("[6]:", "[12]:"):  # all cells, twice in one kernel
+        for executed in ("[5]:", "[10]:"):  # all cells, twice in one kernel
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.get_by_text("Run All Cells", exact=True).click()
             playwright.expect(last).to_have_text(executed, timeout=1000 * SECONDS)

@@ -1,11 +1,9 @@
 """The batch-size report: the right runs side by side, with the statistics' own numbers."""
 
 import pytest
-from made_up_study import made_up_settings, write_study
+from made_up_study import write_study
 
-from studylib.errors import StudyError
-from studylib.reports.batch_size import compared_runs, size_tables
-from studylib.reports.settings import BatchSizeRuns, check_batch_size
+from studylib.reports.batch_size import size_tables, trained_runs
 from studylib.reports.study import read_study
 from studylib.statistics.comparisons import holm
 
@@ -19,19 +17,16 @@ RUNS = {
     "angular_few": {"loss": ANGULAR, "train": {"training_speakers": 30}, "noise": 1.1},
     "am20": {"loss": AM, "noise": 0.7},
     "am80": {"loss": AM, "train": LARGE, "noise": 0.7},
-}
-COMPARED = {
-    "equal_crops": ["angular80", "am20", "angular20", "am80"],
-    "equal_steps": ["angular20", "angular80_long"],
-    "training_speakers": ["angular20", "angular_few"],
+    "am80_wide": {"loss": AM, "train": LARGE, "trunk": {"channels": 256}, "noise": 0.7},
+    "triplet": {"loss": {"name": "triplet", "margin": 0.3}, "noise": 0.7},
 }
 
 
 @pytest.fixture
 def tables(tmp_path):
-    write_study(tmp_path, RUNS, settings={"batch_size": COMPARED})
+    write_study(tmp_path, RUNS)
     study = read_study(tmp_path, "made_up", "batch_size")
-    return size_tables(compared_runs(study), study, trials="test", n_resamples=100)
+    return size_tables(trained_runs(study), trials="test", n_resamples=100)
 
 
 def test_runs_stand_by_comparison_loss_and_size_with_what_they_really_saw(tables):
@@ -69,19 +64,3 @@ def test_each_loss_s_largest_size_is_tested_against_its_smallest_and_holm_spans_
     assert angular.p_holm < 0.05
     assert angular.high < 0
     assert am.low < 0 < am.high
-
-
-@pytest.mark.parametrize(
-    ("lists", "sentence"),
-    [
-        ({"equal_crops": ["am40"]}, r"equal_crops names the run 'am40'; did you mean 'am80'"),
-        ({"equal_crops": ["angular20", "angular_few"]}, "differ in training_speakers: runs of one"),
-        ({"equal_crops": ["angular80_long", "am20"]}, "angular80_long and am20 differ in crops"),
-        ({"equal_steps": ["angular20", "angular80"]}, "angular20 and angular80 differ in steps"),
-    ],
-)
-def test_runs_that_do_not_belong_together_are_one_sentence(lists, sentence):
-    runs = {name: made_up_settings(name, entry) for name, entry in RUNS.items()}
-    check_batch_size(BatchSizeRuns(**COMPARED), runs)
-    with pytest.raises(StudyError, match=sentence):
-        check_batch_size(BatchSizeRuns(**lists), runs)

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from studylib.corpora.store import Corpus
-from studylib.errors import StudyError
 from studylib.reports.corpus import (
     example_row,
     left_out,
@@ -59,12 +58,9 @@ def test_an_utterance_is_compared_with_the_same_speaker_and_with_a_similar_stran
     assert abs(other["f0"] - own["f0"]) == np.abs(rivals["f0"] - own["f0"]).min()
 
 
-def test_an_utterance_asked_for_by_name_is_found_or_refused(tiny_corpus, bare):
-    assert example_row(tiny_corpus, tiny_corpus.utterances["id"][7]) == 7
+def test_an_utterance_with_all_of_a_session_s_effects_is_the_example(tiny_corpus, bare):
     assert example_row(bare) == 0
     assert tiny_corpus.utterances.iloc[example_row(tiny_corpus)].notna().all()
-    with pytest.raises(StudyError, match="no-such"):
-        example_row(tiny_corpus, "no-such")
 
 
 def test_a_player_plays_the_utterance(tiny_corpus):

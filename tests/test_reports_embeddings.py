@@ -1,6 +1,4 @@
-"""Embeddings of several runs: the same utterances in all, measures pair by pair."""
-
-from itertools import combinations
+"""Embeddings of several runs: the same utterances in all, and maps of them."""
 
 import numpy as np
 import pandas as pd
@@ -8,13 +6,7 @@ import pytest
 from made_up_study import UTTERANCES, write_study
 
 from studylib.errors import StudyError
-from studylib.reports.embeddings import (
-    Embeddings,
-    embedding_map,
-    geometry,
-    geometry_table,
-    read_embeddings,
-)
+from studylib.reports.embeddings import Embeddings, embedding_map, read_embeddings
 from studylib.reports.study import read_study, some_utterances
 
 RUNS = ["logmel_whitened", "aam_softmax", "untrained"]
@@ -37,12 +29,11 @@ def test_a_vector_is_the_unit_mean_of_unit_crops_and_runs_keep_their_order(study
     for vector, two in zip(embeddings.vectors["aam_softmax-1"], crops, strict=True):
         mean = sum(crop / np.linalg.norm(crop) for crop in two) / 2
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), rtol=1e-12)
-    table = geometry_table(embeddings)
+    table = embeddings.runs
     assert list(table.index) == list(embeddings.vectors)
     assert list(table["run"]) == RUNS
     assert list(table["seed"]) == [0, 1, 1]
     assert list(table["loss"]) == [None, "aam_softmax", None]
-    assert table["d_prime"].idxmax() == "aam_softmax-1"  # the least noise
 
 
 def test_runs_of_different_utterances_are_not_compared(tmp_path):
@@ -89,26 +80,3 @@ def test_a_map_by_neighbours_puts_speakers_of_clear_clusters_together(embeddings
     np.fill_diagonal(distances, np.inf)
     nearest = embeddings.utterances["speaker"].to_numpy()[distances.argmin(axis=1)]
     assert np.mean(nearest == embeddings.utterances["speaker"]) > 0.95
-
-
-def test_measures_of_pairs_equal_their_definitions_pair_by_pair():
-    rng = np.random.default_rng(0)
-    speakers = rng.permutation(np.repeat(list("abcdef"), (1, 2, 4, 6, 8, 9)))
-    vectors = rng.normal(size=(30, 8)) + (speakers == "f")[:, None]
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    first, second = np.array(list(combinations(range(len(vectors)), 2))).T
-    cosines = (vectors[first] * vectors[second]).sum(axis=1)
-    squares = np.square(vectors[first] - vectors[second]).sum(axis=1)
-    same = speakers[first] == speakers[second]
-    within, between = cosines[same], cosines[~same]
-    spread = np.sqrt((np.var(within) + np.var(between)) / 2)
-    expected = {
-        "uniformity": np.log(np.mean(np.exp(-2 * squares))),
-        "within_mean": np.mean(within),
-        "within_sd": np.std(within),
-        "between_mean": np.mean(between),
-        "between_sd": np.std(between),
-        "d_prime": (np.mean(within) - np.mean(between)) / spread,
-    }
-    measured = geometry(vectors, speakers)
-    assert {name: measured[name] for name in expected} == pytest.approx(expected)

@@ -181,10 +181,8 @@ def test_what_a_study_varies_is_found(measured):
     assert set(grid.index) == set(product(("0.1", "0.2"), (15, 30)))
     assert grid.loc[("0.2", 15), "rate"] == table.loc["am_softmax_m0.2_s15", "rate"]
     assert dict(found["loss"][["run", "size"]].to_numpy()) == {"ge2e": 2, "ge2e_m4": 4}
-    costs = found["trunk"].set_index("run")["size"]
-    assert set(costs.index) == {"ge2e", "ge2e_m4", "ge2e_wide"}
-    assert costs["ge2e_wide"] > costs["ge2e"]
-    assert "trunk" not in report.varied(trained[trained["run"] != "ge2e_wide"], table)
+    alone = trained[~trained["run"].isin(["ge2e_m4", "am_softmax_m0.1_s15"])]
+    assert "loss" not in report.varied(alone, table)
 
 
 def test_conclusions_are_sentences_with_names_in_print():

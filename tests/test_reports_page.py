@@ -11,7 +11,7 @@ from studylib.errors import StudyError
 from studylib.files.atomic import write_json
 from studylib.reports.figures.results import verdict_grid
 from studylib.reports.page import write_page
-from studylib.reports.summary import agreements, read_verdicts, verdict_words
+from studylib.reports.summary import agreements, read_verdicts
 
 CLAIMS = {"id": ["B3", "B4"], "claim": ["GE2E beats triplet.", "Angular is the best."]}
 NUMBERS = {"effect": [-0.2, np.nan], "low": [-0.3, np.nan], "high": [-0.1, np.nan]}
@@ -21,14 +21,13 @@ EVIDENCE = {"evidence": ["ge2e against triplet: -20 %, claimed below +0 %", ""]}
 
 @pytest.fixture
 def results(tmp_path):
-    """Two studies with a report each; the second's is older and lacks the column `side`."""
+    """Two studies with a report each."""
     table = pd.DataFrame(CLAIMS | NUMBERS | EVIDENCE)
     for study, verdict in (("a", "supported"), ("b", "undecided, one seed")):
         losses = tmp_path / study / "losses"
         losses.mkdir(parents=True)
         verdicts = table.assign(verdict=[verdict, "not tested here"])
-        verdicts = verdicts.assign(side="below") if study == "a" else verdicts
-        verdicts.to_csv(losses / "verdicts.csv", index=False)
+        verdicts.assign(side="below").to_csv(losses / "verdicts.csv", index=False)
         pd.DataFrame({"run": ["GE2E"], "EER (%)": ["2.10"]}).to_csv(
             losses / "table.csv", index=False
         )
@@ -68,14 +67,11 @@ def test_every_link_of_the_page_leads_to_a_file_and_nothing_comes_from_a_network
 def test_the_summary_has_a_row_a_conclusion_and_a_column_a_study(results):
     verdicts = read_verdicts(results)
     assert verdicts["side"][verdicts["id"] == "B3"].tolist() == ["below", "below"]
-    words = verdict_words(verdicts)
-    assert words.loc["B3", "a"] == "supported: -20.0 % [-30.0, -10.0]"
-    assert words.loc["B4"].tolist() == ["not tested here"] * 2
     first, second = agreements(verdicts).splitlines()
     assert first.endswith("Of 2 studies that test it: supported in 1 (a); undecided in 1 (b).")
     assert second.endswith("Of 0 studies that test it: not tested here.")
-    own, other = verdict_grid(read_verdicts(results, ["b", "a"])).axes
-    assert (own.get_title(), other.get_title()) == ("b", "a")
-    assert other.texts[0].get_text() == "supported\n-20 % [-30, -10]"
-    with pytest.raises(StudyError, match=r"no losses/verdicts\.csv of c"):
-        read_verdicts(results, ["c"])
+    first, second = verdict_grid(verdicts).axes
+    assert (first.get_title(), second.get_title()) == ("a", "b")
+    assert first.texts[0].get_text() == "supported\n-20 % [-30, -10]"
+    with pytest.raises(StudyError, match=r"no losses/verdicts\.csv of any study"):
+        read_verdicts(results / "a")

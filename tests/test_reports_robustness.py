@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from made_up import all_trials
+from made_up_study import write_study
 
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.models.embedder import Embedder, embed
@@ -19,10 +20,10 @@ from studylib.reports.robustness import (
     error_rates,
     factors_of,
     growth_table,
-    trial_kinds,
-    trial_rates,
+    list_rates,
 )
 from studylib.reports.settings import RobustnessSettings
+from studylib.reports.study import experiments_in
 from studylib.statistics.error_rates import equal_error_rate
 
 matplotlib.use("Agg")
@@ -140,28 +141,14 @@ def test_a_run_that_alone_fails_in_noise_is_found():
     assert (growth.drop("fails")["ratio"] < growth.loc["fails", "low"]).all()
 
 
-def test_kinds_of_trial_are_those_the_corpus_can_tell_apart():
-    trials, number = all_trials(8, 4), np.arange(32)
-    speaker = number // 4
-    unknown = pd.DataFrame({"session": number, "accent": np.where(speaker < 4, "x", "")})
-    # A session an utterance; four speakers of a known accent are too few.
-    assert list(trial_kinds(trials, unknown)) == ["all"]
-    sexes = np.array(["f", "m", "f", "m", "f", "m", "", None], dtype=object)[speaker]
-    known = pd.DataFrame({"session": number // 2, "sex": sexes})
-    expected = {"all": [], "same sex": [], "within a session": [], "across sessions": []}
-    for i, j, target in trials[["first", "second", "target"]].itertuples(index=False):
-        session = i // 2 == j // 2
-        expected["all"].append(True)
-        expected["same sex"].append(sexes[i] == sexes[j] and sexes[i] in ("f", "m"))
-        expected["within a session"].append(session or not target)
-        expected["across sessions"].append(not session)
-    kinds = trial_kinds(trials, known)
-    assert {kind: list(mask) for kind, mask in kinds.items()} == expected
-    scores = np.random.default_rng(0).normal(size=len(trials)) + trials["target"].to_numpy()
-    rates = trial_rates({"a": scores}, trials, known, 20).set_index("level")["rate"]
-    for kind, mask in kinds.items():
-        own = equal_error_rate(scores[mask], trials.loc[mask, "target"])
-        assert rates[kind] == pytest.approx(own)
+def test_rates_on_the_study_s_lists_are_those_of_its_scores(tmp_path):
+    folder = write_study(tmp_path, seeds=(0,)) / "experiment" / "triplet-0"
+    rates = list_rates(experiments_in([folder]), ["test", "test_hard"], 20).set_index("level")
+    for name in ("test", "test_hard"):
+        scores = pd.read_parquet(folder / "scores" / f"{name}.parquet")
+        expected = equal_error_rate(scores["score"], scores["target"])
+        assert rates["rate"][name] == pytest.approx(expected)
+    assert set(rates["run"]) == {"triplet"}
 
 
 def test_each_level_has_a_panel_in_the_order_of_the_first():

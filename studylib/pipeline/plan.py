@@ -21,7 +21,6 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import digest, sha256
 from studylib.pipeline.params import Params, TestSet, evaluate_settings, run_settings
-from studylib.reports.settings import check_batch_size
 from studylib.training.settings import CorpusSettings, RunSettings, TrainSettings
 
 EXPERIMENT = "experiment"  # the notebook of one run
@@ -54,7 +53,6 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
 def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     study = params.study
     runs = {run: run_settings(params, run) for run in study.runs}
-    check_batch_size(params.report.batch_size, runs)
     documents = {"corpus.json": corpus_plan(root, params)}
     for run, settings in runs.items():
         _check_speakers(run, settings.train, documents["corpus.json"]["settings"])

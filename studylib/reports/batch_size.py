@@ -1,40 +1,62 @@
 """The error rate against the size of a batch and the number of training speakers."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from studylib.files.atomic import read_json
-from studylib.reports.study import Study, cells_by_run, collect_experiments, resample
+from studylib.reports.study import (
+    OTHER_SETTINGS,
+    Study,
+    cells_by_run,
+    collect_experiments,
+    read_manifest,
+    resample,
+)
 from studylib.statistics.comparisons import error_table, paired_tests
 
-# Each list of report.batch_size, and what its runs differ in.
-VARIED = {"equal_crops": "batch", "equal_steps": "batch", "training_speakers": "training_speakers"}
+# Each comparison: what its runs differ in, and what else they may not differ in.
+COMPARISONS = {
+    "equal_crops": ("batch", ["planned", "training_speakers"]),
+    "equal_steps": ("batch", ["steps", "training_speakers"]),
+    "training_speakers": ("training_speakers", ["planned", "batch"]),
+}
 FACTS = ["loss", "batch", "steps", "crops", "training_speakers"]
 
 
-def compared_runs(study: Study) -> pd.DataFrame:
-    """The experiments of all runs in the lists of `report.batch_size`.
+def trained_runs(study: Study) -> pd.DataFrame:
+    """The experiments of all trained runs, with what decides how they may be compared.
 
     As in `collect_experiments`, except that steps, crops and training_speakers are what a run
     actually used. Settings only bound these: a run ends with a whole batch, and null means all
-    speakers.
+    speakers. Besides, planned: the settings' crops; alike: a text that differs where loss, trunk or
+    training differ in anything but FACTS and the learning rate.
     """
     runs = collect_experiments(study)
-    runs = runs[runs["run"].isin({run for names in study.settings.values() for run in names})]
+    runs = runs[runs["loss"].notna()]
     seen = [read_json(folder / "model" / "training.json") for folder in runs["folder"]]
     columns = {key: [facts[key] for facts in seen] for key in FACTS[2:]}
+    columns |= {"planned": runs["crops"], "alike": [_alike(folder) for folder in runs["folder"]]}
     return runs.assign(**columns).astype(dict.fromkeys(FACTS[1:], int))
 
 
+def _alike(folder: Path) -> str:
+    settings = read_manifest(folder)["settings"]
+    fixed = {"utterances_per_speaker", *OTHER_SETTINGS} - {"training_speakers"}
+    train = {key: settings["train"][key] for key in sorted(fixed)}
+    return str([settings["loss"], settings["trunk"], train])
+
+
 def size_tables(
-    runs: pd.DataFrame, study: Study, *, trials: str, n_resamples: int
+    runs: pd.DataFrame, *, trials: str, n_resamples: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Error rates by size, and each loss's largest size tested against its smallest.
 
     Parameters
     ----------
     runs : DataFrame
-        From `compared_runs`.
-    study : Study
+        From `trained_runs`. Of each loss, those with most sizes that differ in nothing else (but
+        the learning rate) are compared.
     trials : str
         Name of the trial list.
     n_resamples : int
@@ -43,27 +65,30 @@ def size_tables(
     Returns
     -------
     rates : DataFrame
-        One row a comparison (list of `report.batch_size`) and run, by loss and size: comparison,
-        run, FACTS, columns of `comparisons.error_table` over the run's seeds, size (batch in
-        crops, or training speakers).
+        One row a comparison (of COMPARISONS) and run, by loss and size: comparison, run, FACTS,
+        columns of `comparisons.error_table` over the run's seeds, size (batch in crops, or training
+        speakers).
     tests : DataFrame
-        One row a comparison and loss of several sizes: comparison, loss, smallest, largest, and
-        columns of `comparisons.paired_tests` for the largest (first) and the smallest (second).
-        Both are empty where a study names no runs.
+        One row a comparison and loss: comparison, loss, smallest, largest, and columns of
+        `comparisons.paired_tests` for the largest (first) and the smallest (second).
+        Both are empty where a study varies no size.
     """
-    if runs.empty:
-        return pd.DataFrame(columns=["comparison", *FACTS]), pd.DataFrame(columns=["comparison"])
-    cells = cells_by_run(runs, resample(runs, trials, n_resamples)["eer"])
-    table = runs.groupby("run", sort=False)[FACTS].first().join(error_table(cells))
-    parts = {
-        comparison: table.assign(size=table[VARIED[comparison]]).loc[names]
-        for comparison, names in study.settings.items()
-    }
+    firsts, parts = runs.drop_duplicates("run").set_index("run"), {}
+    for comparison, (size, same) in COMPARISONS.items():
+        groups = firsts.groupby(["alike", *same], sort=False)
+        sizes, group = groups[size].transform("nunique"), groups.ngroup()
+        most = sizes.groupby(firsts["loss"]).idxmax()
+        largest = group == firsts["loss"].map(group[most].set_axis(most.index))
+        parts[comparison] = firsts.loc[(sizes > 1) & largest, FACTS].assign(size=firsts[size])
     rates = pd.concat(parts, names=["comparison", "run"]).reset_index()
+    if rates.empty:
+        return rates, rates[["comparison"]]
+    compared = runs[runs["run"].isin(rates["run"])]
+    cells = cells_by_run(compared, resample(compared, trials, n_resamples)["eer"])
+    rates = rates.join(error_table(cells), on="run")
     rates = rates.sort_values(["comparison", "loss", "size"], ignore_index=True)
     of_sizes = {"smallest": ("size", "first"), "largest": ("size", "last")}
     of_runs = {"first": ("run", "last"), "second": ("run", "first")}
     ends = rates.groupby(["comparison", "loss"], as_index=False).agg(**of_sizes, **of_runs)
-    ends = ends[ends["smallest"] < ends["largest"]].reset_index(drop=True)
     tests = paired_tests(cells, zip(ends.pop("first"), ends.pop("second"), strict=True))
     return rates, ends.join(tests)

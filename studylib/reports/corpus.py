@@ -12,7 +12,6 @@ import pandas as pd
 import soundfile
 
 from studylib.corpora.store import SAMPLE_RATE, Corpus, skipped_file
-from studylib.errors import StudyError
 
 LOUDNESS = 0.08  # root mean square of a clip to listen to, full scale 1
 MP3_QUALITY = 0.6  # 0 best to 1 smallest: about 3 kB a second
@@ -40,14 +39,18 @@ def split_table(corpus: Corpus) -> pd.DataFrame:
 
 def trial_table(corpus: Corpus) -> pd.DataFrame:
     """One row a trial list: trials, targets, nontargets, and how many speakers they are of."""
-    rows = {}
-    for name in corpus.trial_lists:
-        trials = corpus.trials(name)
-        targets = int(trials["target"].sum())
-        used = corpus.utterances.loc[np.union1d(trials["first"], trials["second"]), "speaker"]
-        counts = len(trials), targets, len(trials) - targets, used.nunique()
-        rows[name] = dict(zip(("trials", "targets", "nontargets", "speakers"), counts, strict=True))
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("list")
+    lists = {name: corpus.trials(name) for name in corpus.trial_lists}
+    sums = {name: [len(trials), trials["target"].sum()] for name, trials in lists.items()}
+    table = pd.DataFrame.from_dict(sums, orient="index", columns=["trials", "targets"])
+    table["nontargets"] = table["trials"] - table["targets"]
+    table["speakers"] = [_used(corpus, name)["speaker"].nunique() for name in lists]
+    return table.rename_axis("list")
+
+
+def _used(corpus: Corpus, trial_list: str) -> pd.DataFrame:
+    """The utterances of a trial list."""
+    trials = corpus.trials(trial_list)
+    return corpus.utterances.loc[np.union1d(trials["first"], trials["second"])]
 
 
 def recorded_once(utterances: pd.DataFrame) -> bool:
@@ -62,16 +65,12 @@ def recorded_once(utterances: pd.DataFrame) -> bool:
 
 def channel_warnings(corpus: Corpus) -> list[str]:
     """A sentence for each trial list whose speakers have one recording each."""
-    warnings = []
-    for name in corpus.trial_lists:
-        trials = corpus.trials(name)
-        used = corpus.utterances.loc[np.union1d(trials["first"], trials["second"])]
-        if recorded_once(used):
-            warnings.append(
-                f"{name}: each speaker has one recording, which gives the speaker away; compare "
-                "every error rate with that of logmel_whitened, a linear system that hears it too"
-            )
-    return warnings
+    return [
+        f"{name}: each speaker has one recording, which gives the speaker away; compare every "
+        "error rate with that of logmel_whitened, a linear system that hears it too"
+        for name in corpus.trial_lists
+        if recorded_once(_used(corpus, name))
+    ]
 
 
 def left_out(corpus: Corpus) -> pd.DataFrame:
@@ -86,23 +85,12 @@ def left_out(corpus: Corpus) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str).replace(project, "", regex=True)
 
 
-def example_row(corpus: Corpus, utterance: str = "") -> int:
-    """The row of an utterance; unless named, the first with the fewest missing values.
+def example_row(corpus: Corpus) -> int:
+    """The row of an utterance to look at: the first with the fewest missing values.
 
     An effect that a session lacks is missing, so an utterance with all effects is preferred.
-
-    Raises
-    ------
-    StudyError
-        If the corpus lacks the utterance.
     """
-    table = corpus.utterances
-    if not utterance:
-        return int(table.notna().sum(axis=1).idxmax())
-    found = table.index[table["id"] == utterance]
-    if found.empty:
-        raise StudyError(f"{corpus.folder} has no utterance {utterance!r}: expected one of its ids")
-    return int(found[0])
+    return int(corpus.utterances.notna().sum(axis=1).idxmax())
 
 
 def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:

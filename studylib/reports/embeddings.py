@@ -1,7 +1,6 @@
-"""Embeddings of several runs, of the same utterances: maps, and measures of their geometry.
+"""Embeddings of several runs, of the same utterances, and maps of them.
 
-All vectors have length 1, so that only directions count, as in cosine scoring. Pairs are pairs of
-two different utterances; within are those of one speaker, between those of two.
+All vectors have length 1, so that only directions count, as in cosine scoring.
 """
 
 import warnings
@@ -127,43 +126,3 @@ def _points(vectors: np.ndarray, method: str) -> np.ndarray:
         from umap import UMAP  # late: it is compiled at import, for many seconds
     umap = UMAP(min(15, len(vectors) - 1), metric="cosine", random_state=0, n_jobs=1)
     return umap.fit_transform(vectors)
-
-
-@threadpool_limits.wrap(limits=1)
-def geometry_table(embeddings: Embeddings) -> pd.DataFrame:
-    """One row a run and seed: run, seed, loss, eer, and the measures of `geometry`."""
-    speakers = embeddings.utterances["speaker"].to_numpy()
-    rows = {run: geometry(vectors, speakers) for run, vectors in embeddings.vectors.items()}
-    measures = pd.DataFrame.from_dict(rows, orient="index")
-    return embeddings.runs.drop(columns="folder").join(measures)
-
-
-def geometry(vectors: np.ndarray, speakers: np.ndarray) -> dict[str, float]:
-    """Measures of the embeddings of speakers that need no threshold.
-
-    Parameters
-    ----------
-    vectors : (U, D) float
-        One embedding an utterance, each of length 1.
-    speakers : (U,)
-
-    Returns
-    -------
-    dict
-        within_mean, within_sd, between_mean, between_sd: of the cosines of all pairs.
-        d_prime: distance of the two means, in root mean square standard deviations.
-        uniformity: log mean exp(-2 |x - y|^2) of all pairs (Wang and Isola 2020, eq. 5, t 2); the
-        lower, the more evenly the vectors fill the sphere. (Their alignment is 2 - 2 within_mean.)
-    """
-    cosines = vectors @ vectors.T
-    same = speakers[:, None] == speakers[None]
-    once = np.tri(len(vectors), k=-1, dtype=bool)
-    within, between = cosines[same & once], cosines[~same & once]
-    return {
-        "within_mean": within.mean(),
-        "within_sd": within.std(),
-        "between_mean": between.mean(),
-        "between_sd": between.std(),
-        "uniformity": np.log(np.mean(np.exp(4 * cosines[once] - 4))),
-        "d_prime": (within.mean() - between.mean()) / np.sqrt((within.var() + between.var()) / 2),
-    }

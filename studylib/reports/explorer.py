@@ -176,16 +176,12 @@ def export(embeddings: Embeddings, maps: Mapping[str, pd.DataFrame], folder: Pat
         header: the pair that embedding projectors read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    both = pd.concat(maps, names=["method", None]).reset_index("method")
-    both.to_csv(folder / "coordinates.csv", index=False, float_format="%.6g")
+    points = pd.concat(maps, names=["method", None]).reset_index("method")
+    points.to_csv(folder / "coordinates.csv", index=False, float_format="%.6g")
     embeddings.utterances.to_csv(folder / "metadata.tsv", sep="\t", index=False)
-    parts = []
+    ids, tables = embeddings.utterances["id"], {}
     for run, vectors in embeddings.vectors.items():
-        table = pd.DataFrame(vectors.astype(np.float32)).add_prefix("v")
-        table.to_csv(
-            folder / f"{run}.tsv", sep="\t", header=False, index=False, float_format="%.6g"
-        )
-        table.insert(0, "run", run)
-        table.insert(0, "id", embeddings.utterances["id"])
-        parts.append(table)
-    pd.concat(parts, ignore_index=True).to_parquet(folder / "vectors.parquet")
+        tables[run] = pd.DataFrame(vectors.astype(np.float32), ids).add_prefix("v")
+        plain = {"sep": "\t", "header": False, "index": False, "float_format": "%.6g"}
+        tables[run].to_csv(folder / f"{run}.tsv", **plain)
+    pd.concat(tables, names=["run"]).reset_index().to_parquet(folder / "vectors.parquet")

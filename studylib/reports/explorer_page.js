@@ -1,10 +1,10 @@
-// The explorer's page in the browser. Bokeh calls this file with `event`: "draw" (a choice above the
-// maps or of the table changed), "select" (utterances were selected), "find" (a row of the table was
-// clicked) or "save". points: the utterances, drawn in every map. store: what each run makes of
-// them, by run and map. The other names are the page's widgets.
+// The explorer's page in the browser. Bokeh calls this file when utterances were selected, when a row
+// of the table was clicked, and when a choice changed or the page is ready. points: the utterances,
+// drawn in every map. store: what each run makes of them, by run and map. The other names are the
+// page's widgets.
 const run = (place) => runs[place].value
 const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;")
-const kind = () => ["speakers", "outliers", "differences", "neighbours"][kinds.active]
+const kind = () => kinds.value
 
 function draw() {
   maps.forEach((map, place) => {
@@ -88,17 +88,6 @@ function find() {
   select() // also where the same utterances were selected before
 }
 
-function save() {
-  const names = [...columns]
-  maps.forEach((_, place) => names.push("x" + place, "y" + place))
-  const head = names.map((name) => name.replace(/^([xy])(\d)$/, (_, axis, n) => `${axis} ${run(n)}`))
-  const quoted = (text) => `"${String(text).replace(/"/g, '""')}"`
-  const line = (i) => names.map((name) => quoted(points.data[name][i])).join(",")
-  const text = [head.map(quoted).join(","), ...[...points.data.id.keys()].map(line)].join("\n")
-  const link = document.createElement("a")
-  link.href = URL.createObjectURL(new Blob([text + "\n"], {type: "text/csv"}))
-  link.download = "coordinates.csv"
-  link.click()
-}
-
-({draw, select, find, save})[event]()
+if (cb_obj === points.selected) select()
+else if (cb_obj === rows.selected) find()
+else draw()

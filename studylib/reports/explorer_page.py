@@ -9,38 +9,37 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import seaborn
 from bokeh.document import Document
 from bokeh.embed import file_html
 from bokeh.layouts import column, row
-from bokeh.models import (
-    Button,
-    ColumnDataSource,
-    CustomJS,
-    DataTable,
-    Div,
-    RadioButtonGroup,
-    Select,
-    TableColumn,
-)
+from bokeh.models import ColumnDataSource, CustomJS, DataTable, Div, Select, TableColumn
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 
 from studylib.reports.embeddings import Embeddings
 from studylib.reports.explorer import NEIGHBOURS, findings, utterance_table
 from studylib.reports.figures.style import COLOURS, run_title
 
 MAPS = ("A", "B", "C")  # side by side
-TABLES = ("Most confused speakers under A", "Outliers under A", "Wrong under A, right under B")
-TABLES += ("Neighbours under A",)
+LISTS = [
+    ("speakers", "Most confused speakers under A"),
+    ("outliers", "Outliers under A"),
+    ("differences", "Wrong under A, right under B"),
+    ("neighbours", "Neighbours under A of the selected utterance"),
+]
 HINT = "Tap a point, or click a row: both utterances are heard, and stay here to be heard again."
 NO_SOUND = "No sound: the corpus of these results is not under data/. After <code>uv run studylib "
 NO_SOUND += "study</code> with the study's file, <code>uv run studylib corpus</code> makes it."
-HIDDEN = {"split", "start", "path", "text"}  # columns not shown
+HIDDEN = ["split", "start", "path", "text"]  # columns not shown
+SHADES = seaborn.color_palette("viridis", 5).as_hex()  # of numbers, from low to high
 MISSING = "#bbbbbb"
 TIP = "<b>@id</b><br>own speaker @own{n}{{0.00}}, nearest other @nearest{n} @other{n}{{0.00}}<br>"
 RING = {"size": 15, "line_width": 2, "line_color": "black"}
+# A phone shows the page at its own width.
+TEMPLATE = """{% block preamble %}
+<meta name="viewport" content="width=device-width, initial-scale=1">{% endblock %}"""
+WRAP = {"styles": {"flex-wrap": "wrap"}, "sizing_mode": "stretch_width"}
 
 
 def explorer_page(
@@ -62,75 +61,53 @@ def explorer_page(
     colour_by : str
         A column of the utterances.
     """
-    utterances, runs = embeddings.utterances, embeddings.runs
+    utterances = embeddings.utterances.drop(columns=HIDDEN, errors="ignore")
     made = utterance_table(embeddings)
     found = findings(embeddings, made)
-    worst = found[(found["kind"] == "speakers") & (found["run"] == found["run"].iloc[0])]
-    named = utterances["speaker"].iloc[worst[["first", "second"]].to_numpy().ravel()].unique()
-    looks = {
-        name: _colours(utterances[name], named if name == "speaker" else None)
-        for name in utterances
-        if name not in HIDDEN | {"id"}
-    }
-    columns = [name for name in utterances if name not in HIDDEN]
-    data = {name: [_text(value) for value in utterances[name]] for name in columns}
-    data |= {"colour": looks[colour_by][0]} | ({"sound": list(sounds)} if sounds else {})
+    looks = {name: _colours(values) for name, values in utterances.items() if name != "id"}
+    worst = found.loc[found["run"] == found["run"].iloc[0], ["first", "second"]].to_numpy().ravel()
+    named = utterances["speaker"].iloc[worst].unique()[: len(COLOURS)]
+    looks["speaker"] = _colours(utterances["speaker"].where(utterances["speaker"].isin(named)))
+    data = utterances.map(_text).to_dict("list") | {"colour": looks[colour_by][0]}
+    data |= {"sound": list(sounds)} if sounds else {}
     for place in range(len(MAPS)):  # filled by the script
         data |= dict.fromkeys((f"x{place}", f"y{place}"), np.zeros(len(utterances)))
     points = ColumnDataSource(data, name="points")
 
-    titles = {run: _title(runs.loc[run]) for run in embeddings.vectors}
-    first = sorted(titles, key=lambda run: runs.loc[run, "loss"] is None)  # trained ones
+    trained_first = embeddings.runs.sort_values("loss", key=pd.isna, kind="stable")
+    titles = [(name, _title(run)) for name, run in trained_first.iterrows()]
     chosen = [
-        Select(title=f"{letter}:", value=first[place], options=list(titles.items()), width=370)
-        for place, letter in zip(range(len(titles)), MAPS, strict=False)
+        Select(title=f"{letter}:", value=name, options=titles, width=360)
+        for letter, (name, _) in zip(MAPS, titles, strict=False)
     ]
-    figures = [_map(points, place, columns) for place in range(len(chosen))]
+    figures = [_map(points, place, list(utterances)) for place in range(len(chosen))]
     projection = Select(title="Map", value=next(iter(maps)), options=list(maps), width=120)
     colour = Select(title="Colour by", value=colour_by, options=list(looks), width=180)
-    kinds = RadioButtonGroup(labels=list(TABLES), active=0)
-    legend, players = Div(width=850), Div(text=HINT if sounds else NO_SOUND, width=370)
+    kinds = Select(title="List", value="speakers", options=LISTS, width=360)
+    legend, players = Div(), Div(text=HINT if sounds else NO_SOUND, width=360)
     rows = ColumnDataSource({name: [] for name in ("what", "numbers", "first", "second")})
     args = {"points": points, "store": ColumnDataSource(_stored(maps, made, looks)), "rows": rows}
     args |= {"findings": ColumnDataSource(found), "runs": chosen, "maps": figures, "kinds": kinds}
     args |= {"projection": projection, "colour": colour, "legend": legend, "players": players}
     args |= {"legends": {name: text for name, (_, text) in looks.items()}}
     args |= {"palette": COLOURS, "missing": MISSING}
-    args |= {"columns": columns, "n_neighbours": NEIGHBOURS, "hint": players.text}
-    code = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    on = {
-        event: CustomJS(args=args | {"event": event}, code=code)
-        for event in ("draw", "select", "find", "save")
-    }
-    for widget in (*chosen, projection, colour):
-        widget.js_on_change("value", on["draw"])
-    kinds.js_on_change("active", on["draw"])
-    points.selected.js_on_change("indices", on["select"])
-    rows.selected.js_on_change("indices", on["find"])
-    save = Button(label="Save the coordinates (CSV)", width=200)
-    save.js_on_event("button_click", on["save"])
+    args |= {"n_neighbours": NEIGHBOURS, "hint": players.text}
+    script = CustomJS(args=args, code=Path(__file__).with_suffix(".js").read_text("utf-8"))
+    for widget in (*chosen, projection, colour, kinds):
+        widget.js_on_change("value", script)
+    for source in (points, rows):
+        source.selected.js_on_change("indices", script)
     widths = {"what": 340, "numbers": 430}
     shown = [TableColumn(field=name, title=name, width=width) for name, width in widths.items()]
-    table = DataTable(
-        source=rows,
-        columns=shown,
-        index_position=None,
-        header_row=False,
-        reorderable=False,
-        width=790,
-        height=290,
-    )
+    plain = {"index_position": None, "header_row": False, "reorderable": False, "height": 290}
+    table = DataTable(source=rows, columns=shown, sizing_mode="stretch_width", **plain)
     pairs = [column(*both) for both in zip(chosen, figures, strict=True)]
+    lists = column(kinds, table, styles={"flex": "1 1 340px"}, max_width=790)
     document = Document(title="Explorer of embeddings")
-    document.add_root(
-        column(
-            row(projection, colour, legend),
-            row(*pairs),
-            row(column(row(kinds, save), table), players),
-        )
-    )
-    document.js_on_event("document_ready", on["draw"])
-    return file_html(document, INLINE)
+    rest = [row(*pairs, **WRAP), row(lists, players, **WRAP)]
+    document.add_root(column(row(projection, colour), legend, *rest, sizing_mode="stretch_width"))
+    document.js_on_event("document_ready", script)
+    return file_html(document, INLINE, template=TEMPLATE)
 
 
 def frame(page: str, height: int = 960) -> str:
@@ -144,8 +121,8 @@ def _map(points: ColumnDataSource, place: int, columns: Sequence[str]):
     facts = "".join(f"{name} @{{{name}}}<br>" for name in columns if name != "id")
     plot = figure(
         name=f"map{place}",
-        width=385,
-        height=385,
+        width=360,
+        height=360,
         tools="pan,wheel_zoom,box_select,lasso_select,tap,reset,save",
         active_scroll="wheel_zoom",
         tooltips=TIP.format(n=place) + facts,
@@ -179,25 +156,21 @@ def _stored(
     return stored
 
 
-def _colours(values: pd.Series, named: Sequence | None) -> tuple[list[str], str]:
+def _colours(values: pd.Series) -> tuple[list[str], str]:
     """The colour of each utterance, and a legend as HTML.
 
-    Numbers get a scale; of other values those named, else the commonest, a colour each.
+    The commonest values have a colour each; of many numbers, each fifth of the utterances.
     """
     if pd.api.types.is_numeric_dtype(values) and values.nunique() > len(COLOURS):
-        low, high = values.min(), values.max()
-        scaled = (values - low) / (high - low)
-        colours = [MISSING if np.isnan(v) else to_hex(colormaps["viridis"](v)) for v in scaled]
-        entries = {to_hex(colormaps["viridis"](v)): low + v * (high - low) for v in (0, 0.5, 1.0)}
+        values = pd.qcut(values, len(SHADES), precision=1, duplicates="drop")
+        fills = dict(zip(values.cat.categories, SHADES, strict=False))
     else:
-        named = values.value_counts().index if named is None else named
-        fills = dict(zip(named, COLOURS, strict=False))
-        colours = [fills.get(value, MISSING) for value in values]
-        entries = {colour: value for value, colour in fills.items()}
-    entries |= {MISSING: "others"} if MISSING in colours else {}
+        fills = dict(zip(values.value_counts().index, COLOURS, strict=False))
+    colours = [fills.get(value, MISSING) for value in values]
+    entries = fills | ({"others": MISSING} if MISSING in colours else {})
     dots = (
         f'<span style="color: {colour}">&#9679;</span> {html.escape(_text(value))}'
-        for colour, value in entries.items()
+        for value, colour in entries.items()
     )
     return colours, "&emsp;".join(dots)
 

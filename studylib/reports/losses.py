@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from studylib.losses import LOSSES
-from studylib.models.trunk_table import trunk_sizes
 from studylib.reports.figures.runs import det_points
 from studylib.reports.figures.style import look, run_title
-from studylib.reports.study import MEASURES, cells_by_run, collect_scores, read_manifest
+from studylib.reports.study import MEASURES, cells_by_run, collect_scores
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import cells_of
 from studylib.statistics.resampling import Resamples
@@ -176,9 +175,8 @@ def sentences(conclusions: pd.DataFrame) -> str:
     lines = []
     for row in conclusions.itertuples():
         why = "; ".join(filter(None, [row.evidence, row.missing and f"needs {row.missing}"]))
-        why = re.sub(
-            r"\w+", lambda word: look(word[0]).title if word[0] in LOSSES else word[0], why
-        )
+        for loss in LOSSES:
+            why = re.sub(rf"\b{loss}\b", look(loss).title, why)
         lines.append(f"- **{row.id}, {row.verdict}.** *{row.claim}* {why}.\n")
     return "".join(lines)
 
@@ -196,26 +194,16 @@ def varied(trained: pd.DataFrame, table: pd.DataFrame) -> dict[str, pd.DataFrame
     -------
     dict
         margin: losses with several margins and several scales (no schedules of the scale). loss:
-        with several utterances of each speaker, in batches of equally many crops. trunk: on several
-        trunks, with the columns of `trunk_sizes`. Each has the columns comparison and size for
-        `eer_by_size`, whose lines are named by the key. What the study does not vary is left out.
+        with several utterances of each speaker, in batches of equally many crops. Each has the
+        columns comparison and size for `eer_by_size`, whose lines are named by the key. What the
+        study does not vary is left out.
     """
-    folders = trained.drop_duplicates("run").set_index("run")["folder"]
-    table = table[table.index.isin(folders.index)]
+    table = table[table.index.isin(trained["run"])]
     scales = table.assign(comparison=table["loss"], size=pd.to_numeric(table["scale"], "coerce"))
     scales = scales.dropna(subset=["margin", "size"]).astype({"margin": str})
     several = scales.groupby("loss")[["margin", "size"]].transform("nunique").gt(1)
     alike = table.groupby(["trunk", "loss", "batch", "crops"])["utterances_per_speaker"]
     utterances = table[alike.transform("nunique") > 1].assign(comparison="utterances")
     utterances["size"] = utterances["utterances_per_speaker"].astype(int)
-    trunks = table[table.groupby("loss")["trunk"].transform("nunique") > 1]
-    sizes = []
-    for folder in folders[trunks.index]:
-        trunk = read_manifest(folder)["settings"]["trunk"]
-        sizes.append(trunk_sizes(trunk["name"], trunk["parameters"]))
-    trunks = trunks.join(pd.DataFrame(sizes, trunks.index, ["parameters", "multiply_adds"]))
-    trunks = trunks.assign(
-        comparison="trunks", size=trunks["multiply_adds"].astype(float).round(-6) / 1e6
-    )
-    frames = {"margin": scales[several.all(axis=1)], "loss": utterances, "trunk": trunks}
+    frames = {"margin": scales[several.all(axis=1)], "loss": utterances}
     return {name: frame.reset_index() for name, frame in frames.items() if len(frame)}

@@ -4,8 +4,8 @@ The page and the executed notebooks beside it (html/) hold their own style and n
 """
 
 from pathlib import Path
+from string import Template
 
-import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
@@ -14,18 +14,8 @@ from studylib.errors import StudyError
 from studylib.files.atomic import atomic_file, atomic_folder
 from studylib.reports.losses import sentences
 
-HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>
-body {{ max-width: 60rem; margin: auto; padding: 0 1rem; font: 1rem/1.5 sans-serif; }}
-img, svg {{ max-width: 100%; height: auto; }}
-table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; }}
-td, th {{ padding: .2rem .6rem; text-align: right; white-space: nowrap; border: 0; }}
-.anchor-link {{ display: none; }}
-tr:nth-child(even) {{ background: #f2f2f2; }}
-pre {{ overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: .8rem; }}
-</style></head><body>
-"""
+LINKED = {".html", ".csv", ".png", ".pdf", ".svg"}
+HEAD = Template(Path(__file__).with_suffix(".html").read_text("utf-8"))
 
 
 def write_page(folder: Path) -> None:
@@ -44,15 +34,14 @@ def write_page(folder: Path) -> None:
     losses = folder / "losses"
     if not (losses / "table.csv").exists():
         raise StudyError(f"{losses} holds no report: run `studylib notebook losses` first")
-    notebooks = sorted(folder.glob("notebooks/**/*.ipynb"))
-    with atomic_folder(folder / "html") as pages:
-        for notebook in notebooks:
-            page = pages / _page_of(notebook, folder / "notebooks")
-            page.parent.mkdir(exist_ok=True)
-            body, _ = HTMLExporter(template_name="basic").from_notebook_node(
-                nbformat.read(notebook, as_version=4)
-            )
-            page.write_text(HEAD.format(title=notebook.stem) + body, encoding="utf-8")
+    exporter, pages = HTMLExporter(template_name="basic"), []
+    with atomic_folder(folder / "html") as html:
+        for notebook in sorted(folder.glob("notebooks/**/*.ipynb")):
+            page = notebook.relative_to(folder / "notebooks").with_suffix(".html")
+            (html / page).parent.mkdir(exist_ok=True)
+            body, _ = exporter.from_filename(str(notebook))
+            (html / page).write_text(HEAD.substitute(title=notebook.stem) + body, encoding="utf-8")
+            pages.append(f"[{page.with_suffix('')}](html/{page.as_posix()})")
     table = pd.read_csv(losses / "table.csv", dtype=str, keep_default_na=False)
     conclusions = pd.read_csv(losses / "verdicts.csv").fillna({"evidence": "", "missing": ""})
     parts = [
@@ -65,28 +54,18 @@ def write_page(folder: Path) -> None:
         "## Figures and tables",
         *_report_links(folder),
         "## Executed notebooks",
+        " · ".join(pages),
     ]
-    pages = [_page_of(notebook, folder / "notebooks") for notebook in notebooks]
-    parts += [" · ".join(f"[{page.with_suffix('')}](html/{page.as_posix()})" for page in pages)]
     with atomic_file(folder / "index.html") as partial:
         body = markdown2html("\n\n".join(parts))
-        partial.write_text(HEAD.format(title=folder.name) + body, encoding="utf-8")
-
-
-def _page_of(notebook: Path, folder: Path) -> Path:
-    return notebook.relative_to(folder).with_suffix(".html")
+        partial.write_text(HEAD.substitute(title=folder.name) + body, encoding="utf-8")
 
 
 def _report_links(folder: Path) -> list[str]:
-    """One line a report: links to its pages, tables and figures, each kind of file by itself."""
+    """One line a report: links to its pages, tables and figures."""
     lines = []
     for report in sorted({path.parent for path in folder.glob("*/manifest.json")}):
-        links = []
-        for path in sorted(report.glob("*.html")) + sorted(report.glob("*.csv")):
-            links.append(f"[{path.name}]({path.relative_to(folder)})")
-        for path in sorted(report.glob("*.png")):
-            kinds = [path.with_suffix(kind) for kind in (".png", ".pdf", ".svg")]
-            kinds = [f"[{each.suffix[1:]}]({each.relative_to(folder)})" for each in kinds]
-            links.append(f"{path.stem.replace('_', ' ')} ({', '.join(kinds)})")
-        lines.append(f"**{report.name}**: {' · '.join(links)}")
+        shown = [path for path in sorted(report.iterdir()) if path.suffix in LINKED]
+        links = " · ".join(f"[{path.name}]({path.relative_to(folder)})" for path in shown)
+        lines.append(f"**{report.name}**: {links}")
     return lines

@@ -1,4 +1,4 @@
-"""Whether the order of losses holds in hard trials: short, noisy and reverberant crops, one sex.
+"""Whether the order of losses holds in hard trials: short, noisy and reverberant crops.
 
 The test utterances are degraded once per condition and turned into features once; every trunk then
 runs on these features, so that all runs embed the same crops. All conditions use the same resamples
@@ -15,10 +15,10 @@ import torch
 
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.corpora.store import SAMPLE_RATE, Corpus
-from studylib.corpora.trials import is_known
 from studylib.evaluation.scores import trial_scores
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.reports.settings import RobustnessSettings
+from studylib.reports.study import cells_by_run, resample
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import Cells, cells_of
 from studylib.statistics.resampling import bootstrap
@@ -26,7 +26,6 @@ from studylib.statistics.resampling import bootstrap
 PINK = -3.0  # dB an octave
 SEED = 0  # of rooms and noise
 CHUNK = 64  # utterances whose features are held at a time
-FEWEST_SPEAKERS = 5  # a kind of trial with fewer has too wide an interval to be shown
 
 
 # Seconds of the one crop, and what is added to the recording: noise and a room.
@@ -196,55 +195,22 @@ def growth_table(cells: Cells, factors: Factors, runs: Sequence[str]) -> pd.Data
     return pd.concat(tables, ignore_index=True)
 
 
-def trial_kinds(trials: pd.DataFrame, utterances: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The kinds of trial that the corpus's columns distinguish: name -> mask (T,) bool.
-
-    Same sex and same accent restrict nontarget trials to speakers who share them; a session
-    restricts target trials to pairs within one, or across two. A kind whose column is missing, or
-    that leaves fewer than five speakers, is left out.
+def list_rates(runs: pd.DataFrame, lists: Sequence[str], n_resamples: int) -> pd.DataFrame:
+    """Error rates on trial lists of the study, from the scores of its experiments.
 
     Parameters
     ----------
-    trials : DataFrame
-        first, second (index values of `utterances`), target, first_speaker, second_speaker.
-    utterances : DataFrame
-        Columns session, and sex and accent where they are known.
-    """
-    target = trials["target"].to_numpy()
-
-    def shared(column: str) -> np.ndarray:
-        values = utterances[column].where(is_known(utterances[column]))
-        first, second = (values.loc[trials[side]].to_numpy() for side in ("first", "second"))
-        return first == second
-
-    kinds = {"all": np.ones(len(trials), dtype=bool)}
-    kinds |= {f"same {name}": shared(name) for name in ("sex", "accent") if name in utterances}
-    if (within := target & shared("session")).any():
-        kinds |= {"within a session": within | ~target, "across sessions": ~within}
-    speakers = {kind: trials["first_speaker"][mask & target] for kind, mask in kinds.items()}
-    return {
-        kind: mask
-        for kind, mask in kinds.items()
-        if speakers[kind].nunique() >= FEWEST_SPEAKERS and (mask & ~target).any()
-    }
-
-
-def trial_rates(
-    scores: Mapping[str, np.ndarray],
-    trials: pd.DataFrame,
-    utterances: pd.DataFrame,
-    n_resamples: int,
-) -> pd.DataFrame:
-    """Error rates of each kind of trial, from scores (T,) by run that exist already.
+    runs : DataFrame
+        From `experiments_in`.
 
     Returns
     -------
     DataFrame
-        run, factor ("kind of trial"), level, rate, low, high.
+        run, factor ("trial list"), level (its name), rate, low, high.
     """
-    tables = []
-    for kind, mask in trial_kinds(trials, utterances).items():
-        part = {(run, "kind of trial", kind): values[mask] for run, values in scores.items()}
-        sides = (trials.loc[mask, f"{side}_speaker"].to_numpy(str) for side in ("first", "second"))
-        tables.append(error_rates(part, *sides, n_resamples)[0])
-    return pd.concat(tables, ignore_index=True)
+    tables = {}
+    for name in lists:
+        rates = resample(runs, name, n_resamples)["eer"]
+        tables[name] = error_table(cells_by_run(runs, rates))[["rate", "low", "high"]]
+    table = pd.concat(tables, names=["level", "run"]).reset_index()
+    return table.assign(factor="trial list")

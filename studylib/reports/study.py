@@ -25,6 +25,7 @@ MEASURES = ("eer", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 # Training settings besides the batch that must agree when losses are compared.
 OTHER_SETTINGS = ("crop_seconds", "training_speakers", "max_utterances_per_speaker", "optimizer")
 OTHER_SETTINGS += ("weight_decay", "augmentation", "initial_weights", "keep")
+TRIALS = ["first", "second", "target", "first_speaker", "second_speaker"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Study:
     def experiment(self, run: str, seed: int) -> Path:
         """The folder of the results of a run, or of a baseline (seed 0)."""
         return self.folder / "experiment" / f"{run}-{seed}"
+
+    def experiments(self, seeds: Sequence[int], runs: Sequence[str] | None = None) -> list[Path]:
+        """The folders of all runs with these seeds, or of some runs, and of all baselines."""
+        named = [(run, seed) for run in runs or self.runs for seed in seeds]
+        return [self.experiment(*one) for one in [*named, *((name, 0) for name in self.baselines)]]
 
 
 def read_study(root: Path, study: str, report: str) -> Study:
@@ -90,13 +96,10 @@ def collect_experiments(study: Study) -> pd.DataFrame:
         If an experiment has no results yet, one of its files has changed since, or another corpus
         was used than for the first. What is not of the present plan or corpus is printed.
     """
-    named = [(run, seed) for run in study.runs for seed in study.seeds]
-    named += [(baseline, 0) for baseline in study.baselines]
-    folders = [study.experiment(run, seed) for run, seed in named]
-    manifests = {folder: read_manifest(folder) for folder in folders}
-    first = manifests[folders[0]]
+    folders = study.experiments(study.seeds)
+    corpus = read_manifest(folders[0])["corpus"]
     for folder in folders:
-        if manifests[folder]["corpus"] != first["corpus"]:
+        if read_manifest(folder)["corpus"] != corpus:
             raise StudyError(
                 f"{folder} was made with another corpus than {folders[0].name}: run it again"
             )
@@ -111,13 +114,9 @@ def is_of_plan(folder: Path) -> bool:
     corpus = root / "data" / manifest["settings"]["corpus"]["name"] / "corpus.json"
     if corpus.exists() and read_json(corpus)["checksums"] != manifest["corpus"]["checksums"]:
         return False
-    plans = [
-        study / "plan" / kind / f"{manifest['run']}.json" for kind in ("experiment", "baseline")
-    ]
+    plans = (study / "plan").glob(f"[eb]*/{manifest['run']}.json")  # experiment or baseline
     digests = manifest["digests"].items()
-    return all(
-        read_json(plan)[key] == value for plan in plans if plan.exists() for key, value in digests
-    )
+    return all(read_json(plan)[key] == value for plan in plans for key, value in digests)
 
 
 def some_utterances(
@@ -142,14 +141,13 @@ def collect_variants(study: Study) -> pd.DataFrame:
     `run` is the run that a variant changes. Those of another corpus or without a trial list of the
     study, which were made before its settings changed, and those with a changed file are left out.
     """
-    corpus = read_manifest(study.experiment(study.runs[0], study.seeds[0]))["corpus"]
-    wanted, folders = set(trial_lists(study)), []
-    for folder in sorted(path.parent for path in study.folder.glob("variants/*/manifest.json")):
-        manifest = read_manifest(folder)
+    first, folders = read_manifest(study.experiment(study.runs[0], study.seeds[0])), []
+    for path in sorted(study.folder.glob("variants/*/manifest.json")):
+        manifest = read_json(path)
         lists = set(manifest["settings"]["evaluate"]["trials"])
-        whole = not changed_files(folder, manifest["files"])
-        if manifest["corpus"] == corpus and lists >= wanted and whole:
-            folders.append(folder)
+        whole = not changed_files(path.parent, manifest["files"])
+        if manifest["corpus"] == first["corpus"] and lists >= set(trial_lists(study)) and whole:
+            folders.append(path.parent)
     return experiments_in(folders).rename("variants/{}".format)
 
 
@@ -167,7 +165,7 @@ def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:
         row |= {key: metrics.get(key) for key in ("backend", *MEASURES)}
         row["eer_dev"] = metrics["lists"].get("dev", {}).get("eer", np.nan)
         rows.append(row)
-    columns = None if rows else ["run", "seed", "folder", "loss"]
+    columns = None if rows else ["run", "folder"]
     return pd.DataFrame(rows, index=[folder.name for folder in manifests], columns=columns)
 
 
@@ -231,14 +229,13 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
     StudyError
         If two experiments were scored on different lists.
     """
-    columns = ["first", "second", "target", "first_speaker", "second_speaker"]
     common, scores = None, {}
     for name, folder in runs["folder"].items():
         frame = read_parquet(folder / "scores" / f"{trials}.parquet")
-        common = frame[columns] if common is None else common
+        common = frame[TRIALS] if common is None else common
         if not np.array_equal(common[["first", "second"]], frame[["first", "second"]]):
             raise StudyError(f"{folder} has other trials than the runs before: run {name} again")
-        scores[name] = frame["score"].to_numpy()
+        scores[name] = frame["score"].to_numpy(np.float64)
     return common, scores
 
 

@@ -1,6 +1,6 @@
 """The conclusions of all studies that have a report: results/*/losses/verdicts.csv together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -9,56 +9,37 @@ from studylib.errors import StudyError
 from studylib.files.atomic import read_json
 from studylib.statistics.conclusions import UNTESTED
 
-DESCRIBED = ["trunk", "crops"]  # by the commonest value
 
-
-def read_verdicts(results: Path, studies: Sequence[str] | None = None) -> pd.DataFrame:
+def read_verdicts(results: Path) -> pd.DataFrame:
     """One row a study and conclusion: study, and the columns of `statistics.verdicts`.
 
     Parameters
     ----------
     results : Path
         The folder of all studies' results.
-    studies : sequence of str, optional
-        Their order; unless given, all that have a report, by name.
 
     Raises
     ------
     StudyError
-        A study without a report, or no report at all.
+        No study has a report.
     """
     files = {path.parts[-3]: path for path in sorted(results.glob("*/losses/verdicts.csv"))}
-    if missing := set(studies or ["any study"] * (not files)) - set(files):
-        raise StudyError(f"{results} has no losses/verdicts.csv of {', '.join(sorted(missing))}")
+    if not files:
+        raise StudyError(f"{results} has no losses/verdicts.csv of any study: run one first")
     texts = {"evidence": str, "side": str}
-    tables = {study: pd.read_csv(files[study], dtype=texts) for study in studies or files}
-    table = pd.concat(tables, names=["study", None]).reset_index("study")
-    # Reports older than this column state the side in the evidence.
-    claimed = table["evidence"].str.extract(r"claimed (above|below)", expand=False)
-    return table.assign(side=table.get("side", claimed).where(lambda side: side.notna(), claimed))
+    tables = {study: pd.read_csv(path, dtype=texts) for study, path in files.items()}
+    return pd.concat(tables, names=["study", None]).reset_index("study")
 
 
 def study_table(results: Path, studies: Iterable[str]) -> pd.DataFrame:
     """One row a study: study, corpus, and trunk and training crops of most of its runs."""
-    rows = []
+    parts = []
     for study in studies:
         losses = results / study / "losses"
-        runs = pd.read_csv(losses / "eer.csv").reindex(columns=["loss", *DESCRIBED]).dropna()
-        common = {
-            key: values.mode().iloc[0] for key, values in runs[DESCRIBED].items() if len(runs)
-        }
-        rows.append({"study": study, "corpus": read_json(losses / "manifest.json")["corpus"]})
-        rows[-1] |= common
-    return pd.DataFrame(rows)
-
-
-def verdict_words(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """One row a conclusion, one column a study: verdict, effect and 95 % interval (%)."""
-    effects = (100 * verdicts[["effect", "low", "high"]]).map("{:+.1f}".format)
-    numbers = effects["effect"] + " % [" + effects["low"] + ", " + effects["high"] + "]"
-    cells = verdicts["verdict"] + numbers.radd(": ").where(verdicts["verdict"] != UNTESTED, "")
-    cells = verdicts.assign(cell=cells).pivot(index="id", columns="study", values="cell")
-    return cells.loc[verdicts["id"].unique()]
+        runs = pd.read_csv(losses / "eer.csv").reindex(columns=["trunk", "crops"])
+        corpus = read_json(losses / "manifest.json")["corpus"]
+        parts.append(runs.mode().reindex([0]).assign(study=study, corpus=corpus))
+    return pd.concat(parts)[["study", "corpus", "trunk", "crops"]]
 
 
 def agreements(verdicts: pd.DataFrame) -> str:

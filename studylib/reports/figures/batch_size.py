@@ -1,4 +1,4 @@
-"""The error rate against a size: of batches, training sets, scales of a loss, trunks."""
+"""The error rate against a size: of batches, training sets, scales of a loss."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,7 +13,6 @@ PANELS = {
     "equal_steps": ("At equal steps", "batch (crops)"),
     "training_speakers": ("At equal crops seen", "training speakers"),
     "utterances": ("In batches of equal size", "utterances of each speaker"),
-    "trunks": ("What a trunk costs", "multiply-adds of a 2-s input (millions)"),
 }
 
 

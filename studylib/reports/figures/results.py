@@ -14,7 +14,6 @@ from studylib.reports.figures.style import look, per_cent, run_title
 from studylib.statistics.conclusions import UNTESTED
 
 MOST_CURVES = 8  # of a DET figure that have a name; the rest is grey
-MOST_NUMBERS = 16  # runs of a matrix whose cells hold numbers
 FOREST_ENDS = {"below": -100, "above": 200}  # per cent
 FOREST_AXIS = "relative difference of EER that decides (%); shaded: the side claimed\n"
 FOREST_AXIS += "95 % interval over test speakers and seeds, not corrected for the number of claims"
@@ -64,10 +63,8 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure 
         return None
     titles = {run: run_title(run, loss) for run, loss in losses.items()}
     ratios = 1 / (1 + tests[["difference", "high", "low"]])
-    texts = tests["p_holm"].lt(0.05).map({True: "*", False: ""})
-    if numbers := len(titles) <= MOST_NUMBERS:
-        shown = ratios.map("{:.2f}".format)
-        texts = shown["difference"] + texts + "\n" + shown["high"] + "-" + shown["low"]
+    stars, shown = tests["p_holm"].lt(0.05).map({True: "*", False: ""}), ratios.map("{:.2f}".format)
+    texts = shown["difference"] + stars + "\n" + shown["high"] + "-" + shown["low"]
     cells = tests[["first", "second"]].assign(value=np.log2(ratios["difference"]), text=texts)
     values, texts = (
         cells.pivot(index="second", columns="first", values=key)
@@ -75,7 +72,7 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure 
         .rename(index=titles, columns=titles)
         for key in ("value", "text")
     )
-    size = 2.2 + (0.62 if numbers else 0.22) * len(titles)
+    size = 2.2 + 0.62 * len(titles)
     figure, axes = plt.subplots(figsize=(size + 0.8, 0.85 * size))
     least = min(0, cells["value"].min())
     looks = {"cmap": "crest", "vmin": least, "linewidths": 0.5, "annot_kws": {"fontsize": 6.5}}
@@ -83,9 +80,8 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure 
     seaborn.heatmap(values, annot=texts.fillna(""), fmt="", cbar_kws=bar, ax=axes, **looks)
     axes.grid(False)
     plt.setp(axes.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
-    below = ", below it the 95 % interval" if numbers else ""
     axes.set_title(
-        f"EER of the row as a multiple of the column's{below}\n"
+        "EER of the row as a multiple of the column's, below it the 95 % interval\n"
         "* differs, p < 0.05 after Holm's correction for all pairs"
     )
     axes.set(xlabel="", ylabel="")
@@ -115,31 +111,19 @@ def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.n
     return figure
 
 
-def verdict_forest(conclusions: pd.DataFrame) -> Figure:
-    """One row a conclusion: its decisive effect with its interval; the side it claims is shaded.
-
-    Columns as `statistics.verdicts` gives them: id, claim, verdict, effect, low, high, claimed and
-    side ("above" or "below" the bound `claimed`). What lies outside FOREST_ENDS is cut off.
-    """
-    figure, axes = plt.subplots(figsize=(11, 1.3 + 0.32 * len(conclusions)))
-    colours = _forest(axes, conclusions)
-    for place, verdict in enumerate(conclusions["verdict"]):
-        style.text_beside(axes, place, verdict, colours[place])
-    axes.set_title("The papers' conclusions, tested here")
-    axes.set_xlabel(FOREST_AXIS)
-    return figure
-
-
 def verdict_grid(verdicts: pd.DataFrame) -> Figure:
-    """One row a conclusion, one forest a study: verdict and decisive effect with its interval.
+    """One row a conclusion, one panel a study: verdict and decisive effect with its interval.
+
+    The side that a conclusion claims is shaded. What lies outside FOREST_ENDS is cut off.
 
     Parameters
     ----------
     verdicts : DataFrame
-        The columns of `verdict_forest`, and study.
+        Columns study and, as `statistics.verdicts` gives them, id, claim, verdict, effect, low,
+        high, claimed and side ("above" or "below" the bound `claimed`).
     """
     studies = list(verdicts.groupby("study", sort=False))
-    size = (4.5 + 2.1 * len(studies), 1.5 + 0.5 * verdicts["id"].nunique())
+    size = (max(4.5 + 2.1 * len(studies), 9), 1.5 + 0.5 * verdicts["id"].nunique())
     figure, panels = plt.subplots(1, len(studies), figsize=size, sharey=True, squeeze=False)
     for axes, (study, part) in zip(panels[0], studies, strict=True):
         colours = _forest(axes, part)
@@ -156,7 +140,7 @@ def verdict_grid(verdicts: pd.DataFrame) -> Figure:
 
 
 def _forest(axes: plt.Axes, conclusions: pd.DataFrame) -> list[str]:
-    """The rows of `verdict_forest`; returns their colours."""
+    """The rows of one panel; returns their colours."""
     shown = conclusions.reset_index(drop=True)
     kinds = shown["verdict"].str.split(",").str[0]
     colours = kinds.map(VERDICT_COLOURS).fillna(style.NO_LOSS)

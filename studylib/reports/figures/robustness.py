@@ -17,7 +17,7 @@ def rates_by_level(rates: pd.DataFrame, losses: Mapping[str, str | None]) -> Fig
     Parameters
     ----------
     rates : DataFrame
-        From `error_rates` or `trial_rates`: one factor.
+        From `error_rates` or `list_rates`: one factor.
     losses : run -> loss, None without one
     """
     levels = rates["level"].unique()
