@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from studylib.corpora.folder import tree_recordings
 from studylib.corpora.report import Report
 from studylib.corpora.sources import prepare_corpus
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
+from studylib.evaluation.measures import measure_lists
 from studylib.evaluation.run import evaluate
+from studylib.evaluation.scores import trial_scores
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.tables import read_parquet
 from studylib.inference.publishing import MODEL, card_with, percent, write_published
@@ -25,6 +28,7 @@ from studylib.training.settings import RunSettings
 
 CROPS_AN_UTTERANCE = 50  # more did not lower the error rate (see LOG.md)
 FEWEST = 6  # speakers
+RESAMPLES = 1000  # of the speakers, for intervals
 FEW_SPEAKERS = 20  # below, training the frames' layers raised the error rate (see LOG.md)
 PIECES = 3  # of each recording, where a speaker has a single one
 
@@ -59,7 +63,11 @@ def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]
 
 
 def calibrate(model: Path, recordings: Path, out: Path) -> str:
-    """Learn scale, offset and threshold on half of the speakers; measure them on the others.
+    """Learn centre, scale, offset and threshold on half of the speakers; measure on the others.
+
+    The centre is the mean of the crops' embeddings of length 1, which is then subtracted from
+    each: it takes away what these recordings have in common. Models that compare distances, which
+    it would not change, have none.
 
     Parameters
     ----------
@@ -83,24 +91,50 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
     """
     work, before = out / "work", load_speaker_model(model)
     corpus = _prepared(recordings, work / "corpus", test=0.5, rest="dev")
-    found = _evaluate(model, corpus, work / "test", ["test", "dev"], before.protocol)
-    calibration, earlier = found["calibration"], ""
+    _evaluate(model, corpus, work / "test", ["test", "dev"], before.protocol)
+    centre, earlier = None, ""
+    if before.scoring == "cosine":
+        of_dev = read_parquet(work / "test" / "utterances.parquet")["split"] == "dev"
+        centre = _unit_crops(work / "test")[of_dev.to_numpy()].mean(axis=(0, 1))
+    lists = _scored(work / "test", centre)
+    n_speakers = lists["dev"][["first_speaker", "second_speaker"]].stack().nunique()
+    learned_on = f"{n_speakers} speakers of {recordings.resolve().name}"
+    found = measure_lists(lists, "score", RESAMPLES, corpus=learned_on)
+    calibration, test = found["calibration"], found["lists"]["test"]
     if "skipped" in calibration:
         raise StudyError(f"{recordings}: {calibration['skipped']}")
     if old := before.calibration:
-        trials = read_parquet(work / "test" / "scores" / "test.parquet")
+        trials = _scored(work / "test", before.centre)["test"]
         ratios = old["scale"] * trials["score"].to_numpy() + old["offset"]
         cost = log_likelihood_ratio_cost(ratios, trials["target"])
         earlier = f", where the earlier calibration ({old['corpus']}) has {cost:.3f}"
-    learned_on = f"{found['lists']['dev']['n_speakers']} speakers of {recordings.resolve().name}"
     text = (
-        f"Learned on {learned_on}. On its {found['n_speakers']} other speakers Cllr is "
-        f"{found['cllr']:.3f} bits{earlier}; EER {percent(found)}."
+        f"Learned on {learned_on}. On its {test['n_speakers']} other speakers Cllr is "
+        f"{test['cllr']:.3f} bits{earlier}; EER {percent(test)}."
     )
-    calibration |= {"corpus": learned_on, "source": "folder"}
+    calibration |= {"source": "folder"}
     card = card_with(model, "Calibrated again", text)
-    write_published(out, model, calibration, before.protocol, card)
+    write_published(out, model, calibration, before.protocol, card, centre)
     return text
+
+
+def _unit_crops(results: Path) -> np.ndarray:
+    """Crop embeddings (U, crops, D) of length 1, of the utterances of an evaluation."""
+    crops = np.load(results / "embeddings.npy").astype(np.float64)
+    return crops / np.linalg.norm(crops, axis=2, keepdims=True)
+
+
+def _scored(results: Path, centre: np.ndarray | None) -> dict[str, pd.DataFrame]:
+    """The lists of an evaluation; with a centre, scored by the cosine of crops less that centre."""
+    lists = {name: read_parquet(results / "scores" / f"{name}.parquet") for name in ("test", "dev")}
+    if centre is None:
+        return lists
+    crops = _unit_crops(results) - centre
+    rows = np.unique(pd.concat(lists.values())[["first", "second"]])
+    for frame in lists.values():
+        sides = (np.searchsorted(rows, frame[side]) for side in ("first", "second"))
+        frame["score"] = trial_scores(crops, *sides, scoring="cosine")
+    return lists
 
 
 def finetune(model: Path, recordings: Path, out: Path) -> str:

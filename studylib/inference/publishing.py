@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from studylib.corpora.hygiene import KNOWN_SPEAKERS
 from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
@@ -52,7 +54,12 @@ def publish(experiment: Path, out: Path) -> None:
 
 
 def write_published(
-    out: Path, model: Path, calibration: Facts | None, protocol: Facts, card: str
+    out: Path,
+    model: Path,
+    calibration: Facts | None,
+    protocol: Facts,
+    card: str,
+    centre: np.ndarray | None = None,
 ) -> None:
     """Write a model's folder: its weights in half precision, its training speakers, its card.
 
@@ -65,9 +72,13 @@ def write_published(
         See `SpeakerModel`.
     card : str
         In Markdown.
+    centre : (D,) float, optional
+        See `SpeakerModel`.
     """
     embedder, scoring = load_model(model)
     embedder.further = {"calibration": calibration, "protocol": dict(protocol)}
+    if centre is not None:
+        embedder.further["centre"] = centre.tolist()
     out.mkdir(parents=True, exist_ok=True)
     save_model(embedder.half(), out / MODEL, scoring=scoring)
     known = model.with_name(KNOWN_SPEAKERS)

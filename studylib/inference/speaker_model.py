@@ -26,7 +26,8 @@ class SpeakerModel(nn.Module):
     ----------
     embedder : Embedder
         Its `further` may hold `calibration` (scale, offset, threshold, target_prior, corpus: the
-        recordings it was learned on, and source: their kind) and `protocol` (crops, crop_seconds).
+        recordings it was learned on, and source: their kind), `protocol` (crops, crop_seconds) and
+        `centre`, D numbers to subtract from each crop's embedding of length 1.
     scoring : "cosine" or "euclidean"
         How embeddings are compared: mean cosine of all pairs of crops, or mean squared distance
         times -1.
@@ -37,6 +38,8 @@ class SpeakerModel(nn.Module):
         self.embedder, self.scoring = embedder.eval(), scoring
         self.calibration: dict[str, Any] | None = embedder.further.get("calibration")
         self.protocol: dict[str, Any] = embedder.further.get("protocol", CROPS)
+        centre = embedder.further.get("centre")
+        self.centre = None if centre is None else np.array(centre)
 
     def forward(self, waveform: Tensor, rate: int = SAMPLE_RATE) -> Tensor:
         """The embedding (D,) of one recording, (S,) or (channels, S), floats in [-1, 1].
@@ -58,7 +61,10 @@ class SpeakerModel(nn.Module):
         _, starts, length = next(even_crops(np.array([len(waveform)]), crops, seconds))
         places = torch.from_numpy(starts).T + torch.arange(length)
         device = next(self.embedder.parameters()).device
-        return self.embedder(waveform[places % len(waveform)].to(device)).cpu()
+        crops = self.embedder(waveform[places % len(waveform)].to(device)).cpu()
+        if self.centre is None:
+            return crops
+        return F.normalize(crops) - torch.from_numpy(self.centre).float()
 
     def score(self, first: Tensor, second: Tensor) -> float:
         """Two recordings' crops (crops, D) -> their score, higher meaning more alike."""
