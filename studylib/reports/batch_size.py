@@ -79,7 +79,7 @@ def size_tables(
         sizes, group = groups[size].transform("nunique"), groups.ngroup()
         most = sizes.groupby(firsts["loss"]).idxmax()
         largest = group == firsts["loss"].map(group[most].set_axis(most.index))
-        parts[comparison] = firsts.loc[(sizes > 1) & largest, FACTS].assign(size=firsts[size])
+        parts[comparison] = firsts[FACTS].assign(size=firsts[size])[(sizes > 1) & largest]
     rates = pd.concat(parts, names=["comparison", "run"]).reset_index()
     if rates.empty:
         return rates, rates[["comparison"]]
