@@ -1,6 +1,7 @@
 """What experiment.ipynb shows of one run: a training batch, and the trials it gets most wrong."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,30 @@ MEASURES = ["eer", "from", "to", "min_dcf_0.01", "cllr", "min_cllr"]
 CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True)
+class View:
+    """A batch of N speakers with M crops each, embedded by one network.
+
+    Attributes
+    ----------
+    embeddings : (N, M, D) float32 tensor
+    similarities : (N * M, N * M) array
+        Of each crop to each other, as the run's trials are scored.
+    loss : float
+    """
+
+    embeddings: Tensor
+    similarities: np.ndarray
+    loss: float
+
+
 @torch.no_grad()
-def view_batch(
-    settings: RunSettings, corpus: Corpus, seed: int, model: Path | None = None
-) -> tuple[float, Tensor, np.ndarray]:
+def view_batch(settings: RunSettings, corpus: Corpus, seed: int, model: Path | None = None) -> View:
     """The first batch that a run trains on, of at most 16 of its speakers.
 
     With the run's initial weights, or with the trained model and loss of a folder. As in training,
     batch normalisation takes the batch's statistics, and the loss's scheduled numbers are those of
     the run's start or, for a trained model, of its end.
-
-    Returns
-    -------
-    float
-        The loss.
-    (N, M, D) float32 tensor
-        The embeddings of N speakers with M crops each.
-    (N * M, N * M) array
-        The similarity of each crop to each other, as the run's trials are scored.
     """
     train = settings.train.model_copy(update={"compile": False})
     settings = settings.model_copy(update={"train": train})
@@ -63,7 +70,7 @@ def view_batch(
     first, second = np.indices((len(flat), len(flat))).reshape(2, -1)
     crops = flat[:, None].numpy()  # each crop is one side of a trial
     scores = trial_scores(crops, first, second, scoring=learner.criterion.scoring)
-    return loss, embeddings, scores.reshape(len(flat), -1)
+    return View(embeddings, scores.reshape(len(flat), -1), loss)
 
 
 def measure_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
