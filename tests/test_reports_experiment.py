@@ -11,15 +11,15 @@ from studylib.reports.experiment import view_batch, with_players, worst_trials
 def test_the_batch_shown_is_the_one_that_training_begins_with(tiny_corpus, tmp_path):
     settings = settings_of(AP, crops=12)
     train_run(settings, tiny_corpus, tmp_path, seed=3)
-    loss, embeddings, similarities = view_batch(settings, tiny_corpus, 3)
-    assert embeddings.shape == (6, 2, 8)
+    before = view_batch(settings, tiny_corpus, 3)
+    assert before.embeddings.shape == (6, 2, 8)
     curve = pd.read_csv(tmp_path / "model" / "curve.csv")
-    assert loss == pytest.approx(curve["loss"][0], rel=1e-4)
-    flat = embeddings.flatten(0, 1).double().numpy()
+    assert before.loss == pytest.approx(curve["loss"][0], rel=1e-4)
+    flat = before.embeddings.flatten(0, 1).double().numpy()
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-    np.testing.assert_allclose(similarities, unit @ unit.T, atol=1e-5)
-    after, *_ = view_batch(settings, tiny_corpus, 3, tmp_path / "model")
-    assert after < loss  # one step on these very crops
+    np.testing.assert_allclose(before.similarities, unit @ unit.T, atol=1e-5)
+    after = view_batch(settings, tiny_corpus, 3, tmp_path / "model")
+    assert after.loss < before.loss  # one step on these very crops
 
 
 def test_the_worst_trials_are_the_targets_that_score_low_and_the_nontargets_that_score_high(
