@@ -44,8 +44,9 @@ def export_onnx(model: Embedder, path: Path) -> float:
     except ImportError:
         raise StudyError("ONNX needs onnxruntime and onnxscript: install studylib[onnx]") from None
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
-    # The exporter refuses two precisions, and `choose_device` may have set the other one.
-    torch.backends.cudnn.rnn.fp32_precision = torch.backends.cudnn.conv.fp32_precision
+    # The exporter refuses two precisions of cuDNN, and `choose_device` may have set one of them.
+    cudnn = torch.backends.cudnn
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     program = torch.export.export(model, (noise(3, SAMPLE_RATE),), dynamic_shapes=(any_size,))
     names = {"input_names": ["samples"], "output_names": ["embeddings"]}
