@@ -76,9 +76,11 @@ def explorer_page(
 
     trained_first = embeddings.runs.sort_values("loss", key=pd.isna, kind="stable")
     titles = [(name, _title(run)) for name, run in trained_first.iterrows()]
+    further = trained_first["run"].duplicated()  # seeds: at first, the maps show different runs
+    starts = [*trained_first.index[~further], *trained_first.index[further]]
     chosen = [
         Select(title=f"{letter}:", value=name, options=titles, width=360)
-        for letter, (name, _) in zip(MAPS, titles, strict=False)
+        for letter, name in zip(MAPS, starts, strict=False)
     ]
     figures = [_map(points, place, list(utterances)) for place in range(len(chosen))]
     projection = Select(title="Map", value=next(iter(maps)), options=list(maps), width=120)
