@@ -97,7 +97,8 @@ def _execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     # papermill only warns of an unknown parameter; the notebook's own check raises.
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    given = os.path.relpath(notebook)  # it is recorded in the copy, which may be published
+    # Both are recorded in the copy, which may be published.
+    given, written = os.path.relpath(notebook), os.path.relpath(output)
     shown = {"progress_bar": False, "log_output": False}
     shown |= {"stdout_file": log or sys.stdout, "stderr_file": log or sys.stderr}
     try:
@@ -106,7 +107,7 @@ def _execute(
             own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
             config = Config({"KernelManager": own})
             papermill.execute_notebook(
-                given, output, parameters, cwd=notebook.parent, config=config, **shown
+                given, written, parameters, cwd=notebook.parent, config=config, **shown
             )
     except PapermillExecutionError as error:
         if error.ename == "StudyError":
