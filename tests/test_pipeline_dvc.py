@@ -68,6 +68,11 @@ def test_a_wrong_value_or_name_is_one_sentence(changes, sentence):
         open_experiment("triplet", 0, **changes)
 
 
+def test_an_executed_notebook_names_its_place_below_the_project(project):
+    copy = "results/mini/notebooks/experiment/triplet-0.ipynb"
+    assert f'"output_path": "{copy}"' in (project / copy).read_text()
+
+
 def test_an_edit_of_evaluation_measures_again_and_retrains_nothing(project):
     folder = project / "results" / "mini" / "experiment" / "triplet-0"
     model, before = times(folder / "model"), read_json(folder / "manifest.json")
