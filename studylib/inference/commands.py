@@ -84,11 +84,9 @@ def evaluate(
 ) -> None:
     """Measure a model on the trials of a corpus, or of a folder of recordings."""
     from studylib.inference.adaptation import measure
-    from studylib.inference.publishing import percent
     from studylib.inference.speaker_model import model_file
 
-    found = measure(model_file(model), corpus, trials, out)
-    print(f"EER {percent(found)} over {found['n_speakers']} speakers; results in {out}")
+    print(measure(model_file(model), corpus, trials, out))
 
 
 @app.command()
@@ -111,18 +109,11 @@ def finetune(model: Start, recordings: Recordings, out: Out) -> None:
 
 @app.command()
 def publish(
-    run: Annotated[str, Argument(help="A run of the study.")],
-    seed: int = 0,
-    study: Annotated[str | None, Option(help="Instead of the active study.")] = None,
-    name: Annotated[str | None, Option(help="In pretrained/, instead of the run's.")] = None,
+    experiment: Annotated[Path, Argument(help="Of a run: results/STUDY/experiment/RUN-SEED.")],
+    out: Out,
 ) -> None:
-    """Make a model and its card in pretrained/ of a measured run."""
-    from studylib.files.documents import read_yaml
-    from studylib.files.paths import project_root
+    """Make a model and its card of a measured run, such as --out pretrained/NAME."""
     from studylib.inference.publishing import publish as write
 
-    root = project_root()
-    study = study or read_yaml(root / "params.yaml")["study"]["name"]
-    out = root / "pretrained" / (name or run)
-    write(root / "results" / study / "experiment" / f"{run}-{seed}", out)
+    write(experiment, out)
     print(f"{out}: read its card.md before you commit it")
