@@ -50,7 +50,6 @@ def embed(
     folder: Annotated[Path, Argument(help="Holds recordings, at any depth.")],
     out: Annotated[Path, Option(help="The table to write, Parquet.")],
     model: Model = "best",
-    keep_going: Annotated[bool, Option(help="Name bad recordings, leave them out.")] = False,
 ) -> None:
     """Embed all recordings of a folder: a table of paths and embeddings."""
     import pandas as pd
@@ -59,20 +58,16 @@ def embed(
     from studylib.files.atomic import atomic_file
     from studylib.inference.speaker_model import load_speaker_model
 
-    loaded, rows = load_speaker_model(model), []
-    for path in sorted(audio_files(folder)):
-        try:
-            embedding = loaded.embed_file(path).numpy()
-            rows.append((Path(path).relative_to(folder).as_posix(), embedding))
-        except StudyError as error:
-            if not keep_going:
-                raise
-            print(f"left out: {error}", file=sys.stderr)
-    if not rows:
+    loaded, paths = load_speaker_model(model), sorted(audio_files(folder))
+    if not paths:
         raise StudyError(f"{folder} has no recordings to embed")
+    table = {
+        "path": [Path(path).relative_to(folder).as_posix() for path in paths],
+        "embedding": [loaded.embed_file(path).numpy() for path in paths],
+    }
     with atomic_file(out) as partial:
-        pd.DataFrame(rows, columns=["path", "embedding"]).to_parquet(partial)
-    print(f"{len(rows)} recordings in {out}")
+        pd.DataFrame(table).to_parquet(partial)
+    print(f"{len(paths)} recordings in {out}")
 
 
 @app.command()
