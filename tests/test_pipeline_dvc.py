@@ -8,13 +8,8 @@ from tiny_project import PARAMS, append, copy_project, run, stale
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
 from studylib.pipeline import experiment
-from studylib.pipeline.experiment import (
-    eer_line,
-    measure_experiment,
-    open_experiment,
-    variant_name,
-)
-from studylib.pipeline.params import Changes, read_params
+from studylib.pipeline.experiment import eer_line, measure_experiment, open_experiment
+from studylib.pipeline.params import read_params
 from studylib.pipeline.plan import write_plan
 
 
@@ -71,13 +66,6 @@ def test_an_experiment_that_is_there_is_shown_by_hand_and_nothing_is_written(pro
 def test_a_wrong_value_or_name_is_one_sentence(changes, sentence):
     with pytest.raises(StudyError, match=sentence):
         open_experiment("triplet", 0, **changes)
-
-
-def test_two_variants_of_long_names_have_two_folders():
-    changes = [Changes(train={f"key{number}": 1 for number in range(last)}) for last in (40, 41)]
-    names = {variant_name("triplet", each) for each in changes}
-    assert len(names) == 2
-    assert max(map(len, names)) < 200
 
 
 def test_an_executed_notebook_names_its_place_below_the_project(project):

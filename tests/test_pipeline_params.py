@@ -7,6 +7,7 @@ import pytest
 from studylib.corpora.sources import check_settings
 from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule
+from studylib.pipeline.experiment import variant_name
 from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import plan_documents
 
@@ -125,6 +126,13 @@ def test_paper_b_s_learning_rate_falls_by_a_twentieth_every_10_of_500_epochs():
     for epoch in (0, 9.99, 10, 250, 255, 499.99):
         expected = 0.001 * 0.95 ** (epoch // 10)
         assert schedule.at(epoch / 500) == pytest.approx(expected, rel=1e-9)
+
+
+def test_two_variants_of_long_names_have_two_folders():
+    changes = [Changes(train={f"key{number}": 1 for number in range(last)}) for last in (40, 41)]
+    names = {variant_name("triplet", each) for each in changes}
+    assert len(names) == 2
+    assert max(map(len, names)) < 200
 
 
 def test_a_run_may_be_measured_in_its_own_way(write):
