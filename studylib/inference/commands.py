@@ -106,9 +106,17 @@ def finetune(model: Start, recordings: Recordings, out: Out) -> None:
 def publish(
     experiment: Annotated[Path, Argument(help="Of a run: results/STUDY/experiment/RUN-SEED.")],
     out: Out,
+    spectrum: Annotated[bool, Option(help="Put the long-term spectrum beside it.")] = False,
 ) -> None:
     """Make a model and its card of a measured run, such as --out pretrained/NAME."""
     from studylib.inference.publishing import publish as write
 
+    if spectrum:
+        from studylib.files.paths import project_root
+        from studylib.inference.spectrum import add_spectrum
+
+        measured = experiment.parents[1] / "published" / experiment.name
+        add_spectrum(experiment, project_root() / "data", measured)
+        experiment = measured
     write(experiment, out)
     print(f"{out}: read its card.md before you commit it")
