@@ -116,6 +116,9 @@ def publish(
     study: Annotated[str | None, Option(help="Instead of the active study.")] = None,
     name: Annotated[str | None, Option(help="In pretrained/, instead of the run's.")] = None,
     spectrum: Annotated[bool, Option(help="Put the long-term spectrum beside it.")] = False,
+    calibrate_on: Annotated[
+        Path | None, Option(help="A corpus whose development trials join the study's own.")
+    ] = None,
 ) -> None:
     """Make a model and its card in pretrained/ of a measured run."""
     from studylib.files.documents import read_yaml
@@ -132,5 +135,5 @@ def publish(
         measured = root / "results" / study / "published" / f"{run}-{seed}"
         add_spectrum(experiment, root / "data", measured)
         experiment = measured
-    write(experiment, out)
+    write(experiment, out, calibrate_on)
     print(f"{out}: read its card.md before you commit it")
