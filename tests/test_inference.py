@@ -104,8 +104,13 @@ def test_the_spectrum_adds_its_share_of_the_baselines_cosine_to_the_networks(
     )
     # tolerance: the baseline computes in 64 bits
     np.testing.assert_allclose(both, (network + SHARE * spectrum) / (1 + SHARE), atol=2e-3)
-    publish(tmp_path / "both", tmp_path / "published")
-    assert load_speaker_model(tmp_path / "published").embedder.name == "compact_tdnn_spectrum"
+    publish(tmp_path / "both", tmp_path / "published", tiny_corpus.folder)
+    model = load_speaker_model(tmp_path / "published")
+    assert model.embedder.name == "compact_tdnn_spectrum"
+    # The same trials twice: the calibration of once.
+    once = json.loads((tmp_path / "both" / "details.json").read_text())["calibration"]
+    assert model.calibration["scale"] == pytest.approx(once["scale"], rel=1e-6)
+    assert model.calibration["offset"] == pytest.approx(once["offset"], rel=1e-6)
 
 
 def test_rate_and_channels_of_a_recording_do_not_change_its_embedding(published, recordings):

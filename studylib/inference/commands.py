@@ -107,6 +107,9 @@ def publish(
     experiment: Annotated[Path, Argument(help="Of a run: results/STUDY/experiment/RUN-SEED.")],
     out: Out,
     spectrum: Annotated[bool, Option(help="Put the long-term spectrum beside it.")] = False,
+    calibrate_on: Annotated[
+        Path | None, Option(help="A corpus whose development trials join the study's own.")
+    ] = None,
 ) -> None:
     """Make a model and its card of a measured run, such as --out pretrained/NAME."""
     from studylib.inference.publishing import publish as write
@@ -118,5 +121,5 @@ def publish(
         measured = experiment.parents[1] / "published" / experiment.name
         add_spectrum(experiment, project_root() / "data", measured)
         experiment = measured
-    write(experiment, out)
+    write(experiment, out, calibrate_on)
     print(f"{out}: read its card.md before you commit it")
