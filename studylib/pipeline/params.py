@@ -36,7 +36,7 @@ class StudySettings(Section):
     name: Name
     runs: list[Name] = Field(min_length=1)
     seeds: list[NotNegative] = Field(min_length=1)
-    baselines: list[Name] = Field(default=[])
+    baselines: list[Name]
 
 
 class TestSet(Section):
