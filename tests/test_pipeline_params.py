@@ -14,7 +14,7 @@ from studylib.pipeline.plan import plan_documents
 ROOT = Path(__file__).parent.parent
 
 DOCUMENT = """
-study: {name: small, runs: [am, triplet], seeds: [0]}
+study: {name: small, runs: [am, triplet], seeds: [0], baselines: []}
 corpus: {name: tiny, source: embedded}
 trunk: {name: compact_tdnn, embedding_dim: 32}
 train: {crops: 100, speakers_per_batch: 4, utterances_per_speaker: 2, learning_rate: 0.01}
