@@ -6,14 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from scipy.signal import spectrogram
 
 from studylib.corpora.store import SAMPLE_RATE
 from studylib.reports.figures.style import COLOURS
 
 SEXES = {"f": COLOURS[1], "m": COLOURS[5], "unknown": "#777777"}
-SPLITS = {"train": ("black", "-"), "dev": (COLOURS[0], "--"), "test": (COLOURS[1], ":")}
+SPLITS = {"train": "black", "dev": COLOURS[0], "test": COLOURS[1]}
 VOICES = {
     "f0": "median F0 (Hz)",
     "words_per_minute": "speaking rate (words a minute)",
@@ -40,53 +40,41 @@ def spectrograms(sounds: Mapping[str, np.ndarray], seconds: float = 4.0) -> Figu
     figure, panels = plt.subplots(len(sounds), figsize=size, sharex=True)
     for axes, (title, samples) in zip(panels, sounds.items(), strict=True):
         signal = samples[: round(seconds * SAMPLE_RATE)].astype(np.float64)
-        hertz, time, power = spectrogram(signal, SAMPLE_RATE, "hamming", 400, 240)
-        decibels = 10 * np.log10(power / max(power.max(), 1e-30) + 1e-7)
-        looks = {"vmin": -70, "vmax": 0, "cmap": "magma", "rasterized": True}
-        image = axes.pcolormesh(time, hertz / 1000, decibels, **looks)
-        axes.set(title=title, ylabel="frequency (kHz)")
-    panels[-1].set_xlabel("time (s)")
-    figure.colorbar(image, ax=panels, label="power (dB below the loudest)", pad=0.01)
+        windows = {"NFFT": 400, "noverlap": 240, "window": np.hamming(400), "scale": "linear"}
+        image = axes.specgram(signal, Fs=SAMPLE_RATE, cmap="magma", norm=LogNorm(), **windows)[3]
+        loudest = max(image.get_array().max(), 1e-30)
+        image.set_clim(1e-7 * loudest, loudest)
+        axes.set(title=title, ylabel="frequency (Hz)", facecolor="black")
+    panels[-1].set_xlabel("time (s); colours: 70 dB below the loudest point")
     return figure
 
 
 def voices(utterances: pd.DataFrame) -> Figure:
     """How the speakers differ, by sex where it is known: F0, speaking rate, accent, as known."""
-    speakers = utterances.drop_duplicates("speaker").reset_index(drop=True)
-    speakers["sex"] = speakers["sex"].fillna("unknown") if "sex" in speakers else "unknown"
-    figure, panels = _panels(speakers, VOICES)
-    for name, axes in panels.items():
-        side, other = ("x", "y") if pd.api.types.is_numeric_dtype(speakers[name]) else ("y", "x")
-        if side == "y":
-            common = speakers[name].value_counts().index[:12]  # as many as one reads
-            speakers[name] = pd.Categorical(speakers[name], common)
-        looks = {"hue": "sex", "palette": SEXES, "multiple": "stack", "legend": name == "sex"}
-        seaborn.histplot(speakers, **{side: name}, **looks, ax=axes)
-        axes.set(**{f"{side}label": VOICES[name], f"{other}label": "speakers"})
-    return figure
+    speakers = utterances.drop_duplicates("speaker")
+    sex = speakers["sex"].fillna("unknown") if "sex" in speakers else "unknown"
+    return _histograms(speakers.assign(sex=sex), VOICES, hue="sex", palette=SEXES, multiple="stack")
 
 
 def sessions(utterances: pd.DataFrame) -> Figure:
     """Distributions of the session effects by split, for the columns that the corpus has.
 
-    One curve a split: the share of its utterances at or below a value. If the three curves
-    coincide, the splits differ in their speakers alone.
+    If the outlines coincide, the splits differ in their speakers alone.
     """
     table = utterances.assign(seconds=utterances["length"] / SAMPLE_RATE)
-    figure, panels = _panels(table, SESSIONS)
-    for name, axes in panels.items():
-        for split, (line, style) in SPLITS.items():
-            values = table.loc[table["split"] == split, name].dropna()
-            seaborn.ecdfplot(x=values, stat="percent", color=line, ls=style, label=split, ax=axes)
-        axes.set(xlabel=SESSIONS[name], ylabel="utterances at or below (%)")
-        if (missing := table[name].isna().mean()) > 0:
-            axes.set_title(f"{100 * missing:.0f} % have none")
-    axes.legend(frameon=False)
-    return figure
+    shares = {"stat": "percent", "common_norm": False, "fill": False, "element": "step"}
+    return _histograms(table, SESSIONS, hue="split", palette=SPLITS, **shares)
 
 
-def _panels(table: pd.DataFrame, labels: Mapping[str, str]) -> tuple[Figure, dict]:
-    """A row of panels, one for each labelled column with any value."""
+def _histograms(table: pd.DataFrame, labels: Mapping[str, str], **looks) -> Figure:
+    """One panel for each labelled column with any value; of words, the twelve commonest."""
     known = [name for name in labels if name in table and table[name].notna().any()]
     figure, panels = plt.subplots(1, len(known), figsize=(3.2 * len(known), 2.9), squeeze=False)
-    return figure, dict(zip(known, panels[0], strict=True))
+    for axes, name in zip(panels[0], known, strict=True):
+        values = table
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            common = table[name].value_counts().index[:12]  # as many as one reads
+            values = table.assign(**{name: pd.Categorical(table[name], common)})
+        seaborn.histplot(values, y=name, **looks, legend=name == known[-1], ax=axes)
+        axes.set_ylabel(labels[name])
+    return figure

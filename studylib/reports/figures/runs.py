@@ -56,7 +56,7 @@ def scores_and_det(scores: pd.DataFrame, *, threshold: float, eer: float) -> Fig
 
 
 def det_curve(axes: plt.Axes, scores, targets, own: Look) -> None:
-    """One system on normal-deviate axes to 50 %, with a mark at the least cost of each of `PRIORS`."""
+    """One system on normal-deviate axes, with marks at the least costs of `PRIORS`."""
     rates = det_points(scores, targets)
     curve = DetCurveDisplay(fpr=rates[:, 0], fnr=rates[:, 1])
     curve.plot(axes, name=own.title, color=own.colour, linestyle=own.line)
