@@ -19,12 +19,15 @@ from training_runs import CPU, settings_of, train_run
 from training_runs import trained as trained_weights
 
 from studylib.errors import StudyError
+from studylib.evaluation.baselines import evaluate_baseline
 from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.inference import adaptation
 from studylib.inference.publishing import publish
 from studylib.inference.speaker_model import load_speaker_model, model_file, verify
+from studylib.inference.spectrum import add_spectrum
 from studylib.inference.waveforms import as_mono, read_waveform, weaknesses
+from studylib.models.compact_tdnn_spectrum import SHARE
 from studylib.models.embedder import embed, load_model
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +91,21 @@ def test_a_published_model_embeds_a_file_as_the_evaluation_embeds_the_utterance(
     for words in ("| `people` |", "12 speakers", "synthetic voices", "'margin': 0.1", "Licence"):
         assert words in card
     assert (published / "model.safetensors").stat().st_size < 3_000_000
+
+
+def test_the_spectrum_adds_its_share_of_the_baselines_cosine_to_the_networks(
+    experiment, tiny_corpus, tmp_path
+):
+    add_spectrum(experiment, tiny_corpus.folder.parent, tmp_path / "both")
+    evaluate_baseline("logmel_whitened", tiny_corpus, HOW, tmp_path / "baseline")
+    both, network, spectrum = (
+        pd.read_parquet(folder / "scores" / "test.parquet")["score"]
+        for folder in (tmp_path / "both", experiment, tmp_path / "baseline")
+    )
+    # tolerance: the baseline computes in 64 bits
+    np.testing.assert_allclose(both, (network + SHARE * spectrum) / (1 + SHARE), atol=2e-3)
+    publish(tmp_path / "both", tmp_path / "published")
+    assert load_speaker_model(tmp_path / "published").embedder.name == "compact_tdnn_spectrum"
 
 
 def test_rate_and_channels_of_a_recording_do_not_change_its_embedding(published, recordings):

@@ -1,9 +1,12 @@
 """The batch-size report: the right runs side by side, with the statistics' own numbers."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from made_up_study import write_study
 
 from studylib.reports.batch_size import size_tables, trained_runs
+from studylib.reports.losses import chosen_runs, runs_to_judge
 from studylib.reports.study import read_study
 from studylib.statistics.comparisons import holm
 
@@ -64,3 +67,58 @@ def test_each_loss_s_largest_size_is_tested_against_its_smallest_and_holm_spans_
     assert angular.p_holm < 0.05
     assert angular.high < 0
     assert am.low < 0 < am.high
+
+
+# batch -> learning rate -> EER on development speakers of the two seeds: the lowest mean by hand.
+ON_DEV = {
+    20: {0.001: (0.10, 0.20), 0.002: (0.16, 0.16), 0.008: (0.12, 0.14), 0.016: (0.01, 0.01)},
+    80: {0.001: (0.30, 0.30), 0.002: (0.09, 0.21), 0.008: (0.20, 0.11)},
+    200: {0.001: (0.20, 0.20), 0.002: (0.30, 0.10), 0.008: (0.20, 0.19)},
+}
+CHOSEN = {
+    "20_0.008": 0.008,
+    "80_0.002": 0.002,
+    "200_0.008": 0.008,
+}  # 0.016 was not tried at all sizes
+FEW = {"training_speakers": 30, "learning_rate": 0.002}
+
+
+@pytest.fixture
+def several_rates(tmp_path):
+    """A study of ON_DEV, and of 30 training speakers with one rate; in it are other EERs."""
+    entries, on_dev = {"few": {"loss": ANGULAR, "train": FEW, "noise": 0.9}}, {"few": (0.4, 0.4)}
+    for batch, eers in ON_DEV.items():
+        for rate, of_seeds in eers.items():
+            train = {"speakers_per_batch": batch // 2, "learning_rate": rate}
+            entries[f"{batch}_{rate}"] = {"loss": ANGULAR, "train": train, "noise": 0.7}
+            on_dev[f"{batch}_{rate}"] = of_seeds
+    write_study(tmp_path, entries)
+    runs = trained_runs(read_study(tmp_path, "made_up", "batch_size"))
+    pairs = zip(runs["run"], runs["seed"], strict=True)
+    return runs.assign(eer_dev=[on_dev[run][seed] for run, seed in pairs])
+
+
+def test_the_learning_rate_of_a_size_is_chosen_on_development_speakers_alone(several_rates):
+    keys = {"trials": "test", "n_resamples": 20}
+    rates, _ = size_tables(several_rates, **keys)
+    shown = rates[["comparison", "run", "learning_rate", "tried"]].to_numpy().tolist()
+    by_batch = [["equal_crops", run, rate, 3] for run, rate in CHOSEN.items()]
+    # Training speakers were varied at one rate only.
+    by_speakers = [["training_speakers", run, 0.002, 1] for run in ("few", "20_0.002")]
+    assert shown == by_batch + by_speakers
+    for number, folder in enumerate(several_rates["folder"]):  # other scores on the test list
+        path = folder / "scores" / "test.parquet"
+        trials = pd.read_parquet(path)
+        other = np.random.default_rng(number).normal(size=len(trials))
+        trials.assign(score=other).to_parquet(path)
+    again, _ = size_tables(several_rates, **keys)
+    assert (again["rate"] != rates["rate"]).all()
+    assert again["run"].to_list() == rates["run"].to_list()
+    one_list, _ = size_tables(several_rates.assign(eer_dev=np.nan), **keys)
+    assert len(one_list) == 10 + 5  # nothing to choose on: all
+
+
+def test_cells_to_judge_say_from_how_many_learning_rates_they_were_chosen(several_rates):
+    judged = runs_to_judge(several_rates, chosen_runs(several_rates))
+    standing = judged[judged["rates"] > 0].groupby("cell")["rates"].first().to_dict()
+    assert standing == {"20_0.016": 4, "80_0.002": 3, "200_0.008": 3, "few": 1}

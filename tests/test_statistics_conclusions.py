@@ -10,7 +10,7 @@ from studylib.statistics.evidence import spread
 from studylib.statistics.resampling import Resamples
 
 N_SPEAKERS = 41
-USUAL = {"crops": 1000, "trunk": "t", "backend": "cosine", "chosen": False, "tried": 1}
+USUAL = {"crops": 1000, "trunk": "t", "backend": "cosine", "chosen": False, "tried": 1, "rates": 1}
 VARIED = ["margin", "scale", "utterances_per_speaker", "batch"]
 
 
@@ -241,6 +241,28 @@ def test_b6_asks_for_a_gain_of_metric_losses_and_none_of_classification(gains, v
     row = ask("B6", cells)
     assert row["verdict"] == verdict
     assert "angular_prototypical, each doubling of batch: -15.0 %" in row["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("tried", "chosen", "verdict"),
+    [
+        ((3, 3), ("slow", "fast"), "supported"),  # 0.12, then 0.08
+        ((3, 3), ("fast", "fast"), "contradicted"),  # 0.06, then 0.08
+        ((3, 1), ("slow", "fast"), "not tested here"),
+        ((0, 0), (), "not tested here"),
+    ],
+)
+def test_b6_compares_the_learning_rate_chosen_at_each_size_of_as_many(tried, chosen, verdict):
+    cells = varied("angular_prototypical", "batch", {200: 0.1, 800: 0.08})
+    cells += varied("am_softmax", "batch", {200: 0.1, 800: 0.1})
+    for rate, eers in {"slow": (0.12, 0.2), "fast": (0.06, 0.08)}.items():
+        for place, batch in enumerate((200, 800)):
+            cell = {"cell": f"{rate}{batch}", "loss": "prototypical", "batch": batch}
+            stands = rate in chosen[place : place + 1]
+            cells.append(cell | {"rate": eers[place], "rates": stands * tried[place]})
+    row = ask("B6", cells)
+    assert row["verdict"] == verdict
+    assert ("prototypical with at least 2 values of batch" in row["missing"]) == (tried != (3, 3))
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def publish(
     seed: int = 0,
     study: Annotated[str | None, Option(help="Instead of the active study.")] = None,
     name: Annotated[str | None, Option(help="In pretrained/, instead of the run's.")] = None,
+    spectrum: Annotated[bool, Option(help="Put the long-term spectrum beside it.")] = False,
 ) -> None:
     """Make a model and its card in pretrained/ of a measured run."""
     from studylib.files.documents import read_yaml
@@ -124,5 +125,12 @@ def publish(
     root = project_root()
     study = study or read_yaml(root / "params.yaml")["study"]["name"]
     out = root / "pretrained" / (name or run)
-    write(root / "results" / study / "experiment" / f"{run}-{seed}", out)
+    experiment = root / "results" / study / "experiment" / f"{run}-{seed}"
+    if spectrum:
+        from studylib.inference.spectrum import add_spectrum
+
+        measured = root / "results" / study / "published" / f"{run}-{seed}"
+        add_spectrum(experiment, root / "data", measured)
+        experiment = measured
+    write(experiment, out)
     print(f"{out}: read its card.md before you commit it")

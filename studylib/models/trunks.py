@@ -14,6 +14,7 @@ from torch import nn
 
 from studylib.errors import StudyError
 from studylib.models.compact_tdnn import CompactTdnn
+from studylib.models.compact_tdnn_spectrum import CompactTdnnSpectrum
 from studylib.models.ecapa_tdnn import EcapaTdnn
 from studylib.models.fast_resnet34 import FastResNet34
 from studylib.models.features import WINDOWS
@@ -27,6 +28,7 @@ from studylib.models.xvector import XVector
 
 TRUNKS: dict[str, type[nn.Module]] = {
     "compact_tdnn": CompactTdnn,
+    "compact_tdnn_spectrum": CompactTdnnSpectrum,
     "vgg_m40": VggM40,
     "thin_resnet34": ThinResNet34,
     "fast_resnet34": FastResNet34,

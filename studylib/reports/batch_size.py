@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from studylib.files.atomic import read_json
+from studylib.reports.losses import chosen_runs
 from studylib.reports.study import (
     OTHER_SETTINGS,
     Study,
@@ -47,6 +48,18 @@ def _alike(folder: Path) -> str:
     return str([settings["loss"], settings["trunk"], train])
 
 
+def _of_chosen_rates(part: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Of each loss and size the chosen run, and tried; all runs of a study without the list dev."""
+    if runs["eer_dev"].isna().all():
+        return part.assign(tried=1)
+    sizes = part.groupby("loss")["size"].transform("nunique")
+    common = part.groupby(["loss", "learning_rate"])["size"].transform("nunique") == sizes
+    part = part[common | ~common.groupby(part["loss"]).transform("any")]
+    seeds = runs[["run", "eer_dev"]].join(part[["loss", "size"]], on="run", how="inner")
+    tried = chosen_runs(seeds, ["loss", "size"]).set_index("run")["tried"]
+    return part.join(tried, how="inner")
+
+
 def size_tables(
     runs: pd.DataFrame, *, trials: str, n_resamples: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -56,7 +69,8 @@ def size_tables(
     ----------
     runs : DataFrame
         From `trained_runs`. Of each loss, those with most sizes that differ in nothing else (but
-        the learning rate) are compared.
+        the learning rate) are compared, and of each size the run chosen on development speakers,
+        of learning rates that all sizes were run with, if there are such.
     trials : str
         Name of the trial list.
     n_resamples : int
@@ -66,8 +80,8 @@ def size_tables(
     -------
     rates : DataFrame
         One row a comparison (of COMPARISONS) and run, by loss and size: comparison, run, FACTS,
-        columns of `comparisons.error_table` over the run's seeds, size (batch in crops, or training
-        speakers).
+        learning_rate, tried (from how many rates it was chosen), columns of
+        `comparisons.error_table` over the run's seeds, size (batch in crops, or training speakers).
     tests : DataFrame
         One row a comparison and loss: comparison, loss, smallest, largest, and columns of
         `comparisons.paired_tests` for the largest (first) and the smallest (second).
@@ -79,7 +93,8 @@ def size_tables(
         sizes, group = groups[size].transform("nunique"), groups.ngroup()
         most = sizes.groupby(firsts["loss"]).idxmax()
         largest = group == firsts["loss"].map(group[most].set_axis(most.index))
-        parts[comparison] = firsts[FACTS].assign(size=firsts[size])[(sizes > 1) & largest]
+        part = firsts[[*FACTS, "learning_rate"]].assign(size=firsts[size])[(sizes > 1) & largest]
+        parts[comparison] = _of_chosen_rates(part, runs)
     rates = pd.concat(parts, names=["comparison", "run"]).reset_index()
     if rates.empty:
         return rates, rates[["comparison"]]

@@ -5,7 +5,7 @@ setting of a loss.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -134,8 +134,8 @@ def at_the_common_budget(runs: pd.DataFrame) -> pd.DataFrame:
     return trained[trained["crops"] == trained.drop_duplicates("run")["crops"].mode().iloc[0]]
 
 
-def chosen_runs(trained: pd.DataFrame) -> pd.DataFrame:
-    """The run that represents each loss on each trunk.
+def chosen_runs(trained: pd.DataFrame, keys: Sequence[str] = ("trunk", "loss")) -> pd.DataFrame:
+    """The run that represents each loss on each trunk, or all runs alike in other columns.
 
     The run named as the loss, or its only run (tried 1); otherwise the run with the lowest mean
     EER on development speakers. The best of twelve settings is better by chance alone than the
@@ -145,16 +145,18 @@ def chosen_runs(trained: pd.DataFrame) -> pd.DataFrame:
     ----------
     trained : DataFrame
         From `at_the_common_budget`.
+    keys : sequence of str
+        Columns, among them loss.
 
     Returns
     -------
     DataFrame
-        Columns trunk, loss, run, eer_dev (mean over seeds) and tried (from how many). A loss of
-        several settings without a development EER is left out.
+        The keys, run, eer_dev (mean over seeds) and tried (from how many). Where several runs are
+        alike and have no development EER, none is there.
     """
-    keys = ["trunk", "loss"]
-    runs = trained.groupby([*keys, "run"], as_index=False, sort=False)["eer_dev"].mean()
-    runs["tried"] = runs.groupby(keys)["run"].transform("size")
+    keys, alike = list(keys), {"sort": False, "dropna": False}
+    runs = trained.groupby([*keys, "run"], as_index=False, **alike)["eer_dev"].mean()
+    runs["tried"] = runs.groupby(keys, **alike)["run"].transform("size")
     runs.loc[runs["run"] == runs["loss"], "tried"] = 1
     best = runs.sort_values(["tried", "eer_dev"]).drop_duplicates(keys).sort_index()
     return best[(best["tried"] == 1) | best["eer_dev"].notna()]
@@ -163,7 +165,9 @@ def chosen_runs(trained: pd.DataFrame) -> pd.DataFrame:
 def runs_to_judge(trained: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """The trained runs in the form of `verdicts`; `chosen` from `chosen_runs`."""
     tried = trained["run"].map(chosen.set_index("run")["tried"])
-    judged = trained[JUDGED].assign(cell=trained["run"], chosen=tried.notna())
+    alike = chosen_runs(trained, JUDGED[1:])  # but for the learning rate
+    rates = trained["run"].map(alike.set_index("run")["tried"]).fillna(0).astype(int)
+    judged = trained[JUDGED].assign(cell=trained["run"], chosen=tried.notna(), rates=rates)
     return judged.assign(tried=tried.fillna(1).astype(int))
 
 

@@ -86,9 +86,9 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     Index <run>-<seed>. Columns: run, seed, folder; loss (None for untrained networks and
     baselines), margin, scale (None where a loss has none); trunk (its name, with the numbers that
     tell apart two runs of this study on one trunk), crops, batch (N x M), utterances_per_speaker,
-    other_settings (a text that differs where anything else does, but
-    for the learning rate); backend; MEASURES on the first trial list (cllr None where nothing was
-    calibrated); eer_dev (nan where nothing was scored on development trials).
+    learning_rate; other_settings (a text that differs where anything else does); backend; MEASURES
+    on the first trial list (cllr None where nothing was calibrated); eer_dev (nan where nothing was
+    scored on development trials).
 
     Raises
     ------
@@ -194,12 +194,13 @@ def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict
         "crops": train["crops"],
         "batch": train["speakers_per_batch"] * train["utterances_per_speaker"],
         "utterances_per_speaker": train["utterances_per_speaker"],
+        "learning_rate": _number(train["learning_rate"]),
         "other_settings": str(numbers | others),
     }
 
 
 def _number(value: object) -> object:
-    """A loss's number; a schedule as its two ends."""
+    """A number of a run; a schedule as its two ends."""
     return f"{value['initial']:g} to {value['final']:g}" if isinstance(value, dict) else value
 
 

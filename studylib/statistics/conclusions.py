@@ -74,7 +74,8 @@ def verdicts(
     runs : DataFrame
         One row a run (index: its name in `resamples`), all trained on equally many crops. Columns
         cell (runs of one cell differ in their seed alone), loss, seed, crops, chosen (bool: the
-        loss's setting chosen on development speakers), tried (from how many), margin, scale,
+        loss's setting chosen on development speakers), tried (from how many), rates (from how many
+        learning rates the cell was chosen, all else equal; 0: another was), margin, scale,
         utterances_per_speaker, batch, trunk, backend.
     resamples : trial list -> Resamples
         The first list decides; others, of the same speakers, are the harder lists of A2.

@@ -15,7 +15,9 @@ import pandas as pd
 
 from studylib.statistics.intervals import Cells, Contrast
 
-NOT_SETTINGS = ("cell", "seed", "crops", "chosen", "tried")  # columns that do not define a setting
+# Columns that do not define a setting.
+NOT_SETTINGS = ("cell", "seed", "crops", "chosen", "tried", "rates")
+EACH = "as many learning rates tried with each"
 MOST_WIDENED = 4.0  # of a spread that noise alone may explain; its sd would be infinite
 
 
@@ -52,7 +54,8 @@ class Study:
     Attributes
     ----------
     settings : DataFrame
-        One row a cell (index): loss, trunk, chosen, tried and all else that defines a setting.
+        One row a cell (index): loss, trunk, chosen, tried, rates (see `conclusions.verdicts`) and
+        all else that defines a setting.
     cells : Cells
         Named by the index of `settings`.
     harder : list name -> Cells
@@ -91,16 +94,22 @@ class Study:
         return names, missing
 
     def varying(self, loss: str, *columns: str) -> pd.DataFrame:
-        """The largest set of a loss's cells that differ in nothing but `columns`."""
+        """The largest set of a loss's cells that differ in nothing but `columns` and, each being
+        the one chosen among several, the learning rate."""
         rows = self.alike({"loss": loss, "trunk": self.trunk}).dropna(subset=list(columns))
+        rows = rows[rows["rates"] > 0]
         rest = [c for c in rows.columns if c not in (*NOT_SETTINGS, *columns)]
         groups = [group for _, group in rows.groupby(rest, dropna=False, sort=False)]
         return max(groups, key=len, default=rows)
 
     def by_value(self, loss: str, column: str) -> dict[float, str]:
-        """Value -> the loss's cell, all else equal; a value that two cells have is left out."""
+        """Value -> the loss's cell, all else equal; a value that two cells have is left out.
+
+        Nothing where more learning rates were tried with one value than with another.
+        """
         cells = self.varying(loss, column).drop_duplicates(column, keep=False)
-        return dict(zip(cells[column], cells.index, strict=True))
+        equal = cells["rates"].nunique() == 1
+        return dict(zip(cells[column], cells.index, strict=True)) if equal else {}
 
 
 Found = Iterator[Comparison | str]  # comparisons that can be made, and what is missing
@@ -146,7 +155,7 @@ def best(study: Study, loss: str, column: str, value: float) -> Found:
     cells = study.by_value(loss, column)
     best, others = cells.pop(value, None), sorted(cells)
     if not best or not others:
-        yield f"{loss} with {column} {value:g} and other values"
+        yield f"{loss} with {column} {value:g} and other values, {EACH}"
         return
     for other in others:
         contrast = study.cells.difference(best, cells[other])
@@ -166,7 +175,7 @@ def gain(study: Study, column: str, helps: Sequence[str], not_helps: Sequence[st
         yield Comparison(f"{loss}, each doubling of {column}", contrast, *claimed)
     needed = [loss for loss in helps if loss not in varied]
     needed += [] if set(varied) & set(not_helps) else [" or ".join(not_helps)]
-    yield from (f"{loss} with at least 2 values of {column}" for loss in needed)
+    yield from (f"{loss} with at least 2 values of {column}, {EACH}" for loss in needed)
 
 
 def degrades_less(study: Study, loss: str, than: Sequence[str]) -> Found:
