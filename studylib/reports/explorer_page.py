@@ -161,9 +161,10 @@ def _colours(values: pd.Series) -> tuple[list[str], str]:
     else:
         fills = dict(zip(values.value_counts().index, COLOURS, strict=False))
     colours = [fills.get(value, MISSING) for value in values]
+    entries = fills | ({"others": MISSING} if MISSING in colours else {})
     dots = (
         f'<span style="color: {colour}">&#9679;</span> {html.escape(str(value))}'
-        for value, colour in (fills | {"others": MISSING}).items()
+        for value, colour in entries.items()
     )
     return colours, "&emsp;".join(dots)
 
