@@ -85,12 +85,13 @@ def test_what_was_left_out_is_listed(tiny_corpus, tmp_path):
 
 def test_figures_show_what_the_corpus_knows(tiny_corpus, bare):
     table = tiny_corpus.utterances
+    voices = figures.voices(table)
+    assert [axes.get_ylabel() for axes in voices.axes] == list(figures.VOICES.values())
     for plotted, panels in (
-        (figures.voices(table), list(figures.VOICES.values())),
         (figures.sessions(table), list(figures.SESSIONS.values())),
         (figures.sessions(bare.utterances), ["length of an utterance (s)"]),
     ):
-        assert [axes.get_ylabel() for axes in plotted.axes] == panels
+        assert [axes.get_xlabel() for axes in plotted.axes] == panels
     table = bare.utterances.assign(sex=table["sex"])
     table.loc[table["speaker"] == "test-0000", "sex"] = None
     figure = figures.voices(table)
