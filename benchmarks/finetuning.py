@@ -7,14 +7,13 @@ row for each training, and of these finetuning.md, .png and .pdf. Rows that are 
 again; rows of another model are dropped.
 """
 
-import argparse
 from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from benchmarks.measuring import markdown, processor
+from benchmarks.measuring import markdown, options_of, processor
 from studylib.corpora.sources import prepare_corpus
 from studylib.corpora.store import Corpus
 from studylib.evaluation.run import evaluate
@@ -118,11 +117,7 @@ speakers: the published model as it is, and the untrained network.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("readers", type=Path)
-    parser.add_argument("actors", type=Path)
-    parser.add_argument("--model", default="best")
-    options = parser.parse_args()
+    options = options_of(__doc__)
     model, work = model_file(options.model), project_root() / ".checkpoints" / "finetuning"
     corpora, checksum = corpora_of(options.readers, options.actors, work), sha256(model)[:12]
     columns = [*KEYS, "readers", "actors"]

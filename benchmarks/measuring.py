@@ -1,5 +1,6 @@
 """What the benchmarks share: the machine's name, a process for one figure, Markdown tables."""
 
+import argparse
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,15 @@ def processor() -> str:
     words = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
     known = [name for name in INSTRUCTIONS if name in words]
     return f"{processor_name()} ({', '.join(known)})" if known else processor_name()
+
+
+def options_of(description: str) -> argparse.Namespace:
+    """The command line of the benchmarks on real speech: READERS ACTORS [--model best]."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("readers", type=Path)
+    parser.add_argument("actors", type=Path)
+    parser.add_argument("--model", default="best")
+    return parser.parse_args()
 
 
 def in_own_process(function: Callable, *arguments, start: str) -> object:

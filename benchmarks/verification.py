@@ -4,14 +4,13 @@ Run `python -m benchmarks.verification READERS ACTORS [--model best]` in the pro
 writes benchmarks/verification.md. READERS and ACTORS hold a folder of recordings for each speaker.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from benchmarks.measuring import processor
+from benchmarks.measuring import options_of, processor
 from studylib.inference.adaptation import calibrate
 from studylib.inference.speaker_model import SpeakerModel, load_speaker_model, model_file, verify
 
@@ -41,11 +40,7 @@ def right_answers(model: SpeakerModel, recordings: Path) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("readers", type=Path)
-    parser.add_argument("actors", type=Path)
-    parser.add_argument("--model", default="best")
-    options = parser.parse_args()
+    options = options_of(__doc__)
     model = load_speaker_model(options.model)
     targets, nontargets = right_answers(model, options.readers)
     with tempfile.TemporaryDirectory() as folder:

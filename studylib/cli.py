@@ -1,6 +1,5 @@
 """The command line: the stages of the pipeline, and the same jobs without a notebook."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +40,7 @@ def plan() -> None:
     root = project_root()
     params = read_params(root / "params.yaml")
     write_plan(root, params)
-    runs, seeds = len(params.study.runs), len(params.study.seeds)
-    print(f"study {params.study.name}: {runs} runs x {seeds} seeds, corpus {params.corpus.name}")
+    print(f"results/{params.study.name}/plan: {len(params.study.runs)} runs")
 
 
 @app.command()
@@ -67,7 +65,8 @@ def corpus(
         root = project_root()
         made = prepare_corpora(root, read_params(root / "params.yaml"), going)
     else:
-        settings = _settings_at(source, path, _pairs("--set", changes)) | going
+        place = {"manifest" if path.is_file() else "root": path} if path else {}
+        settings = place | _pairs(changes or []) | going
         out = out or corpus_folder(project_root(), source)
         made = [prepare_corpus(source, settings, out, overwrite=overwrite)]
     for each in made:
@@ -180,20 +179,16 @@ def study(file: Annotated[Path, Argument(help="Such as studies/laptop.yaml.")]) 
 
     root = project_root()
     params = read_params(file)
-    plans = plan_documents(root, params)
+    plan_documents(root, params)
     with atomic_file(root / "params.yaml") as partial:
         partial.write_bytes(file.read_bytes())
     print(f"params.yaml is now the study {params.study.name}; run it with: uv run dvc repro")
-    runs = [plans[f"experiment/{run}.json"]["settings"] for run in params.study.runs]
-    crops = sum(settings["train"]["crops"] for settings in runs)
-    print(f"{crops * len(params.study.seeds):,} training crops in all")
 
 
 @app.command()
 def grid(
     workers: Annotated[int | None, Option(min=1, help="Experiments at once.")] = None,
     scheduler: Annotated[str | None, Option(help="tcp://host:port of a dask scheduler.")] = None,
-    slurm: Annotated[list[str] | None, Option(help="key=value of jobs, as queue=gpu.")] = None,
 ) -> None:
     """Run the stale experiments in parallel and record them; dvc repro then runs the rest.
 
@@ -205,44 +200,19 @@ def grid(
 
     # A batch system's SIGTERM as Ctrl-C: finished experiments are recorded, running ones ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    failures = run_grid(project_root(), workers, scheduler, _pairs("--slurm", slurm))
+    failures = run_grid(project_root(), workers, scheduler)
     for sentence in failures:
         print(f"error: {sentence}", file=sys.stderr)
     if failures:
         raise Exit(1)
 
 
-def _settings_at(source: str, path: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """A source's settings, with the location of its recordings given by one path.
-
-    The path is the folder of speakers or the manifest (folder), the folder that holds LibriSpeech/
-    (librispeech), or the folder that holds voxceleb1/, voxceleb2/ and meta/ (voxceleb). `settings`
-    take precedence.
-    """
-    if path is None:
-        return settings
-    if source == "voxceleb":
-        sets = [name for name in ("voxceleb1", "voxceleb2") if (path / name).is_dir()]
-        return {name: path / name for name in (*sets, "meta")} | settings
-    key = "manifest" if source == "folder" and path.is_file() else "root"
-    return {key: path} | settings
-
-
-def _pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
-    """key=value texts -> values as YAML reads them; a.b=value is the key b of the section a."""
+def _pairs(texts: list[str]) -> dict[str, Any]:
+    """key=value texts -> values as YAML reads them."""
     import yaml
 
-    nested: dict[str, Any] = {}
-    for key, equals, value in (text.partition("=") for text in texts or []):
-        if not equals:
-            raise StudyError(f"{option} {key}: expected key=value")
-        *sections, last = key.split(".")
-        place = nested
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise StudyError(f"{option} {key}: {section} has been given a value as a whole")
-        # YAML would read a time such as 24:00:00 as a number of seconds.
-        is_time = re.fullmatch(r"[\d:-]*:[\d:]*", value)
-        place[last] = value if is_time else yaml.safe_load(value)
-    return nested
+    pairs = (text.partition("=") for text in texts)
+    try:
+        return {key: yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise StudyError(f"--set: {' '.join(str(error).split())}") from None

@@ -24,13 +24,6 @@ def assert_one_sentence(done: CompletedProcess, part: str) -> None:
     assert part in lines[0]
 
 
-def test_an_unknown_key_in_the_parameters_stops_the_plan_and_writes_nothing(studylib, project):
-    text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("crop_seconds: 2.0", "crop_secs: 2.0"))
-    assert_one_sentence(studylib("plan"), "unknown key 'train.crop_secs'")
-    assert not (project / "results").exists()
-
-
 def test_a_full_disk_is_one_sentence_and_the_old_plan_is_kept(studylib, project, monkeypatch):
     studylib("plan")
     before = files_of(project / "results")
@@ -63,13 +56,12 @@ def test_a_study_is_checked_before_it_becomes_the_active_one(studylib, project):
     done = studylib("study", str(ROOT / "studies" / "laptop.yaml"))
     assert done.returncode == 0, done.stderr
     assert "params.yaml is now the study laptop" in done.stdout
-    assert "792,000 training crops in all" in done.stdout
 
 
 def test_a_folder_becomes_a_corpus_without_params_and_what_is_skipped_is_listed(studylib, project):
     write_tree(project / "in", PLAIN)
     (project / "in" / "anna" / "monday" / "9.wav").write_text("no audio")
-    words = ["corpus", "folder", "in", "--set", "splits.test=2", "--out", "out/mine"]
+    words = ["corpus", "folder", "in", "--set", "splits={test: 2}", "--out", "out/mine"]
     assert_one_sentence(studylib(*words), "9.wav")
     done = studylib(*words, "--keep-going")
     assert done.returncode == 0, done.stderr
@@ -81,21 +73,12 @@ def test_a_folder_becomes_a_corpus_without_params_and_what_is_skipped_is_listed(
 
 def test_a_source_that_does_not_exist_or_a_key_it_lacks_is_one_sentence(studylib):
     assert_one_sentence(studylib("corpus", "flder", "in"), "one of embedded, folder")
-    assert_one_sentence(studylib("corpus", "folder", "in", "--set", "spilts.test=2"), "spilts")
-    both = ["--set", "splits=2", "--set", "splits.test=2"]
-    assert_one_sentence(studylib("corpus", "folder", "in", *both), "splits has been given a value")
+    for wrong, part in {"spilts=2": "spilts", "spilts": "spilts", "splits={": "--set"}.items():
+        assert_one_sentence(studylib("corpus", "folder", "in", "--set", wrong), part)
 
 
-def test_slurm_s_options_keep_their_times_and_a_failed_experiment_is_named(studylib, monkeypatch):
-    given = []
-
-    def run_grid(root, *options):
-        given.extend(options)
-        return ["experiment@triplet-0: it failed"]
-
-    monkeypatch.setattr("studylib.pipeline.grid.run_grid", run_grid)
-    words = ["--slurm", "walltime=24:00:00", "--slurm", "cores=2", "--workers", "3"]
-    done = studylib("grid", *words)
+def test_a_failed_experiment_of_the_grid_is_named_and_the_exit_status_is_1(studylib, monkeypatch):
+    failed = Mock(return_value=["experiment@triplet-0: it failed"])
+    monkeypatch.setattr("studylib.pipeline.grid.run_grid", failed)
+    done = studylib("grid", "--workers", "3")
     assert (done.returncode, done.stderr) == (1, "error: experiment@triplet-0: it failed\n")
-    assert given == [3, None, {"walltime": "24:00:00", "cores": 2}]
-    assert_one_sentence(studylib("grid", "--slurm", "queue"), "--slurm queue: expected key=value")

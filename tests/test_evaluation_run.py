@@ -100,13 +100,6 @@ def test_a_full_disk_at_any_file_keeps_the_old_results(tiny_corpus, model_file, 
     assert files_of(out).keys() == old.keys()
 
 
-def test_a_missing_trial_list_leaves_nothing_behind(tiny_corpus, model_file, tmp_path):
-    wrong = SETTINGS.model_copy(update={"trials": ["tset"]})
-    with pytest.raises(StudyError, match=r"no trial list 'tset'.* test"):
-        evaluate(model_file, tiny_corpus, wrong, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_whitening_makes_the_within_speaker_covariance_the_identity():
     rng = np.random.default_rng(0)
     speakers = np.repeat(np.arange(200), 10)

@@ -60,7 +60,7 @@ def test_an_experiment_that_is_there_is_shown_by_hand_and_nothing_is_written(pro
         ({"overrides": {"trian": {}}}, "overrides: unknown key 'trian'; did you mean 'train'"),
         ({"changes": {"trunk": "xvektor"}}, r"trunk\.name: 'xvektor'; did you mean 'xvector'"),
         ({"overrides": {"evaluate": {"trials": ["dev"]}}}, "all runs are compared on the same"),
-        ({"study": "laptpo"}, "no parameter file is of the study 'laptpo'"),
+        ({"study": "laptpo"}, "studies/laptpo.yaml does not exist"),
     ],
 )
 def test_a_wrong_value_or_name_is_one_sentence(changes, sentence):

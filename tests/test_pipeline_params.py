@@ -7,6 +7,7 @@ import pytest
 from studylib.corpora.sources import check_settings
 from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule
+from studylib.pipeline.experiment import variant_name
 from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import plan_documents
 
@@ -69,30 +70,24 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("crops: 100, ", "", "the key 'train.crops' is missing"),
         ("speaker: 2", "speaker: 1", r"utterances_per_speaker is 1.*triplet.*at least 2"),
         ("scale: 30}", "scale: 30}\n    evaluate: {trials: [dev]}", "am: evaluate.trials.* same"),
-        ("seeds: [0]", "sedes: [0]", "unknown key 'study.sedes'; did you mean 'seeds'"),
         ("seeds: [0]", "seeds: [0, 0]", "study.seeds: 0 is named twice"),
         ("  triplet:\n", "  am:\n", "line 11: the key 'am' occurs twice"),
         ("learning_rate: 0.01", "learning_rate: .inf", "line 5: .inf is no finite number"),
         ("learning_rate: 0.01", "learning_rate: -0.01", "learning_rate: expected 0 or more"),
-        ("0.01", "{initial: -1, final: 1}", "learning_rate: expected 0 or more"),
         ("0.01", "{start: 1, final: 2}", r"train.learning_rate: expected .* \{initial: 0.1, fin"),
         ("0.01", "{initial: 0, final: 1, shape: exponential}", "train.learning_rate"),
         ("0.01", "0.01, momentum: 5", "train.momentum: Input should be less than 1"),
         ("0.01", '0.01, crop_seconds: "2"', "train.crop_seconds: Input should be a valid number"),
         ("0.01", "0.01, device: cuda:x", "train.device: String should match pattern"),
-        ("0.01", "0.01, training_speakers: 351", "training_speakers is 351: expected at most the"),
-        ("batch: 4", "batch: 6400", "run am: train.speakers_per_batch is 6400: .* most the 350 to"),
+        ("batch: 4", "batch: 6400", "am: train asks for 6400 speakers: expected at most 350"),
         ("seeds: [0]", "seeds: [-1]", "study.seeds.0: Input should be greater"),
         ("[0]", "[0], baselines: [logmel_whitend]", "baselines names .*; did you mean 'logmel_w"),
         ("name: small", "name: ../small", "study.name: String should match pattern"),
         ("name: tiny", "name: Tiny", "corpus.name: String should match pattern"),
         ("embedded}", "embedded, settings: {n_dev_speakers: 1000000000000}}", "n_dev_speakers: .*"),
-        ("[test]", "[test, test]", "evaluate.trials: test is named twice"),
-        ("[test]", "[../test]", "evaluate.trials.0: String should match pattern"),
         ("  triplet:\n", "  logmel_whitened:\n", "expected another name than a baseline's"),
         ("  triplet:\n", "  3:\n", "line 11: expected a text, perhaps in quotes, as key"),
         ("[test]", "2020-02-30", "line 6: day is out of range for month"),
-        ("crops: 100", "crops: true", "train.crops: Input should be a valid integer"),
         ("scale: 30", "scael: 30", "unknown key 'loss.scael'; did you mean 'scale'"),
         (", scale: 30", "", "run am: the key 'loss.scale' is missing"),
         ("scale: 30", "scale: abc", "loss.scale: expected a number, or .*given: 'abc'"),
@@ -100,12 +95,9 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("embedding_dim: 32", "normalise: none", "compact_tdnn: normalise: 'none' is not one of"),
         ("ends: 0.5", "ends: 1.5", "expected 0 <= begins <= ends <= 1"),
         ("name: compact_tdnn", "name: compact_tdn", "trunk.name: 'compact_tdn'; did you mean"),
-        ("name: am_softmax", "name: am_sofmax", "loss.name: 'am_sofmax'; did you mean"),
-        ("embedding_dim: 32", "embedding_dims: 32", "unknown key 'trunk.embedding_dims'"),
         ("embedding_dim: 32", "embedding_dim: -5", "trunk.embedding_dim: .*greater than 0"),
         ("[am, triplet]", "[am, triplets]", "study.runs names 'triplets'; did you mean"),
         ("runs:\n", "report: {embeddings: {runs: [ma]}}\nruns:\n", "embeddings.runs names 'ma'"),
-        ("runs:\n", "report: {robustness: {runs: [ma]}}\nruns:\n", "robustness.runs names 'ma'"),
         ("0.01", "0.01, augmentation: {nosie_chance: 1}", "nosie_chance'; did you mean 'noise"),
     ],
 )
@@ -134,6 +126,13 @@ def test_paper_b_s_learning_rate_falls_by_a_twentieth_every_10_of_500_epochs():
     for epoch in (0, 9.99, 10, 250, 255, 499.99):
         expected = 0.001 * 0.95 ** (epoch // 10)
         assert schedule.at(epoch / 500) == pytest.approx(expected, rel=1e-9)
+
+
+def test_two_variants_of_long_names_have_two_folders():
+    changes = [Changes(train={f"key{number}": 1 for number in range(last)}) for last in (40, 41)]
+    names = {variant_name("triplet", each) for each in changes}
+    assert len(names) == 2
+    assert max(map(len, names)) < 200
 
 
 def test_a_run_may_be_measured_in_its_own_way(write):

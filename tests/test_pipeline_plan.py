@@ -12,7 +12,7 @@ from tiny_project import PARAMS, append, copy_project, run
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
 from studylib.pipeline.params import read_params
-from studylib.pipeline.plan import imported_files, plan_documents
+from studylib.pipeline.plan import hashes, plan_documents
 
 STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["measurements"] = 1
@@ -154,17 +154,21 @@ def test_initial_weights_are_part_of_their_run_and_must_be_there(project, study)
     assert stale(before, planned(project)) == ({"triplet"}, set(), set())
 
 
-def test_a_face_is_followed_to_the_module_that_defines_the_name(tmp_path):
+def test_imports_are_followed_through_a_face_and_into_functions(tmp_path):
     package = tmp_path / "studylib"
-    (package / "room").mkdir(parents=True)
+    for room in ("room", "other"):
+        (package / room).mkdir(parents=True)
     for name, text in {
-        "room/__init__.py": "from studylib.room.one import a\nfrom studylib.room.two import b\n",
+        "room/__init__.py": "from studylib.room.one import a\n",
         "room/one.py": "from studylib.base import x\na = x\n",
         "room/two.py": "b = 2\n",
+        "other/__init__.py": "",
+        "other/three.py": "c = 3\n",
         "base.py": "def x():\n    from studylib.late import y\n",
         "late.py": "y = 1\n",
-        "user.py": "from studylib.room import a\n",
+        "user.py": "from studylib.room import a\nfrom studylib.other import three\n",
     }.items():
         (package / name).write_text(text)
-    found = {p.relative_to(package).as_posix() for p in imported_files(tmp_path, ["studylib.user"])}
-    assert found == {"user.py", "room/one.py", "base.py", "late.py"}
+    found = {name.removeprefix("studylib/") for name in hashes(tmp_path, ["studylib.user"])}
+    own = {"user.py", "room/__init__.py", "room/one.py", "base.py", "late.py"}
+    assert found == own | {"other/three.py"}

@@ -195,7 +195,6 @@ def test_a_model_names_the_speakers_it_has_learned_from(tiny_corpus, tmp_path, m
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"speakers_per_batch": 64}, "speakers_per_batch is 64, but only 12"),
         ({"training_speakers": 13}, "training_speakers is 13, but .* has only 12 training"),
         ({"chunk_crops": 1}, "chunk_crops is 1: a chunk has 1 of the batch's 12 crops, but"),
         ({"learning_rate": 1e38, "optimizer": "sgd"}, r"loss softmax is (nan|inf) by step \d of 5"),

@@ -1,9 +1,7 @@
 """A model on a user's own recordings: measured, calibrated, fine-tuned."""
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +13,9 @@ from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
 from studylib.evaluation.measures import measure_lists
 from studylib.evaluation.run import evaluate
-from studylib.evaluation.scores import trial_scores
+from studylib.evaluation.scores import mean_unit_embeddings, trial_scores
 from studylib.evaluation.settings import EvaluateSettings
+from studylib.files.checksums import sha256
 from studylib.files.tables import read_parquet
 from studylib.inference.publishing import MODEL, card_with, percent, write_published
 from studylib.inference.speaker_model import load_speaker_model
@@ -28,12 +27,11 @@ from studylib.training.settings import RunSettings
 
 CROPS_AN_UTTERANCE = 50  # more did not lower the error rate (see LOG.md)
 FEWEST = 6  # speakers
-RESAMPLES = 1000  # of the speakers, for intervals
 FEW_SPEAKERS = 20  # below, training the frames' layers raised the error rate (see LOG.md)
 PIECES = 3  # of each recording, where a speaker has a single one
 
 
-def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]:
+def measure(model: Path, corpus: Path, trials: str, out: Path) -> str:
     """Measure a model on a trial list; write the results as `evaluation.run.evaluate` does.
 
     Parameters
@@ -48,18 +46,20 @@ def measure(model: Path, corpus: Path, trials: str, out: Path) -> dict[str, Any]
 
     Returns
     -------
-    dict
-        See `measures.read_metrics`.
+    str
+        The EER.
     """
     if out.exists() and not (out / "manifest.json").exists():  # it would be replaced
         raise StudyError(f"{out} is there, and holds no results: choose another folder")
-    protocol = load_speaker_model(model).protocol
     if (corpus / "corpus.json").is_file():
-        return _evaluate(model, open_corpus(corpus), out, [trials], protocol)
-    wanted = {"recipe": "all_pairs"} if trials == "test" else {"file": trials}
-    settings = {"root": corpus, "splits": {"test": 1.0}, "trials": {"test": wanted}}
-    prepared = prepare_corpus("folder", settings, out.with_name(f"{out.name}.corpus"))
-    return _evaluate(model, prepared, out, ["test"], protocol)
+        prepared = open_corpus(corpus)
+    else:
+        wanted = {"recipe": "all_pairs"} if trials == "test" else {"file": trials}
+        settings = {"root": corpus, "splits": {"test": 1.0}, "trials": {"test": wanted}}
+        prepared, trials = prepare_corpus("folder", settings, Path(f"{out}.corpus")), "test"
+    how = EvaluateSettings(trials=[trials], **load_speaker_model(model).protocol)
+    found = evaluate(model, prepared, how, out)
+    return f"EER {percent(found)} over {found['n_speakers']} speakers; results in {out}"
 
 
 def calibrate(model: Path, recordings: Path, out: Path) -> str:
@@ -89,22 +89,23 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
         Fewer than six speakers, recordings that cannot be used, scores that separate the trials
         perfectly.
     """
-    work, before = out / "work", load_speaker_model(model)
-    corpus = _prepared(recordings, work / "corpus", test=0.5, rest="dev")
-    _evaluate(model, corpus, work / "test", ["test", "dev"], before.protocol)
+    results, before = out / "work" / "test", load_speaker_model(model)
+    corpus = _prepared(recordings, out / "work" / "corpus", test=0.5, rest="dev")
+    how = EvaluateSettings(trials=["test", "dev"], **before.protocol)
+    evaluate(model, corpus, how, results)
     centre, earlier = None, ""
     if before.scoring == "cosine":
-        of_dev = read_parquet(work / "test" / "utterances.parquet")["split"] == "dev"
-        centre = _unit_crops(work / "test")[of_dev.to_numpy()].mean(axis=(0, 1))
-    lists = _scored(work / "test", centre)
-    n_speakers = lists["dev"][["first_speaker", "second_speaker"]].stack().nunique()
-    learned_on = f"{n_speakers} speakers of {recordings.resolve().name}"
-    found = measure_lists(lists, "score", RESAMPLES, corpus=learned_on)
-    calibration, test = found["calibration"], found["lists"]["test"]
+        of_dev = read_parquet(results / "utterances.parquet")["split"] == "dev"
+        crops = np.load(results / "embeddings.npy")[of_dev]
+        centre = mean_unit_embeddings(crops).mean(axis=0)
+    learned_on = recordings.resolve().name
+    found = measure_lists(_scored(results, centre), "score", how.resamples, corpus=learned_on)
+    calibration, test, dev = found["calibration"], found["lists"]["test"], found["lists"]["dev"]
     if "skipped" in calibration:
         raise StudyError(f"{recordings}: {calibration['skipped']}")
+    learned_on = f"{dev['n_speakers']} speakers of {learned_on}"
     if old := before.calibration:
-        trials = _scored(work / "test", before.centre)["test"]
+        trials = _scored(results, before.centre)["test"]
         ratios = old["scale"] * trials["score"].to_numpy() + old["offset"]
         cost = log_likelihood_ratio_cost(ratios, trials["target"])
         earlier = f", where the earlier calibration ({old['corpus']}) has {cost:.3f}"
@@ -112,16 +113,10 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
         f"Learned on {learned_on}. On its {test['n_speakers']} other speakers Cllr is "
         f"{test['cllr']:.3f} bits{earlier}; EER {percent(test)}."
     )
-    calibration |= {"source": "folder"}
+    calibration |= {"corpus": learned_on, "source": "folder"}
     card = card_with(model, "Calibrated again", text)
     write_published(out, model, calibration, before.protocol, card, centre)
     return text
-
-
-def _unit_crops(results: Path) -> np.ndarray:
-    """Crop embeddings (U, crops, D) of length 1, of the utterances of an evaluation."""
-    crops = np.load(results / "embeddings.npy").astype(np.float64)
-    return crops / np.linalg.norm(crops, axis=2, keepdims=True)
 
 
 def _scored(results: Path, centre: np.ndarray | None) -> dict[str, pd.DataFrame]:
@@ -129,7 +124,8 @@ def _scored(results: Path, centre: np.ndarray | None) -> dict[str, pd.DataFrame]
     lists = {name: read_parquet(results / "scores" / f"{name}.parquet") for name in ("test", "dev")}
     if centre is None:
         return lists
-    crops = _unit_crops(results) - centre
+    crops = np.load(results / "embeddings.npy")
+    crops = crops / np.linalg.norm(crops, axis=2, keepdims=True) - centre
     rows = np.unique(pd.concat(lists.values())[["first", "second"]])
     for frame in lists.values():
         sides = (np.searchsorted(rows, frame[side]) for side in ("first", "second"))
@@ -156,25 +152,23 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
     """
     work = out / "work"
     corpus = _prepared(recordings, work / "corpus", test=0.3, rest="train")
-    protocol, files = load_speaker_model(model).protocol, {"before": model}
+    protocol = load_speaker_model(model).protocol
+    how = EvaluateSettings(trials=["test", "dev"], **protocol)
+    measured = {"before": evaluate(model, corpus, how, work / "before")}
     for name in ("fine-tuned", "from scratch"):
         settings = finetune_settings(model, corpus, scratch=name == "from scratch")
-        key, folder = settings.model_dump_json(), work / name / "model"
-        train(settings, corpus, 0, folder, checkpoints=work, key=key)
-        files[name] = folder / MODEL
-    measured = {
-        name: _evaluate(file, corpus, work / name, ["test", "dev"], protocol)
-        for name, file in files.items()
-    }
-    learned_on = (
-        f"{measured['before']['n_speakers']} held-out speakers of {recordings.resolve().name}"
-    )
+        key = settings.model_dump_json() + sha256(model)
+        train(settings, corpus, 0, work / name / "model", checkpoints=work, key=key)
+        measured[name] = evaluate(work / name / "model" / MODEL, corpus, how, work / name)
+    n_held_out = measured["before"]["n_speakers"]
+    learned_on = f"{n_held_out} held-out speakers of {recordings.resolve().name}"
     eers = "; ".join(f"{name} {percent(each)}" for name, each in measured.items())
     n_speakers = len(training_data(corpus).names)
     text = f"Trained on {n_speakers} speakers. EER on {learned_on}: {eers}."
     own = measured["fine-tuned"]["calibration"] | {"corpus": learned_on, "source": "folder"}
     own = None if "skipped" in own else own  # few speakers, all told apart
-    write_published(out, files["fine-tuned"], own, protocol, card_with(model, "Fine-tuned", text))
+    file, card = work / "fine-tuned" / "model" / MODEL, card_with(model, "Fine-tuned", text)
+    write_published(out, file, own, protocol, card)
     return text
 
 
@@ -229,9 +223,3 @@ def _prepared(recordings: Path, folder: Path, *, test: float, rest: str) -> Corp
         "pieces_per_utterance": PIECES if min(counts.values()) < 2 else 1,
     }
     return prepare_corpus("folder", settings, folder, overwrite=True)
-
-
-def _evaluate(
-    model: Path, corpus: Corpus, out: Path, trials: list[str], protocol: Mapping[str, Any]
-) -> dict[str, Any]:
-    return evaluate(model, corpus, EvaluateSettings(trials=trials, **protocol), out)

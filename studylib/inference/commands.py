@@ -50,7 +50,6 @@ def embed(
     folder: Annotated[Path, Argument(help="Holds recordings, at any depth.")],
     out: Annotated[Path, Option(help="The table to write, Parquet.")],
     model: Model = "best",
-    keep_going: Annotated[bool, Option(help="Name bad recordings, leave them out.")] = False,
 ) -> None:
     """Embed all recordings of a folder: a table of paths and embeddings."""
     import pandas as pd
@@ -59,20 +58,16 @@ def embed(
     from studylib.files.atomic import atomic_file
     from studylib.inference.speaker_model import load_speaker_model
 
-    loaded, rows = load_speaker_model(model), []
-    for path in sorted(audio_files(folder)):
-        try:
-            embedding = loaded.embed_file(path).numpy()
-            rows.append((Path(path).relative_to(folder).as_posix(), embedding))
-        except StudyError as error:
-            if not keep_going:
-                raise
-            print(f"left out: {error}", file=sys.stderr)
-    if not rows:
+    loaded, paths = load_speaker_model(model), sorted(audio_files(folder))
+    if not paths:
         raise StudyError(f"{folder} has no recordings to embed")
+    table = {
+        "path": [Path(path).relative_to(folder).as_posix() for path in paths],
+        "embedding": [loaded.embed_file(path).numpy() for path in paths],
+    }
     with atomic_file(out) as partial:
-        pd.DataFrame(rows, columns=["path", "embedding"]).to_parquet(partial)
-    print(f"{len(rows)} recordings in {out}")
+        pd.DataFrame(table).to_parquet(partial)
+    print(f"{len(paths)} recordings in {out}")
 
 
 @app.command()
@@ -84,11 +79,9 @@ def evaluate(
 ) -> None:
     """Measure a model on the trials of a corpus, or of a folder of recordings."""
     from studylib.inference.adaptation import measure
-    from studylib.inference.publishing import percent
     from studylib.inference.speaker_model import model_file
 
-    found = measure(model_file(model), corpus, trials, out)
-    print(f"EER {percent(found)} over {found['n_speakers']} speakers; results in {out}")
+    print(measure(model_file(model), corpus, trials, out))
 
 
 @app.command()
@@ -111,26 +104,22 @@ def finetune(model: Start, recordings: Recordings, out: Out) -> None:
 
 @app.command()
 def publish(
-    run: Annotated[str, Argument(help="A run of the study.")],
-    seed: int = 0,
-    study: Annotated[str | None, Option(help="Instead of the active study.")] = None,
-    name: Annotated[str | None, Option(help="In pretrained/, instead of the run's.")] = None,
+    experiment: Annotated[Path, Argument(help="Of a run: results/STUDY/experiment/RUN-SEED.")],
+    out: Out,
     spectrum: Annotated[bool, Option(help="Put the long-term spectrum beside it.")] = False,
+    calibrate_on: Annotated[
+        Path | None, Option(help="A corpus whose development trials join the study's own.")
+    ] = None,
 ) -> None:
-    """Make a model and its card in pretrained/ of a measured run."""
-    from studylib.files.documents import read_yaml
-    from studylib.files.paths import project_root
+    """Make a model and its card of a measured run, such as --out pretrained/NAME."""
     from studylib.inference.publishing import publish as write
 
-    root = project_root()
-    study = study or read_yaml(root / "params.yaml")["study"]["name"]
-    out = root / "pretrained" / (name or run)
-    experiment = root / "results" / study / "experiment" / f"{run}-{seed}"
     if spectrum:
+        from studylib.files.paths import project_root
         from studylib.inference.spectrum import add_spectrum
 
-        measured = root / "results" / study / "published" / f"{run}-{seed}"
-        add_spectrum(experiment, root / "data", measured)
+        measured = experiment.parents[1] / "published" / experiment.name
+        add_spectrum(experiment, project_root() / "data", measured)
         experiment = measured
-    write(experiment, out)
+    write(experiment, out, calibrate_on)
     print(f"{out}: read its card.md before you commit it")

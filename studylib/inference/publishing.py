@@ -1,27 +1,34 @@
 """A trained run -> a folder to publish: model.safetensors, known_speakers.json, card.md."""
 
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS
+from studylib.corpora.store import open_corpus
 from studylib.errors import StudyError
+from studylib.evaluation.calibration import fit_calibration
 from studylib.evaluation.measures import read_metrics
+from studylib.evaluation.run import evaluate
+from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json
+from studylib.files.tables import read_parquet
 from studylib.inference.speaker_model import CROPS, SYNTHETIC
 from studylib.losses import LOSSES
 from studylib.models.embedder import load_model, save_model
+from studylib.statistics.error_rates import log_likelihood_ratio_cost
 
 CARD, MODEL = "card.md", "model.safetensors"
 Facts = Mapping[str, Any]
 LARGEST = 3_000_000  # bytes of a published model: a clone stays small
 
 
-def publish(experiment: Path, out: Path) -> None:
+def publish(experiment: Path, out: Path, further: Path | None = None) -> None:
     """Make a published model of an experiment's results.
 
     Parameters
@@ -30,6 +37,9 @@ def publish(experiment: Path, out: Path) -> None:
         results/<study>/experiment/<run>-<seed>/; results on further test sets are in its also/.
     out : Path
         Folder of the published model.
+    further : Path, optional
+        A corpus whose development trials join the experiment's own for the calibration, such as
+        voices without session effects.
 
     Raises
     ------
@@ -45,10 +55,13 @@ def publish(experiment: Path, out: Path) -> None:
         raise StudyError(f"{experiment}: expected the protocol crops and first the back-end cosine")
     if "skipped" in calibration:
         raise StudyError(f"{experiment} has no calibration: {calibration['skipped']}")
+    model = experiment / "model" / MODEL
+    if further:
+        metrics["calibration"] = calibration = _calibration_with(model, metrics, settings, further)
     calibration |= {"source": settings["corpus"]["source"]}
     protocol = {key: settings["evaluate"][key] for key in CROPS}
     card = _card(experiment, manifest, metrics)
-    write_published(out, experiment / "model" / MODEL, calibration, protocol, card)
+    write_published(out, model, calibration, protocol, card)
     if (size := (out / MODEL).stat().st_size) > LARGEST:
         raise StudyError(f"{out / MODEL} has {size:,} bytes: expected {LARGEST:,} at most")
 
@@ -100,14 +113,37 @@ def card_with(model: Path, title: str, text: str) -> str:
     return f"{before}\n## {title}\n\n{text}\n"
 
 
+def _calibration_with(
+    model: Path, metrics: Facts, settings: Facts, further: Path
+) -> dict[str, Any]:
+    """The calibration on the development trials of an experiment and of a further corpus."""
+    own = read_parquet(model.parents[1] / "scores" / "dev.parquet")
+    corpus = open_corpus(further)
+    changes = {"trials": ["dev"], "also": [], "backends": ["cosine"]}
+    how = EvaluateSettings.model_validate(settings["evaluate"] | changes)
+    with TemporaryDirectory() as folder:
+        evaluate(model, corpus, how, Path(folder))
+        trials = pd.concat([own, read_parquet(Path(folder) / "scores" / "dev.parquet")])
+    names = f"{metrics['calibration']['corpus']} and {corpus.folder.name}"
+    return fit_calibration(trials["score"], trials["target"]) | {"corpus": names}
+
+
+def _cllr(results: Path, calibration: Facts) -> float:
+    """The cost of an experiment's headline scores under a calibration, in bits."""
+    name = read_json(results / "metrics.json")["trials"]
+    trials = read_parquet(results / "scores" / f"{name}.parquet")
+    ratios = calibration["scale"] * trials["score"].to_numpy() + calibration["offset"]
+    return log_likelihood_ratio_cost(ratios, trials["target"])
+
+
 def _card(experiment: Path, manifest: Facts, metrics: Facts) -> str:
     settings, (embedder, scoring) = manifest["settings"], load_model(experiment / "model" / MODEL)
-    measured = {settings["corpus"]["name"]: metrics}
-    measured |= {path.name: read_metrics(path) for path in sorted(experiment.glob("also/*"))}
-    rows = [
-        f"| `{name}` | {percent(each)} | {each['n_speakers']} | {each.get('cllr', math.nan):.3f} |"
-        for name, each in measured.items()
-    ]
+    folders = {settings["corpus"]["name"]: experiment}
+    folders |= {path.name: path for path in sorted(experiment.glob("also/*"))}
+    rows = []
+    for name, folder in folders.items():
+        measured, cost = read_metrics(folder), _cllr(folder, metrics["calibration"])
+        rows.append(f"| `{name}` | {percent(measured)} | {measured['n_speakers']} | {cost:.3f} |")
     real = settings["corpus"]["source"] != SYNTHETIC
     template = Path(__file__).with_name(CARD).read_text(encoding="utf-8")
     return template.format(

@@ -7,7 +7,6 @@ if the pipeline has already made the same experiment, that one is shown.
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from studylib.errors import StudyError
 from studylib.evaluation.measures import read_metrics
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
-from studylib.files.checksums import changed_files
+from studylib.files.checksums import changed_files, digest
 from studylib.files.disk import exclusive
 from studylib.files.documents import unknown, validated
 from studylib.files.paths import corpus_folder, project_root
@@ -89,7 +88,7 @@ def open_experiment(
     overrides : mapping
         Nested, as in an entry of `runs`; after `changes`.
     study : str
-        A study of params.yaml or of studies/; empty: the active one.
+        A file of studies/, without its ending; empty: the active study.
     out : str
         The results' folder, given by the pipeline; empty: executed by hand.
 
@@ -100,24 +99,23 @@ def open_experiment(
         that is not of the present parameters and code.
     """
     root = project_root()
-    params = read_params(_parameter_file(root, study))
+    params = read_params(root / (f"studies/{study}.yaml" if study else "params.yaml"))
     run = _run_of_loss(params, loss) if loss else run
     if type(seed) is not int or seed < 0:
         raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
     plan, results = run_plan(root, params, settings, evaluate), root / "results" / params.study.name
-    folder = results / "experiment" / f"{run}-{seed}"
+    folder = root / out if out else results / "experiment" / f"{run}-{seed}"
     opened = replace(_opened(root, plan, evaluate, seed, folder), settings=settings)
     if out:
         _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
-        return replace(opened, folder=root / out)
-    if is_fresh(folder, opened.manifest):
-        return replace(opened, fresh=True)
-    name = _variant_name(run, parts)
-    folder = results / "variants" / f"{name}-{seed}"
-    settings, fresh = settings.model_copy(update={"name": name}), is_fresh(folder, opened.manifest)
-    return replace(opened, settings=settings, folder=folder, fresh=fresh)
+        return opened
+    if not is_fresh(folder, opened.manifest):
+        settings = settings.model_copy(update={"name": variant_name(run, parts)})
+        folder = results / "variants" / f"{settings.name}-{seed}"
+        opened = replace(opened, settings=settings, folder=folder)
+    return replace(opened, fresh=is_fresh(folder, opened.manifest))
 
 
 def open_baseline(name: str) -> Experiment:
@@ -143,8 +141,10 @@ def train_experiment(experiment: Experiment) -> None:
     given = experiment.settings, experiment.corpus, experiment.seed, experiment.folder / "model"
     key, checkpoints = experiment.manifest["digests"]["training"], project_root() / CHECKPOINTS
     seconds = train(*given, checkpoints=checkpoints, key=key, measure=development_eer)
-    if seconds:
-        _record_time(experiment, "training", seconds)
+    if seconds:  # to a file of their own: the results are the same every time
+        path = experiment.folder.parent.parent / "timing" / f"{experiment.folder.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, seconds)
 
 
 def measure_experiment(experiment: Experiment) -> dict[str, Any]:
@@ -155,27 +155,21 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     from studylib.evaluation.baselines import evaluate_baseline
     from studylib.evaluation.run import evaluate
 
-    started = time.monotonic()
     manifest = experiment.manifest | {"machine": machine()}
     given = experiment.corpus, experiment.evaluate, folder
     kept = {"manifest": manifest, "further": experiment.further}
     lock = project_root() / CHECKPOINTS / f"{manifest['study']}-{folder.name}.lock"
     with exclusive(lock):  # the same, started twice
         if experiment.settings is None:
-            metrics = evaluate_baseline(manifest["run"], *given, **kept)
-        else:
-            metrics = evaluate(folder / "model" / "model.safetensors", *given, **kept)
-    _record_time(experiment, "evaluation", {"seconds": round(time.monotonic() - started, 2)})
-    return metrics
+            return evaluate_baseline(manifest["run"], *given, **kept)
+        return evaluate(folder / "model" / "model.safetensors", *given, **kept)
 
 
 def eer_line(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
     """The EER of the first trial list, with its 95 % interval over speakers."""
-    low, high = metrics["eer_interval"]
-    return (
-        f"{experiment.folder.name}: EER {100 * metrics['eer']:.2f} % "
-        f"[{100 * low:.2f}, {100 * high:.2f}] on the trials {metrics['trials']}"
-    )
+    from studylib.inference.publishing import percent
+
+    return f"{experiment.folder.name}: EER {percent(metrics)} on the trials {metrics['trials']}"
 
 
 def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -187,17 +181,6 @@ def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
     keys = ("run", "seed", "digests", "corpus", "also")
     same = all(written.get(key) == manifest[key] for key in keys)
     return same and not changed_files(folder, written["files"])
-
-
-def _parameter_file(root: Path, study: str) -> Path:
-    """The file of a study's parameters; an empty name is the active study's."""
-    if not study:
-        return root / "params.yaml"
-    files = [*(root / "studies").glob("*.yaml"), root / "params.yaml"]
-    names = {read_params(file).study.name: file for file in files}
-    if study not in names:
-        raise StudyError(unknown("no parameter file is of the study", study, names))
-    return names[study]
 
 
 def _run_of_loss(params: Params, loss: str) -> str:
@@ -218,13 +201,16 @@ def _nested(changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> Changes
     return Changes(**nested)
 
 
-def _variant_name(run: str, changes: Changes) -> str:
-    """A run and what is changed, such as triplet+loss.margin=0.5, in characters of file names."""
+def variant_name(run: str, changes: Changes) -> str:
+    """A run and what is changed, such as triplet+loss.margin=0.5, in characters of file names.
+
+    A name too long for a file is cut, and ends in a digest of the whole.
+    """
     texts = [run]
     for section, part in changes:
         texts += [f"{section}.{key}={json.dumps(value)}" for key, value in part.items()]
-    name = "+".join(texts).replace('"', "")
-    return re.sub(r"[^\w.=+-]+", "_", name)[:LONGEST_NAME]
+    name = re.sub(r"[^\w.=+-]+", "_", "+".join(texts).replace('"', ""))
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{digest(texts)[:8]}"
 
 
 def _opened(
@@ -250,11 +236,3 @@ def _opened(
 def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:
     if not path.exists() or read_json(path) != plan:
         raise StudyError(f"{path} is not of the present parameters and code: run `studylib plan`")
-
-
-def _record_time(experiment: Experiment, what: str, facts: Mapping[str, Any]) -> None:
-    """Write wall-clock facts to their own file: the results are the same every time."""
-    path = experiment.folder.parent.parent / "timing" / f"{experiment.folder.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = read_json(path) if path.exists() else {}
-    write_json(path, before | {what: dict(facts)})

@@ -11,13 +11,11 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import dask
 import distributed
@@ -31,16 +29,11 @@ from studylib.reports.study import is_of_plan
 LOGS = ".grid"  # git ignores it
 RETRIES = 2  # of an experiment that fails
 SECONDS_BETWEEN_LOOKS = 2.0
-# Lost workers after which an experiment is given up: a SLURM job ends at its time limit.
+# Lost workers after which an experiment is given up: a batch job ends at its time limit.
 dask.config.set({"distributed.scheduler.allowed-failures": 100})
 
 
-def run_grid(
-    root: Path,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    slurm: Mapping[str, Any] = {},
-) -> list[str]:
+def run_grid(root: Path, workers: int | None = None, scheduler: str | None = None) -> list[str]:
     """Run the stale experiments, and record with DVC what succeeded.
 
     Parameters
@@ -52,8 +45,6 @@ def run_grid(
         GPU for each core; they share the cores.
     scheduler : str, optional
         The address of a running scheduler, instead of a cluster of this machine.
-    slurm : mapping, optional
-        Keywords of dask_jobqueue.SLURMCluster: one job a worker, instead of this machine.
 
     Returns
     -------
@@ -65,8 +56,8 @@ def run_grid(
     StudyError
         A stage before the experiments fails, or the scheduler or all workers are lost.
     """
-    if scheduler and (workers or slurm):
-        raise StudyError("--scheduler names a cluster that runs: leave out --workers and --slurm")
+    if scheduler and workers:
+        raise StudyError("--scheduler names a cluster that runs: leave out --workers")
     dvc(root, "repro", "plan", "corpus")
     status = json.loads(dvc(root, "status", "--json", "experiment"))
     stale = [name for name in status if name.startswith("experiment@")]
@@ -76,13 +67,17 @@ def run_grid(
     ended: dict[str, str] = {}  # name -> why it failed, or nothing
     threads, gpus = None, []
     try:
-        if slurm:
-            cluster = slurm_cluster(slurm, workers)
-        elif scheduler:
+        if scheduler:
             cluster = contextlib.nullcontext(scheduler)
         else:
             workers, threads, gpus = local_layout(workers)
-            cluster = _local_cluster(min(workers, len(stale)))
+            cluster = distributed.LocalCluster(
+                n_workers=min(workers, len(stale)),
+                threads_per_worker=1,
+                security=True,  # other users, who lack the certificate, cannot use the workers
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
         _run(root, stale, ended, cluster, threads, gpus)
     except (OSError, ValueError, distributed.CancelledError) as error:
         lost = f"the dask scheduler is lost ({error}): `studylib grid` runs the rest"
@@ -106,30 +101,6 @@ def local_layout(workers: int | None) -> tuple[int, int, list[str]]:
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n_gpus)))
     workers = workers or n_gpus or cores
     return workers, max(1, cores // workers), gpus.split(",")[:n_gpus]
-
-
-def _local_cluster(workers: int) -> distributed.LocalCluster:
-    """Worker processes of this machine; other users, who lack the certificate, cannot use them."""
-    silent = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
-    return distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, security=True, **silent
-    )
-
-
-def slurm_cluster(options: Mapping[str, Any], workers: int | None):
-    """One SLURM job a worker; a job that ends, as at its time limit, is submitted again."""
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError:
-        raise StudyError("--slurm needs dask-jobqueue: install studylib[slurm]") from None
-    if not workers or not shutil.which("sbatch"):
-        raise StudyError("--slurm needs --workers, the number of jobs, and the program sbatch")
-    try:
-        cluster = SLURMCluster(**{"cores": 1, "processes": 1, "memory": "8GB"} | options)
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"--slurm: {error}") from None
-    cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)
-    return cluster
 
 
 def _run(

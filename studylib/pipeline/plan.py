@@ -10,7 +10,7 @@ notebook that is opened and saved, which changes its bytes but not its code, rer
 import ast
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import digest, sha256
 from studylib.pipeline.params import Params, TestSet, evaluate_settings, run_settings
-from studylib.training.settings import CorpusSettings, RunSettings, TrainSettings
+from studylib.training.settings import CorpusSettings, RunSettings
 
 EXPERIMENT = "experiment"  # the notebook of one run
 NO_REPORTS = (EXPERIMENT, "summary")  # the other notebooks are reports on all runs of one study
@@ -29,6 +29,7 @@ NO_REPORTS = (EXPERIMENT, "summary")  # the other notebooks are reports on all r
 NOT_FOLLOWED = {
     "corpora/sources.py",
     "evaluation/settings.py",
+    "losses/__init__.py",
     "models/trunks.py",
     "training/augmentation.py",
     "training/settings.py",
@@ -54,8 +55,11 @@ def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     study = params.study
     runs = {run: run_settings(params, run) for run in study.runs}
     documents = {"corpus.json": corpus_plan(root, params)}
+    most = documents["corpus.json"]["settings"].get("n_train_speakers", math.inf)
     for run, settings in runs.items():
-        _check_speakers(run, settings.train, documents["corpus.json"]["settings"])
+        given = max(settings.train.speakers_per_batch, settings.train.training_speakers or 0)
+        if settings.train.crops and given > most:
+            raise StudyError(f"run {run}: train asks for {given} speakers: expected at most {most}")
         evaluate = evaluate_settings(params, run)
         documents[f"experiment/{run}.json"] = run_plan(root, params, settings, evaluate)
     for name in study.baselines:
@@ -63,7 +67,7 @@ def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         if path.stem not in NO_REPORTS:
             documents[f"reports/{path.stem}.json"] = _report_plan(root, params, path)
-    documents["page.json"] = {"digest": digest(_hashes(root, ["studylib.reports.page"]))}
+    documents["page.json"] = {"digest": digest(hashes(root, ["studylib.reports.page"]))}
     return documents
 
 
@@ -94,7 +98,13 @@ def run_plan(
     # The corpus by name: its content is identified by the checksums in its corpus.json.
     decisive = {key: resolved[key] for key in ("loss", "trunk")} | {"corpus": params.corpus.name}
     train = settings.train.model_dump(mode="json", exclude=NO_CHANGE_OF_WEIGHTS)
-    training = [decisive, train, _hashes(root, modules), _weights(root, settings)]
+    weights = settings.train.initial_weights
+    if weights and not (root / weights).is_file():
+        raise StudyError(
+            f"run {settings.name}: train.initial_weights: {weights} does not exist; first run the "
+            "study that makes it, or import released weights with `studylib import`"
+        )
+    training = [decisive, train, hashes(root, modules), weights and sha256(root / weights)]
     return {
         "study": params.study.name,
         "run": settings.name,
@@ -122,25 +132,10 @@ def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
 
     described = {name: params.test_sets.get(name) for name in params.evaluate.also}
     sets = {name: each and _corpus(each) for name, each in described.items()}
-    corpus, modules = _corpus(params.corpus), set()
-    for each in filter(None, (corpus, *sets.values())):
-        settings_module, _, preparing_module = SOURCES[each["source"]]
-        modules |= {settings_module, preparing_module}
-    return corpus | {"also": sets, "digest": digest(_hashes(root, modules))}
-
-
-def _check_speakers(run: str, train: TrainSettings, corpus: Mapping[str, Any]) -> None:
-    """Refuse batches that the corpus cannot fill, where its settings tell how many speak."""
-    speakers = corpus.get("n_train_speakers", math.inf)
-    for key, most in (
-        ("training_speakers", speakers),
-        ("speakers_per_batch", min(speakers, train.training_speakers or math.inf)),
-        ("utterances_per_speaker", corpus.get("train_utterances", math.inf)),
-    ):
-        if train.crops and (given := getattr(train, key) or 0) > most:
-            raise StudyError(
-                f"run {run}: train.{key} is {given}: expected at most the {most} to train on"
-            )
+    corpus = _corpus(params.corpus)
+    sources = [SOURCES[each["source"]] for each in (corpus, *sets.values()) if each]
+    modules = {module for settings, _, prepare in sources for module in (settings, prepare)}
+    return corpus | {"also": sets, "digest": digest(hashes(root, modules))}
 
 
 def _corpus(section: CorpusSettings | TestSet) -> dict[str, Any]:
@@ -152,7 +147,7 @@ def _corpus(section: CorpusSettings | TestSet) -> dict[str, Any]:
 
 def _evaluation(root: Path, evaluate: EvaluateSettings, module: str) -> str:
     decisive = evaluate.model_dump(mode="json", exclude=NO_CHANGE_OF_WEIGHTS)
-    sources = _hashes(root, [f"studylib.evaluation.{module}"])
+    sources = hashes(root, [f"studylib.evaluation.{module}"])
     code = notebook_cells(root / "notebooks" / f"{EXPERIMENT}.ipynb", "code")
     return digest([decisive, sources, code if module == "run" else []])
 
@@ -161,7 +156,7 @@ def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
     """What decides a report besides the results: its settings, its code and its prose."""
     study, section = params.study, getattr(params.report, notebook.stem, None)
     code = "\n".join(notebook_cells(notebook, "code"))
-    sources = _hashes(root, [f"{module}.{name}" for module, name, _ in _imports(code)])
+    sources = hashes(root, [f"{module}.{name}" for module, name in _imports(code)])
     return {
         "study": study.name,
         "corpus": params.corpus.name,
@@ -171,32 +166,14 @@ def _report_plan(root: Path, params: Params, notebook: Path) -> dict[str, Any]:
     }
 
 
-def _weights(root: Path, settings: RunSettings) -> str | None:
-    """The hash of the weights that a run starts from."""
-    if (weights := settings.train.initial_weights) is None:
-        return None
-    if not (root / weights).is_file():
-        raise StudyError(
-            f"run {settings.name}: train.initial_weights: {weights} does not exist; first run the "
-            "study that makes it, or import released weights with `studylib import`"
-        )
-    return sha256(root / weights)
-
-
 def notebook_cells(path: Path, *kinds: str) -> list[str]:
     """The sources of a notebook's cells of some kinds, such as "code"."""
     notebook = nbformat.read(path, as_version=4)
     return [cell.source for cell in notebook.cells if cell.cell_type in kinds]
 
 
-def _hashes(root: Path, modules: Iterable[str]) -> dict[str, str]:
-    """Place -> hash of each file of `imported_files`."""
-    files = imported_files(root, modules)
-    return {path.relative_to(root).as_posix(): sha256(path) for path in sorted(files)}
-
-
-def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
-    """The files of the modules given and of all that they import from the package.
+def hashes(root: Path, modules: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of the files of some modules and of all that they import from the package.
 
     Parameters
     ----------
@@ -204,42 +181,38 @@ def imported_files(root: Path, modules: Iterable[str]) -> set[Path]:
         The folder that holds the package.
     modules : iterable of str
         As in `studylib.training.loop`; or a name of a module or of a face, as in
-        `studylib.models.Embedder`.
+        `studylib.statistics.verdicts`.
+
+    Returns
+    -------
+    dict
+        Path below the root -> checksum. All modules that a face re-exports count as imported.
     """
     found, not_followed = set(), {root / "studylib" / name for name in NOT_FOLLOWED}
-    waiting = [path for name in modules for path in _defining(root, *name.rpartition(".")[::2])]
+    waiting = [_defining(root, *name.rpartition(".")[::2]) for name in modules]
     while waiting:
         path = waiting.pop()
         if path in found:
             continue
         found.add(path)
         found |= {script for script in [path.with_suffix(".js")] if script.exists()}
-        for module, name, _ in _imports(path.read_text(encoding="utf-8")):
-            waiting += set(_defining(root, module, name)) - not_followed
-    return found
+        imports = _imports(path.read_text(encoding="utf-8"))
+        waiting += {_defining(root, *each) for each in imports} - not_followed
+    return {path.relative_to(root).as_posix(): sha256(path) for path in sorted(found)}
 
 
-def _defining(root: Path, module: str, name: str) -> Iterator[Path]:
-    """The files that `from module import name` reads: a face is followed to what it re-exports."""
+def _defining(root: Path, module: str, name: str) -> Path:
+    """The file that `from module import name` reads."""
     place = root.joinpath(*module.split("."))
-    if place.with_suffix(".py").exists():
-        yield place.with_suffix(".py")
-    elif (place / f"{name}.py").exists():
-        yield place / f"{name}.py"
-    else:
-        whole = (place / name / "__init__.py").exists()  # a face imported as a module
-        face = (place / name if whole else place) / "__init__.py"
-        source = face.read_text(encoding="utf-8") if face.exists() else ""
-        for inner, original, local in _imports(source):
-            if whole or local == name:
-                yield from _defining(root, inner, original)
+    files = place.with_suffix(".py"), place / f"{name}.py", place / name / "__init__.py"
+    return next((file for file in files if file.exists()), place / "__init__.py")
 
 
 @functools.cache
-def _imports(source: str) -> list[tuple[str, str, str]]:
-    """Module, name and local name of each `from studylib... import name` in a source."""
+def _imports(source: str) -> list[tuple[str, str]]:
+    """Module and name of each `from studylib... import name` in a source."""
     return [
-        (node.module, alias.name, alias.asname or alias.name)
+        (node.module, alias.name)
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "studylib"
         for alias in node.names

@@ -12,6 +12,8 @@ PANELS = {
     "equal_crops": ("At equal crops seen", "batch (crops)"),
     "equal_steps": ("At equal steps", "batch (crops)"),
     "training_speakers": ("At equal crops seen", "training speakers"),
+    "trunks_equal_crops": ("At equal crops seen", "multiply-adds of 2 s"),
+    "trunks_other_crops": ("At the crops of each trunk", "multiply-adds of 2 s"),
     "utterances": ("In batches of equal size", "utterances of each speaker"),
 }
 
