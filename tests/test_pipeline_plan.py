@@ -49,7 +49,8 @@ def stale(before: dict[str, dict], after: dict[str, dict]) -> tuple[set, set, se
         {Path(name).stem for name in runs if before[name][digest] != after[name][digest]}
         for digest in ("training", "evaluation")
     )
-    return trained, measured, {name for name in changed - runs if "reports/" not in name}
+    reports = {name for name in changed if name.startswith(("reports/", "page"))}
+    return trained, measured, changed - runs - reports
 
 
 @pytest.mark.parametrize(

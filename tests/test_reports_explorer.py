@@ -10,16 +10,17 @@ import soundfile
 from made_up_study import write_study
 
 from studylib.files.atomic import read_json, write_json
-from studylib.reports.embeddings import Embeddings, embedding_map, read_embeddings
-from studylib.reports.experiment import disagreements
-from studylib.reports.explorer import (
+from studylib.reports.embeddings import (
+    Embeddings,
+    embedding_map,
     export,
     findings,
-    misjudged,
+    read_embeddings,
     sounds,
-    utterance_table,
-    wrong_then_right,
+    utterance_tables,
 )
+from studylib.reports.experiment import disagreements
+from studylib.reports.explorer_page import explorer_page, frame
 from studylib.reports.study import read_study
 
 RUNS = ["aam_softmax-0", "untrained-0"]
@@ -33,17 +34,6 @@ def embeddings(tmp_path_factory):
     return read_embeddings(study, ["aam_softmax", "untrained"], [0])
 
 
-def test_a_trial_is_misjudged_on_the_wrong_side_of_the_threshold_of_equal_errors():
-    scores = np.array([0.9, 0.7, 0.2, 0.8, 0.1, 0.0])
-    targets = np.array([True, True, True, False, False, False])
-    wrong = misjudged(scores, targets)  # one of three misses, one of three false alarms
-    assert list(wrong > 0) == [False, False, True, True, False, False]
-    right = misjudged(scores[::-1] * 0 + [0.9, 0.8, 0.7, 0.3, 0.2, 0.1], targets)
-    assert sorted(wrong_then_right(wrong, right)) == [2, 3]
-    assert len(wrong_then_right(right, wrong)) == 0
-    assert list(wrong_then_right(wrong, right, 1)) == [3 if wrong[3] - right[3] > 0.9 else 2]
-
-
 def test_two_runs_disagree_where_one_is_wrong_at_its_own_threshold():
     trials = pd.DataFrame({"target": [True] * 3 + [False] * 3, "first": 0, "second": range(6)})
     trials = trials.assign(first_speaker="a", second_speaker="b")
@@ -54,7 +44,7 @@ def test_two_runs_disagree_where_one_is_wrong_at_its_own_threshold():
 
 
 def test_cosines_of_an_utterance_equal_their_definition_speaker_by_speaker(embeddings):
-    table, speakers = utterance_table(embeddings), embeddings.utterances["speaker"].to_numpy()
+    tables, speakers = utterance_tables(embeddings), embeddings.utterances["speaker"].to_numpy()
     for run in RUNS:
         vectors = embeddings.vectors[run]
         for row in (0, 5, 63):
@@ -62,11 +52,12 @@ def test_cosines_of_an_utterance_equal_their_definition_speaker_by_speaker(embed
             for speaker in np.unique(speakers):
                 others = (speakers == speaker) & (np.arange(len(speakers)) != row)
                 means[speaker] = np.mean(vectors[others] @ vectors[row])
-            assert table[run]["own"][row] == pytest.approx(means.pop(speakers[row]))
-            assert table[run]["other"][row] == pytest.approx(max(means.values()))
-            assert table[run]["nearest"][row] == max(means, key=means.get)
+            own, other, nearest, *neighbours = tables[run].loc[row]
+            assert own == pytest.approx(means.pop(speakers[row]))
+            assert other == pytest.approx(max(means.values()))
+            assert nearest == max(means, key=means.get)
             distances = np.linalg.norm(vectors - vectors[row], axis=1)
-            assert list(table[run]["neighbours"][row]) == list(np.argsort(distances)[1:6])
+            assert neighbours == list(np.argsort(distances)[1:6])
 
 
 def test_the_pair_of_speakers_that_a_run_mixes_up_and_a_moved_utterance_come_first(embeddings):
@@ -75,7 +66,9 @@ def test_the_pair_of_speakers_that_a_run_mixes_up_and_a_moved_utterance_come_fir
     vectors[12:16] = vectors[28:32]  # speakers 3 and 7
     vectors[0] = -vectors[0]
     mixed = Embeddings(embeddings.utterances, embeddings.runs, moved)
-    found = findings(mixed, utterance_table(mixed)).set_index(["kind", "run", "right"]).sort_index()
+    found = (
+        findings(mixed, utterance_tables(mixed)).set_index(["kind", "run", "right"]).sort_index()
+    )
     worst = found.loc["speakers", "aam_softmax-0", ""].iloc[0]
     assert worst["what"] == "test-0003 and test-0007"
     assert "% of 16 pairs of utterances accepted" in worst["numbers"]
@@ -91,8 +84,6 @@ def test_the_pair_of_speakers_that_a_run_mixes_up_and_a_moved_utterance_come_fir
 def test_a_page_holds_its_scripts_and_sound_and_names_nothing_on_the_network(
     embeddings, tiny_corpus, tmp_path
 ):
-    from studylib.reports.explorer_page import explorer_page, frame
-
     table = tiny_corpus.utterances.query("split == 'test'").iloc[:20].reset_index(drop=True)
     vectors = {run: vectors[:20] for run, vectors in embeddings.vectors.items()}
     folder = tmp_path / "aam_softmax-0"

@@ -67,9 +67,9 @@ def test_every_link_of_the_page_leads_to_a_file_and_nothing_comes_from_a_network
 def test_the_summary_has_a_row_a_conclusion_and_a_column_a_study(results):
     verdicts = read_verdicts(results)
     assert verdicts["side"][verdicts["id"] == "B3"].tolist() == ["below", "below"]
-    first, second = agreements(verdicts).splitlines()
-    assert first.endswith("Of 2 studies that test it: supported in 1 (a); undecided in 1 (b).")
-    assert second.endswith("Of 0 studies that test it: not tested here.")
+    table = agreements(verdicts).droplevel("claim")
+    assert table.loc["B3", ["supported", "undecided", "not tested here"]].tolist() == ["a", "b", ""]
+    assert table.loc["B4", "not tested here"] == "a, b"
     first, second = verdict_grid(verdicts).axes
     assert (first.get_title(), second.get_title()) == ("a", "b")
     assert first.texts[0].get_text() == "supported\n-20 % [-30, -10]"

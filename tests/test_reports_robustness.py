@@ -12,7 +12,7 @@ from made_up_study import write_study
 
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.models.embedder import Embedder, embed
-from studylib.reports.figures.robustness import rates_by_level
+from studylib.reports.figures.results import rates_by_level
 from studylib.reports.robustness import (
     degrade,
     degraded_scores,
@@ -153,13 +153,16 @@ def test_rates_on_the_study_s_lists_are_those_of_its_scores(tmp_path):
 
 def test_each_level_has_a_panel_in_the_order_of_the_first():
     rows = [
-        {"run": run, "factor": "sex", "level": kind, "rate": eer, "low": eer / 2, "high": 2 * eer}
+        {"run": run, "loss": loss, "level": kind, "rate": eer, "low": eer / 2, "high": 2 * eer}
         for kind in ("all", "same sex")
-        for run, eer in (("softmax", 0.1), ("logmel", 0.2), ("triplet", 0.05))
+        for run, loss, eer in (
+            ("softmax", "softmax", 0.1),
+            ("log", None, 0.2),
+            ("ge2e", "ge2e", 0.05),
+        )
     ]
-    losses = {"softmax": "softmax", "logmel": None, "triplet": "triplet"}
-    figure = rates_by_level(pd.DataFrame(rows), losses)
+    figure = rates_by_level(pd.DataFrame(rows).assign(factor="sex"))
     assert [axes.get_title() for axes in figure.axes] == ["all", "same sex"]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["Logmel", "Softmax", "Triplet"]
+    assert labels == ["GE2E", "Softmax", "Log"]
     matplotlib.pyplot.close(figure)

@@ -67,7 +67,7 @@ def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         if path.stem not in NO_REPORTS:
             documents[f"reports/{path.stem}.json"] = _report_plan(root, params, path)
-    documents["reports/page.json"] = {"digest": digest(hashes(root, ["studylib.reports.page"]))}
+    documents["page.json"] = {"digest": digest(hashes(root, ["studylib.reports.page"]))}
     return documents
 
 

@@ -22,19 +22,15 @@ def split_table(corpus: Corpus) -> pd.DataFrame:
 
     `seconds` is the median length of an utterance.
     """
-    seconds = corpus.utterances["length"] / SAMPLE_RATE
-    splits = corpus.utterances.assign(seconds=seconds).groupby("split", sort=False)
-    table = splits.agg(
-        speakers=("speaker", "nunique"),
-        sessions=("session", "nunique"),
-        utterances=("id", "size"),
-        hours=("seconds", lambda part: part.sum() / 3600),
-        seconds=("seconds", "median"),
-    )
-    if "sex" in corpus.utterances:
-        speakers = corpus.utterances.drop_duplicates("speaker")
-        table = table.join(pd.crosstab(speakers["split"], speakers["sex"].fillna("unknown")))
-    return table.round(2)
+    table = corpus.utterances.assign(seconds=corpus.utterances["length"] / SAMPLE_RATE)
+    splits = table.groupby("split", sort=False)
+    counts = splits[["speaker", "session", "id"]].nunique()
+    counts.columns = ["speakers", "sessions", "utterances"]
+    counts["hours"], counts["seconds"] = splits["seconds"].sum() / 3600, splits["seconds"].median()
+    if "sex" in table:
+        speakers = table.drop_duplicates("speaker")
+        counts = counts.join(pd.crosstab(speakers["split"], speakers["sex"].fillna("unknown")))
+    return counts.round(2)
 
 
 def trial_table(corpus: Corpus) -> pd.DataFrame:
@@ -110,11 +106,11 @@ def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
     if len(same):
         place = np.argmin(same["session"] == own["session"])
         sounds["the same speaker"] = corpus.samples(same.index[place])
-    others = table[(table["split"] == own["split"]) & (table["speaker"] != own["speaker"])]
-    if "sex" in table and (others["sex"] == own["sex"]).any():
-        others = others[others["sex"] == own["sex"]]
-    distance = (others["f0"] - own["f0"]).abs() if "f0" in table else 0 * others.index
-    sounds["another speaker"] = corpus.samples(others.index[np.argmin(distance)])
+    facts = table.reindex(columns=["sex", "f0"])  # missing where the source knows none
+    others = facts[(table["split"] == own["split"]) & (table["speaker"] != own["speaker"])]
+    apart = {"sex": others["sex"] != own.get("sex"), "f0": (others["f0"] - facts["f0"][row]).abs()}
+    nearest = pd.DataFrame(apart).sort_values(["sex", "f0"]).index[0]
+    sounds["another speaker"] = corpus.samples(nearest)
     return sounds
 
 

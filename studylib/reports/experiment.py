@@ -14,7 +14,7 @@ from torch import Tensor
 from studylib.corpora.store import Corpus
 from studylib.evaluation.scores import trial_scores
 from studylib.reports.corpus import player
-from studylib.reports.explorer import misjudged, wrong_then_right
+from studylib.reports.embeddings import misjudged, wrong_then_right
 from studylib.training.learner import build_learner, scheduled
 from studylib.training.loading import read_batches, training_data
 from studylib.training.sampling import BatchSampler
@@ -96,9 +96,7 @@ def worst_trials(scores: pd.DataFrame, *, target: bool, n: int = 10) -> pd.DataF
     return trials[["score", "first_speaker", "second_speaker", "first", "second"]].head(n)
 
 
-def disagreements(
-    trials: pd.DataFrame, wrong: np.ndarray, right: np.ndarray, n: int = 10
-) -> pd.DataFrame:
+def disagreements(trials: pd.DataFrame, wrong: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     """The trials that one run gets wrong and another right, in the form of `worst_trials`.
 
     Parameters
@@ -109,7 +107,7 @@ def disagreements(
         The scores of the two runs. A trial is judged at each run's threshold of equal errors.
     """
     targets = trials["target"].to_numpy()
-    chosen = wrong_then_right(misjudged(wrong, targets), misjudged(right, targets), n)
+    chosen = wrong_then_right(misjudged(wrong, targets), misjudged(right, targets))
     columns = ["target", "first_speaker", "second_speaker", "first", "second"]
     return trials.iloc[chosen][columns].assign(wrong=wrong[chosen], right=right[chosen])
 

@@ -17,8 +17,7 @@ from bokeh.models import ColumnDataSource, CustomJS, DataTable, Div, Select, Tab
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
-from studylib.reports.embeddings import Embeddings
-from studylib.reports.explorer import NEIGHBOURS, findings, utterance_table
+from studylib.reports.embeddings import NEIGHBOURS, Embeddings, findings, utterance_tables
 from studylib.reports.figures.style import COLOURS, run_title
 
 MAPS = ("A", "B", "C")  # side by side
@@ -35,7 +34,9 @@ HIDDEN = ["split", "start", "path", "text"]  # columns not shown
 SHADES = seaborn.color_palette("viridis", 5).as_hex()  # of numbers, from low to high
 MISSING = "#bbbbbb"
 TIP = "<b>@id</b><br>own speaker @own{n}{{0.00}}, nearest other @nearest{n} @other{n}{{0.00}}<br>"
-RING = {"size": 15, "line_width": 2, "line_color": "black"}
+POINT = {"size": 8, "line_color": "white", "line_width": 0.5, "fill_color": "colour"}
+POINT |= {"hover_line_color": "black", "hover_line_width": 4, "nonselection_fill_alpha": 0.3}
+POINT |= {"selection_line_color": "black", "selection_line_width": 2}
 # A phone shows the page at its own width.
 TEMPLATE = """{% block preamble %}
 <meta name="viewport" content="width=device-width, initial-scale=1">{% endblock %}"""
@@ -57,30 +58,27 @@ def explorer_page(
     maps : method -> DataFrame
         From `embedding_map`; the first is shown first.
     sounds : sequence of str
-        From `explorer.sounds`: a data URI an utterance; empty where the corpus is missing.
+        From `embeddings.sounds`: a data URI an utterance; empty where the corpus is missing.
     colour_by : str
         A column of the utterances.
     """
     utterances = embeddings.utterances.drop(columns=HIDDEN, errors="ignore")
-    made = utterance_table(embeddings)
-    found = findings(embeddings, made)
+    tables = utterance_tables(embeddings)
+    found = findings(embeddings, tables)
     looks = {name: _colours(values) for name, values in utterances.items() if name != "id"}
-    worst = found.loc[found["run"] == found["run"].iloc[0], ["first", "second"]].to_numpy().ravel()
-    named = utterances["speaker"].iloc[worst].unique()[: len(COLOURS)]
-    looks["speaker"] = _colours(utterances["speaker"].where(utterances["speaker"].isin(named)))
-    data = utterances.map(_text).to_dict("list") | {"colour": looks[colour_by][0]}
+    texts = utterances.round(3).convert_dtypes().astype("string").fillna("")
+    data = texts.to_dict("list") | {"colour": looks[colour_by][0]}
     data |= {"sound": list(sounds)} if sounds else {}
     for place in range(len(MAPS)):  # filled by the script
         data |= dict.fromkeys((f"x{place}", f"y{place}"), np.zeros(len(utterances)))
     points = ColumnDataSource(data, name="points")
 
-    trained_first = embeddings.runs.sort_values("loss", key=pd.isna, kind="stable")
-    titles = [(name, _title(run)) for name, run in trained_first.iterrows()]
-    further = trained_first["run"].duplicated()  # seeds: at first, the maps show different runs
-    starts = [*trained_first.index[~further], *trained_first.index[further]]
+    runs = embeddings.runs.assign(untrained=embeddings.runs["loss"].isna())
+    runs = runs.sort_values(["untrained", "seed"], kind="stable")
+    titles = [(name, _title(run)) for name, run in runs.iterrows()]
     chosen = [
         Select(title=f"{letter}:", value=name, options=titles, width=360)
-        for letter, name in zip(MAPS, starts, strict=False)
+        for letter, name in zip(MAPS, runs.index, strict=False)
     ]
     figures = [_map(points, place, list(utterances)) for place in range(len(chosen))]
     projection = Select(title="Map", value=next(iter(maps)), options=list(maps), width=120)
@@ -88,7 +86,7 @@ def explorer_page(
     kinds = Select(title="List", value="speakers", options=LISTS, width=360)
     legend, players = Div(), Div(text=HINT if sounds else NO_SOUND, width=360)
     rows = ColumnDataSource({name: [] for name in ("what", "numbers", "first", "second")})
-    args = {"points": points, "store": ColumnDataSource(_stored(maps, made, looks)), "rows": rows}
+    args = {"points": points, "store": ColumnDataSource(_stored(maps, tables, looks)), "rows": rows}
     args |= {"findings": ColumnDataSource(found), "runs": chosen, "maps": figures, "kinds": kinds}
     args |= {"projection": projection, "colour": colour, "legend": legend, "players": players}
     args |= {"legends": {name: text for name, (_, text) in looks.items()}}
@@ -130,18 +128,14 @@ def _map(points: ColumnDataSource, place: int, columns: Sequence[str]):
         tooltips=TIP.format(n=place) + facts,
         match_aspect=True,
     )
-    look = {"size": 8, "line_color": "white", "line_width": 0.5, "fill_color": "colour"}
-    drawn = plot.scatter(f"x{place}", f"y{place}", source=points, **look)
-    drawn.hover_glyph = drawn.glyph.clone(**RING)
-    drawn.selection_glyph = drawn.glyph.clone(**RING | {"size": 12})
-    drawn.nonselection_glyph = drawn.glyph.clone(fill_alpha=0.3)
+    plot.scatter(f"x{place}", f"y{place}", source=points, **POINT)
     plot.axis.visible = False
     return plot
 
 
 def _stored(
     maps: Mapping[str, pd.DataFrame],
-    made: Mapping[str, Mapping[str, np.ndarray]],
+    tables: Mapping[str, pd.DataFrame],
     looks: Mapping[str, tuple[list[str], str]],
 ) -> dict[str, object]:
     """What the script puts into the maps, by run, method and column."""
@@ -150,11 +144,9 @@ def _stored(
         for run, part in coordinates.groupby("run"):
             for axis in ("x", "y"):
                 stored[f"{run}/{method}/{axis}"] = part[axis].to_numpy(np.float32)
-    for run, table in made.items():
-        stored |= {f"{run}/{name}": table[name].astype(np.float32) for name in ("own", "other")}
-        stored[f"{run}/nearest"] = table["nearest"].tolist()
-        for place, rows in enumerate(table["neighbours"].T):
-            stored[f"{run}/neighbour{place}"] = rows.astype(np.int32)
+    for run, table in tables.items():
+        small = table.astype({"own": np.float32, "other": np.float32}).add_prefix(f"{run}/")
+        stored |= small.items()
     return stored
 
 
@@ -171,7 +163,7 @@ def _colours(values: pd.Series) -> tuple[list[str], str]:
     colours = [fills.get(value, MISSING) for value in values]
     entries = fills | ({"others": MISSING} if MISSING in colours else {})
     dots = (
-        f'<span style="color: {colour}">&#9679;</span> {html.escape(_text(value))}'
+        f'<span style="color: {colour}">&#9679;</span> {html.escape(str(value))}'
         for value, colour in entries.items()
     )
     return colours, "&emsp;".join(dots)
@@ -180,9 +172,3 @@ def _colours(values: pd.Series) -> tuple[list[str], str]:
 def _title(run: pd.Series) -> str:
     seed = "" if run["loss"] is None else f", seed {run['seed']}"
     return f"{run_title(run['run'], run['loss'])}{seed} (EER {100 * run['eer']:.2f} %)"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return "" if value is None else str(value)

@@ -26,9 +26,8 @@ def keep_first_seeds(study: Study, folder: Path) -> None:
     """
     (folder / "plan" / "reports").mkdir(parents=True)
     for path in (study.folder / "plan" / "reports").glob("*.json"):
-        plan = read_json(path)
-        if "seeds" in plan:  # the page's has none
-            write_json(folder / "plan" / "reports" / path.name, plan | {"seeds": plan["seeds"][:1]})
+        plan = read_json(path) | {"seeds": study.seeds[:1]}
+        write_json(folder / "plan" / "reports" / path.name, plan)
     main_list = trial_lists(study)[0]
     for source in study.experiments(study.seeds[:1]):
         kept = folder / "experiment" / source.name

@@ -16,10 +16,10 @@ from studylib.reports.figures.runs import det_points
 from studylib.reports.figures.style import look, run_title
 from studylib.reports.study import MEASURES, cells_by_run, collect_scores
 from studylib.statistics.comparisons import error_table, paired_tests
-from studylib.statistics.intervals import cells_of
 from studylib.statistics.resampling import Resamples
 
 SETTINGS = ["loss", "crops", "trunk", "batch", "utterances_per_speaker", "margin", "scale"]
+VARIANT = ["EER", "from", "to", "difference", "at least", "at most"]
 JUDGED = ["seed", *SETTINGS, "backend", "other_settings"]
 PRINTED = {"rate": "EER (%)", "low": "from", "high": "to"}
 PRINTED |= {"seed_sd": "spread over seeds (%)", "speaker_sd": "over speakers (%)"}
@@ -68,20 +68,17 @@ def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resampl
     Returns
     -------
     DataFrame
-        Columns variant, run (the parent), EER (%) with its interval (from, to), difference (%)
-        from the parent's EER and its interval (at least, at most), on the same resampled speakers.
-        Variants of runs that the study no longer has are left out.
+        Index variants/<folder>; columns run (the parent), EER, from, to, difference (relative, from
+        the parent's EER), at least, at most, on the same resampled speakers. Variants of runs that
+        the study no longer has are left out.
     """
     variants = variants[variants["run"].isin(runs["run"])]
-    members = {run: list(group.index) for run, group in runs.groupby("run", sort=False)}
-    cells = cells_of(resamples, members | {name: [name] for name in variants.index})
-    table = error_table(cells).loc[variants.index]
-    tests = paired_tests(cells, variants["run"].items()).set_axis(variants.index)
-    changes = (100 * tests[["difference", "low", "high"]]).map("{:+.1f}".format)
-    changes = changes.set_axis(["difference (%)", "at least", "at most"], axis="columns")
-    rates = (100 * table[["rate", "low", "high"]]).map("{:.2f}".format).rename(columns=PRINTED)
-    names = {"variant": variants.index.str.removeprefix("variants/"), "run": variants["run"]}
-    return pd.concat([pd.DataFrame(names), rates, changes], axis="columns")
+    names = pd.concat([runs["run"], variants.index.to_series()])
+    cells = cells_by_run(names.to_frame("run"), resamples)
+    rates = error_table(cells).loc[variants.index, ["rate", "low", "high"]]
+    tests = paired_tests(cells, variants["run"].items())[["difference", "low", "high"]]
+    rates.columns, tests.columns = VARIANT[:3], VARIANT[3:]
+    return pd.concat([variants["run"], rates, tests.set_axis(variants.index)], axis="columns")
 
 
 def paired_differences(

@@ -3,6 +3,8 @@
 The page and the executed notebooks beside it (html/) hold their own style and need no network.
 """
 
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from string import Template
 
@@ -34,14 +36,13 @@ def write_page(folder: Path) -> None:
     losses = folder / "losses"
     if not (losses / "table.csv").exists():
         raise StudyError(f"{losses} holds no report: run `studylib notebook losses` first")
-    exporter, pages = HTMLExporter(template_name="basic"), []
+    exporter = HTMLExporter(template_name="basic")
     with atomic_folder(folder / "html") as html:
         for notebook in sorted(folder.glob("notebooks/**/*.ipynb")):
             page = notebook.relative_to(folder / "notebooks").with_suffix(".html")
             (html / page).parent.mkdir(exist_ok=True)
             body, _ = exporter.from_filename(str(notebook))
             (html / page).write_text(HEAD.substitute(title=notebook.stem) + body, encoding="utf-8")
-            pages.append(f"[{page.with_suffix('')}](html/{page.as_posix()})")
     table = pd.read_csv(losses / "table.csv", dtype=str, keep_default_na=False)
     conclusions = pd.read_csv(losses / "verdicts.csv").fillna({"evidence": "", "missing": ""})
     parts = [
@@ -51,21 +52,17 @@ def write_page(folder: Path) -> None:
         "## The papers' conclusions, tested here",
         sentences(conclusions),
         "![Conclusions with intervals](losses/verdicts.png)",
-        "## Figures and tables",
-        *_report_links(folder),
-        "## Executed notebooks",
-        " · ".join(pages),
+        "## Figures, tables and executed notebooks",
+        *_links(folder),
     ]
     with atomic_file(folder / "index.html") as partial:
         body = markdown2html("\n\n".join(parts))
         partial.write_text(HEAD.substitute(title=folder.name) + body, encoding="utf-8")
 
 
-def _report_links(folder: Path) -> list[str]:
-    """One line a report: links to its pages, tables and figures."""
-    lines = []
-    for report in sorted({path.parent for path in folder.glob("*/manifest.json")}):
-        shown = [path for path in sorted(report.iterdir()) if path.suffix in LINKED]
-        links = " · ".join(f"[{path.name}]({path.relative_to(folder)})" for path in shown)
-        lines.append(f"**{report.name}**: {links}")
-    return lines
+def _links(folder: Path) -> Iterator[str]:
+    """One line a folder: links to its pages, tables and figures."""
+    files = [*folder.glob("*/*"), *folder.glob("html/*/*")]
+    shown = sorted(path.relative_to(folder) for path in files if path.suffix in LINKED)
+    for report, paths in groupby(shown, lambda path: path.parent):
+        yield f"**{report}**: " + " · ".join(f"[{path.name}]({path})" for path in paths)

@@ -56,16 +56,14 @@ def factors_of(settings: RobustnessSettings, seconds: float, longest: float) -> 
         Only factors of at least two levels.
     """
     lengths = [length for length in sorted(settings.lengths, reverse=True) if length <= longest]
-    noisy, echoing = {"as recorded": (seconds, Session())}, {"as recorded": (seconds, Session())}
-    for snr in sorted(settings.snrs, reverse=True):
-        noisy[f"{snr:g} dB"] = (seconds, Session(snr=snr, noise_slope=PINK))
-    for t60 in sorted(settings.reverberations):
-        echoing[f"{t60:g} s"] = (seconds, Session(reverberation=t60, direct=0.0))
-    factors = {
-        "crop length": {f"{length:g} s": (length, Session()) for length in lengths},
-        "added noise": noisy,
-        "added reverberation": echoing,
+    noises = {f"{n:g} dB": Session(snr=n, noise_slope=PINK) for n in sorted(settings.snrs)[::-1]}
+    rooms = {
+        f"{t:g} s": Session(reverberation=t, direct=0.0) for t in sorted(settings.reverberations)
     }
+    factors = {"crop length": {f"{length:g} s": (length, Session()) for length in lengths}}
+    for factor, added in (("added noise", noises), ("added reverberation", rooms)):
+        levels = {"as recorded": Session()} | added
+        factors[factor] = {level: (seconds, session) for level, session in levels.items()}
     return {factor: levels for factor, levels in factors.items() if len(levels) > 1}
 
 

@@ -100,9 +100,7 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     corpus = read_manifest(folders[0])["corpus"]
     for folder in folders:
         if read_manifest(folder)["corpus"] != corpus:
-            raise StudyError(
-                f"{folder} was made with another corpus than {folders[0].name}: run it again"
-            )
+            raise StudyError(f"{folder} has another corpus than {folders[0].name}: run it again")
     if old := [folder.name for folder in folders if not is_of_plan(folder)]:
         print("not of the present plan and corpus, run them again:", ", ".join(old))
     return experiments_in(folders)
@@ -141,7 +139,7 @@ def collect_variants(study: Study) -> pd.DataFrame:
     `run` is the run that a variant changes. Those of another corpus or without a trial list of the
     study, which were made before its settings changed, and those with a changed file are left out.
     """
-    first, folders = read_manifest(study.experiment(study.runs[0], study.seeds[0])), []
+    first, folders = read_manifest(study.experiments(study.seeds)[0]), []
     for path in sorted(study.folder.glob("variants/*/manifest.json")):
         manifest = read_json(path)
         lists = set(manifest["settings"]["evaluate"]["trials"])
@@ -179,8 +177,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def trial_lists(study: Study) -> list[str]:
     """The trial lists that the experiments were scored on; the first gives the headline."""
-    first = study.experiment(study.runs[0], study.seeds[0])
-    return read_manifest(first)["settings"]["evaluate"]["trials"]
+    return read_manifest(study.experiments(study.seeds)[0])["settings"]["evaluate"]["trials"]
 
 
 def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict[str, Any]:

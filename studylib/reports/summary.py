@@ -7,7 +7,6 @@ import pandas as pd
 
 from studylib.errors import StudyError
 from studylib.files.atomic import read_json
-from studylib.statistics.conclusions import UNTESTED
 
 
 def read_verdicts(results: Path) -> pd.DataFrame:
@@ -42,16 +41,11 @@ def study_table(results: Path, studies: Iterable[str]) -> pd.DataFrame:
     return pd.concat(parts)[["study", "corpus", "trunk", "crops"]]
 
 
-def agreements(verdicts: pd.DataFrame) -> str:
-    """What holds everywhere and what does not, one Markdown line a conclusion."""
-    lines = []
-    kinds = verdicts["verdict"].str.split(",").str[0]
-    for (id, claim), part in verdicts.assign(kind=kinds).groupby(["id", "claim"], sort=False):
-        tested = part[part["kind"] != UNTESTED]
-        found = [
-            f"{kind} in {len(rows)} ({', '.join(rows['study'])})"
-            for kind, rows in tested.groupby("kind")
-        ]
-        words = "; ".join(found) or UNTESTED
-        lines.append(f"- **{id}** *{claim}* Of {len(tested)} studies that test it: {words}.\n")
-    return "".join(lines)
+def agreements(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """What holds everywhere and what does not: one row a conclusion, a column a kind of verdict.
+
+    Cells name the studies.
+    """
+    kinds = verdicts.assign(verdict=verdicts["verdict"].str.split(",").str[0])
+    rows = {"index": ["id", "claim"], "columns": "verdict", "values": "study"}
+    return kinds.pivot_table(**rows, aggfunc=", ".join, fill_value="", sort=False)

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from scipy.signal import spectrogram
 
 from studylib.corpora.store import SAMPLE_RATE
 from studylib.reports.figures.style import COLOURS
@@ -40,13 +40,13 @@ def spectrograms(sounds: Mapping[str, np.ndarray], seconds: float = 4.0) -> Figu
     figure, panels = plt.subplots(len(sounds), figsize=size, sharex=True)
     for axes, (title, samples) in zip(panels, sounds.items(), strict=True):
         signal = samples[: round(seconds * SAMPLE_RATE)].astype(np.float64)
-        hertz, time, power = spectrogram(signal, SAMPLE_RATE, "hamming", 400, 240)
-        decibels = 10 * np.log10(power / max(power.max(), 1e-30) + 1e-7)
-        looks = {"vmin": -70, "vmax": 0, "cmap": "magma", "rasterized": True}
-        image = axes.pcolormesh(time, hertz / 1000, decibels, **looks)
-        axes.set(title=title, ylabel="frequency (kHz)")
-    panels[-1].set_xlabel("time (s)")
-    figure.colorbar(image, ax=panels, label="power (dB below the loudest)", pad=0.01)
+        windows = {"NFFT": 400, "noverlap": 240, "window": np.hamming(400), "scale": "linear"}
+        image = axes.specgram(signal, Fs=SAMPLE_RATE, cmap="magma", norm=LogNorm(), **windows)[3]
+        loudest = max(image.get_array().max(), 1e-30)
+        image.set_clim(1e-7 * loudest, loudest)
+        axes.set(title=title, ylabel="frequency (Hz)", facecolor="black")
+        axes.grid(False)
+    panels[-1].set_xlabel("time (s); colours: 70 dB below the loudest point")
     return figure
 
 
@@ -56,13 +56,12 @@ def voices(utterances: pd.DataFrame) -> Figure:
     speakers["sex"] = speakers["sex"].fillna("unknown") if "sex" in speakers else "unknown"
     figure, panels = _panels(speakers, VOICES)
     for name, axes in panels.items():
-        side, other = ("x", "y") if pd.api.types.is_numeric_dtype(speakers[name]) else ("y", "x")
-        if side == "y":
+        if not pd.api.types.is_numeric_dtype(speakers[name]):
             common = speakers[name].value_counts().index[:12]  # as many as one reads
             speakers[name] = pd.Categorical(speakers[name], common)
         looks = {"hue": "sex", "palette": SEXES, "multiple": "stack", "legend": name == "sex"}
-        seaborn.histplot(speakers, **{side: name}, **looks, ax=axes)
-        axes.set(**{f"{side}label": VOICES[name], f"{other}label": "speakers"})
+        seaborn.histplot(speakers, y=name, **looks, ax=axes)
+        axes.set(ylabel=VOICES[name], xlabel="speakers")
     return figure
 
 

@@ -9,16 +9,15 @@ import seaborn
 from matplotlib.figure import Figure
 
 from studylib.reports.figures import style
-from studylib.reports.figures.runs import det_axes, det_curve
-from studylib.reports.figures.style import look, per_cent, run_title
-from studylib.statistics.conclusions import UNTESTED
+from studylib.reports.figures.runs import det_curve
+from studylib.reports.figures.style import Look, look, run_title
 
 MOST_CURVES = 8  # of a DET figure that have a name; the rest is grey
 FOREST_ENDS = {"below": -100, "above": 200}  # per cent
 FOREST_AXIS = "relative difference of EER that decides (%); shaded: the side claimed\n"
 FOREST_AXIS += "95 % interval over test speakers and seeds, not corrected for the number of claims"
-VERDICT_MARKS = {"supported": "o", "contradicted": "X", "undecided": "D"}
-VERDICT_COLOURS = {"supported": "#117733", "contradicted": "#D55E00", "undecided": "#0072B2"}
+VERDICT_LOOKS = {"supported": ("#117733", "o"), "contradicted": ("#D55E00", "X")}
+VERDICT_LOOKS |= {"undecided": ("#0072B2", "D")}
 
 
 def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
@@ -34,16 +33,46 @@ def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: s
         The trial list.
     """
     figure, axes = plt.subplots(figsize=(7, 1.1 + 0.26 * len(table)))
+    _rows_of_runs(axes, table)
+    heights = table.index.get_indexer(seeds["run"]) + 0.3
+    axes.scatter(100 * seeds["eer"], heights, color="black", s=6)
+    axes.set_title("Equal error rate (%); dots: single seeds")
+    style.rate_axis(axes.xaxis, list_name)
+    return figure
+
+
+def rates_by_level(rates: pd.DataFrame) -> Figure:
+    """One panel a level of one factor, one row a run: the same rows everywhere.
+
+    The best run at the first level is on top; where the order holds, rates grow downwards.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        Of one factor: run, loss, factor, level, rate, low, high.
+    """
+    levels = dict(list(rates.set_index("run").groupby("level", sort=False)))
+    order = next(iter(levels.values()))["rate"].sort_values().index
+    size = (1.7 + 2.5 * len(levels), 1.3 + 0.26 * len(order))
+    figure, panels = plt.subplots(
+        1, len(levels), figsize=size, sharex=True, sharey=True, squeeze=False
+    )
+    for axes, (level, table) in zip(panels[0], levels.items(), strict=True):
+        _rows_of_runs(axes, table.loc[order])
+        axes.set_title(level)
+    style.percent_axis(axes.xaxis, style.FEW_TICKS)
+    figure.suptitle(rates["factor"].iloc[0].capitalize())
+    figure.supxlabel("EER (%), logarithmic; 95 % interval over speakers", fontsize=10)
+    return figure
+
+
+def _rows_of_runs(axes: plt.Axes, table: pd.DataFrame) -> None:
+    """The rate and interval of each run (index), the first on top."""
     for place, (run, row) in enumerate(table.iterrows()):
         reach = style.whiskers(table.loc[[run]])
         axes.errorbar(100 * row["rate"], place, xerr=reach, **look(row["loss"]).errorbar)
-        style.text_beside(axes, place, per_cent(row["rate"]))
-    heights = table.index.get_indexer(seeds["run"]) + 0.3
-    axes.scatter(100 * seeds["eer"], heights, color="black", s=6)
     axes.set_yticks(range(len(table)), map(run_title, table.index, table["loss"]))
-    axes.set(ylim=(len(table) - 0.4, -0.6), title="Equal error rate (%); dots: single seeds")
-    style.rate_axis(axes.xaxis, list_name)
-    return figure
+    axes.set_ylim(len(table) - 0.4, -0.6)
 
 
 def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure | None:
@@ -61,25 +90,20 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure 
     """
     if tests.empty:
         return None
-    titles = {run: run_title(run, loss) for run, loss in losses.items()}
     ratios = 1 / (1 + tests[["difference", "high", "low"]])
     stars, shown = tests["p_holm"].lt(0.05).map({True: "*", False: ""}), ratios.map("{:.2f}".format)
     texts = shown["difference"] + stars + "\n" + shown["high"] + "-" + shown["low"]
-    cells = tests[["first", "second"]].assign(value=np.log2(ratios["difference"]), text=texts)
-    values, texts = (
-        cells.pivot(index="second", columns="first", values=key)
-        .reindex(index=list(titles)[1:], columns=list(titles)[:-1])
-        .rename(index=titles, columns=titles)
-        for key in ("value", "text")
-    )
-    size = 2.2 + 0.62 * len(titles)
+    titles = {run: run_title(run, loss) for run, loss in losses.items()}
+    cells = tests[["second", "first"]].replace(titles).astype(pd.CategoricalDtype(titles.values()))
+    cells = cells.assign(value=np.log2(ratios["difference"]), text=texts)
+    wide = cells.pivot(index="second", columns="first")
+    size = 2.8 + 0.62 * len(wide)
     figure, axes = plt.subplots(figsize=(size + 0.8, 0.85 * size))
-    least = min(0, cells["value"].min())
-    looks = {"cmap": "crest", "vmin": least, "linewidths": 0.5, "annot_kws": {"fontsize": 6.5}}
-    bar = {"label": "log2 of the ratio of EERs"}
-    seaborn.heatmap(values, annot=texts.fillna(""), fmt="", cbar_kws=bar, ax=axes, **looks)
+    looks = {"cmap": "crest", "vmin": min(0, cells["value"].min()), "linewidths": 0.5}
+    looks |= {"annot_kws": {"fontsize": 6.5}, "cbar_kws": {"label": "log2 of the ratio of EERs"}}
+    seaborn.heatmap(wide["value"], annot=wide["text"].fillna(""), fmt="", ax=axes, **looks)
     axes.grid(False)
-    plt.setp(axes.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
+    axes.tick_params("x", rotation=90)
     axes.set_title(
         "EER of the row as a multiple of the column's, below it the 95 % interval\n"
         "* differs, p < 0.05 after Holm's correction for all pairs"
@@ -96,16 +120,15 @@ def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.n
     target, a square where 5 are.
     """
     figure, axes = plt.subplots(figsize=(7, 4.6))
-    det_axes(axes)
     named = [run for run, (loss, _) in systems.items() if loss is not None][:MOST_CURVES]
     distinct = len({systems[run][0] for run in named}) == len(named)
     for run, (loss, scores) in systems.items():
-        if run not in named:
-            det_curve(axes, scores, targets, None, "darkgrey", "-")
-            continue
-        title = run_title(run, loss)
-        own = look(loss) if distinct else style.nth_look(named.index(run), title)
-        det_curve(axes, scores, targets, title, own.colour, own.line)
+        own = Look(None, "darkgrey", "", "-")
+        if run in named:
+            title = run_title(run, loss)
+            own = look(loss) if distinct else style.nth_look(named.index(run), title)
+        det_curve(axes, scores, targets, own)
+    axes.axline((0, 0), slope=1, color="lightgrey", zorder=0)
     axes.legend(**style.LEGEND, title="by EER, the lowest first\n(others grey)")
     axes.set_title("Detection error trade-off\nleast cost at 1 % (circle), 5 % (square) targets")
     return figure
@@ -126,33 +149,23 @@ def verdict_grid(verdicts: pd.DataFrame) -> Figure:
     size = (max(4.5 + 2.1 * len(studies), 9), 1.5 + 0.5 * verdicts["id"].nunique())
     figure, panels = plt.subplots(1, len(studies), figsize=size, sharey=True, squeeze=False)
     for axes, (study, part) in zip(panels[0], studies, strict=True):
-        colours = _forest(axes, part)
-        for place, row in enumerate(part.itertuples()):
-            text = row.verdict
-            if text != UNTESTED:
-                numbers = [100 * number for number in (row.effect, row.low, row.high)]
-                text += "\n{:+.0f} % [{:+.0f}, {:+.0f}]".format(*numbers)
+        names = part["claim"] + "  " + part["id"]
+        shown = 100 * part[["effect", "low", "high", "claimed"]].astype(float)
+        reach = part["side"].map(FOREST_ENDS) - shown["claimed"]
+        axes.barh(names, reach, left=shown["claimed"], color="#117733", alpha=0.2, linewidth=0)
+        for name, text, numbers in zip(names, part["verdict"], shown.to_numpy(), strict=True):
+            effect, low, high, _ = numbers
+            kind = text.partition(",")[0]
+            colour, mark = VERDICT_LOOKS.get(kind, (style.NO_LOSS, ""))
+            if kind in VERDICT_LOOKS:
+                text += f"\n{effect:+.0f} % [{low:+.0f}, {high:+.0f}]"
+                axes.plot([low, high], [name, name], color=colour, linewidth=2)
+                axes.plot([effect], [name], color=colour, marker=mark)
             where = {"xytext": (0, 4), "textcoords": "offset points", "fontsize": 6}
-            axes.annotate(text, (50, place), **where, color=colours[place], ha="center")
-        axes.set_title(study.replace("_", " "))
+            axes.annotate(text, (130, name), **where, color=colour, ha="center")
+        axes.set(title=study.replace("_", " "), xlim=FOREST_ENDS.values())
+        axes.axvline(0, color="grey", linewidth=1)
+        axes.grid(axis="y", visible=False)
+    panels[0, 0].set_ylim(len(part) - 0.5, -0.7)
     figure.supxlabel(FOREST_AXIS, fontsize="medium")
     return figure
-
-
-def _forest(axes: plt.Axes, conclusions: pd.DataFrame) -> list[str]:
-    """The rows of one panel; returns their colours."""
-    shown = conclusions.reset_index(drop=True)
-    kinds = shown["verdict"].str.split(",").str[0]
-    colours = kinds.map(VERDICT_COLOURS).fillna(style.NO_LOSS)
-    numbers = 100 * shown[["effect", "low", "high", "claimed"]].astype(float)
-    reach = shown["side"].map(FOREST_ENDS) - numbers["claimed"]
-    axes.barh(shown.index, reach, left=numbers["claimed"], color="#117733", alpha=0.2, linewidth=0)
-    axes.hlines(shown.index, numbers["low"], numbers["high"], colors=colours, linewidth=2)
-    for kind, mark in VERDICT_MARKS.items():
-        those = kinds == kind
-        axes.scatter(numbers["effect"][those], shown.index[those], c=colours[those], marker=mark)
-    axes.set_yticks(shown.index, shown["claim"] + "  " + shown["id"])
-    axes.set(xlim=FOREST_ENDS.values(), ylim=(len(shown) - 0.5, -0.7))
-    axes.axvline(0, color="grey", linewidth=1)
-    axes.grid(axis="y", visible=False)
-    return colours.tolist()

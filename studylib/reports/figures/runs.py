@@ -8,11 +8,12 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 from scipy.special import ndtri
+from sklearn.metrics import DetCurveDisplay
 
-from studylib.reports.figures.style import NONTARGET, TARGET, look
+from studylib.reports.figures.style import NONTARGET, TARGET, Look, look
 from studylib.statistics.error_rates import operating_points
 
-DET_TICKS = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
+DET_ENDS = ndtri([0.0008, 0.5])
 LEAST_RATE = 1e-5  # drawn
 PRIORS = {0.01: "o", 0.05: "s"}  # of a target, for the marks of the least detection costs
 LABELS = {"loss": "training loss", "learning_rate": "learning rate"}
@@ -28,12 +29,11 @@ def training_curve(curve: pd.DataFrame, *, run: str, loss: str) -> Figure:
     curve = curve.assign(dev_eer=100 * curve.get("dev_eer", np.nan)).set_index("crops")
     curve = curve.drop(columns=["step", "epoch"], errors="ignore")
     curve = curve.dropna(axis="columns", how="all").rename(columns=LABELS)
-    figure = plt.figure(figsize=(3 * len(curve.columns) + 1, 2.8))
-    for place, name in enumerate(curve):
-        axes = figure.add_subplot(1, len(curve.columns), place + 1)
-        values = curve[name].dropna()
-        axes.plot(values.index, values, look(loss).mark + "-", color=look(loss).colour, ms=3)
-        axes.set(xlabel="training crops seen", ylabel=name)
+    figure, looks = plt.figure(figsize=(3 * len(curve.columns) + 1, 2.8)), look(loss)
+    for place, name in enumerate(curve, start=1):
+        axes = figure.add_subplot(1, len(curve.columns), place, ylabel=name)
+        line = {"color": looks.colour, "style": f"{looks.mark}-", "ms": 3}
+        curve[name].dropna().plot(ax=axes, xlabel="crops seen", **line)
     figure.suptitle(run if len(curve.columns) else f"{run}: not trained, no curve")
     return figure
 
@@ -50,30 +50,20 @@ def scores_and_det(scores: pd.DataFrame, *, threshold: float, eer: float) -> Fig
     seaborn.histplot(scores, x="score", **colours, **shares, ax=left)
     left.axvline(threshold, color="black", linewidth=1)
     left.set(xlabel=f"score; line: EER threshold {threshold:.3f}", title=f"EER {100 * eer:.2f} %")
-    det_axes(right)
-    det_curve(right, scores["score"], scores["target"], None, "black", "-")
+    det_curve(right, scores["score"], scores["target"], Look(None, "black", "", "-"))
+    right.set_title("Detection error trade-off")
     return figure
 
 
-def det_axes(axes: plt.Axes) -> None:
-    """Normal-deviate axes from 0.1 to 50 %, in per cent, with the line of equal errors."""
-    ticks, labels = ndtri(DET_TICKS), [f"{100 * tick:g}" for tick in DET_TICKS]
-    ends = ndtri([0.0008, 0.5])
-    axes.plot(ends, ends, color="lightgrey", linewidth=1, zorder=0)
-    axes.set(xlim=ends, ylim=ends, aspect="equal", title="Detection error trade-off")
-    axes.set(xlabel="false alarms (%), normal deviate", ylabel="misses (%), normal deviate")
-    axes.set_xticks(ticks, labels)
-    axes.set_yticks(ticks, labels)
-
-
-def det_curve(axes: plt.Axes, scores, targets, label: str | None, colour: str, line: str) -> None:
-    """One system on `det_axes`, with a mark at the least cost of each of `PRIORS`."""
+def det_curve(axes: plt.Axes, scores, targets, own: Look) -> None:
+    """One system on normal-deviate axes, with marks at the least costs of `PRIORS`."""
     rates = det_points(scores, targets)
-    deviates = ndtri(np.clip(rates, LEAST_RATE, 1 - LEAST_RATE))
-    axes.plot(*deviates.T, line, color=colour, label=label)
+    curve = DetCurveDisplay(fpr=rates[:, 0], fnr=rates[:, 1])
+    curve.plot(axes, name=own.title, color=own.colour, linestyle=own.line)
     for prior, mark in PRIORS.items():
-        least = np.argmin(rates @ [1 - prior, prior])
-        axes.plot(*deviates[least], mark, color=colour, markersize=4)
+        least = ndtri(rates[np.argmin(rates @ [1 - prior, prior])])
+        axes.plot(*least, mark, color=own.colour, markersize=4)
+    axes.set(xlim=DET_ENDS, ylim=DET_ENDS, aspect="equal", xlabel="false alarms", ylabel="misses")
 
 
 def det_points(scores, targets) -> np.ndarray:
@@ -84,7 +74,7 @@ def det_points(scores, targets) -> np.ndarray:
 
 
 def batch_similarities(similarities: Mapping[str, np.ndarray], n_utterances: int) -> Figure:
-    """Heat maps (N * M, N * M) side by side on one scale; lines separate the speakers.
+    """Heat maps (N * M, N * M) side by side on one scale; a number at each speaker's first crop.
 
     Parameters
     ----------
@@ -96,11 +86,9 @@ def batch_similarities(similarities: Mapping[str, np.ndarray], n_utterances: int
     size = (5 * len(similarities), 4.4)
     figure, panels = plt.subplots(1, len(similarities), figsize=size)
     every = np.stack(list(similarities.values()))
+    looks = {"vmin": every.min(), "vmax": every.max(), "cmap": "viridis", "square": True}
+    looks |= {"xticklabels": n_utterances, "yticklabels": n_utterances}
     for axes, (title, matrix) in zip(panels, similarities.items(), strict=True):
-        scale = {"vmin": every.min(), "vmax": every.max(), "cmap": "viridis", "square": True}
-        seaborn.heatmap(matrix, **scale, xticklabels=False, yticklabels=False, ax=axes)
-        edges = np.arange(0, len(matrix) + 1, n_utterances)
-        axes.hlines(edges, 0, len(matrix), color="white", linewidth=0.4)
-        axes.vlines(edges, 0, len(matrix), color="white", linewidth=0.4)
+        seaborn.heatmap(matrix, **looks, ax=axes)
         axes.set(title=title, xlabel="crops by speaker", ylabel="crops by speaker")
     return figure

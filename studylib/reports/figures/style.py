@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -70,11 +69,6 @@ def run_title(run: str, loss: str | None) -> str:
     return run.replace("_", " ").capitalize()
 
 
-def per_cent(value: float) -> str:
-    """A fraction as per cent with two decimals, without the sign."""
-    return f"{100 * value:.2f}"
-
-
 def whiskers(rates: pd.DataFrame) -> np.ndarray:
     """The distances (2, R) from the columns rate to low and to high, in per cent."""
     return 100 * np.stack([rates["rate"] - rates["low"], rates["high"] - rates["rate"]])
@@ -92,12 +86,6 @@ def rate_axis(axis: Axis, list_name: str) -> None:
     """A `percent_axis` of EERs on a trial list."""
     percent_axis(axis)
     axis.set_label_text(f"EER (%) on {list_name!r}, logarithmic\n{INTERVAL}")
-
-
-def text_beside(axes: Axes, place: float, text: str, colour: str = "black") -> None:
-    """A text to the right of the axes, in the row at `place`."""
-    where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": "small"}
-    axes.annotate(text, (1.01, place), **where, color=colour)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
