@@ -81,7 +81,7 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("0.01", "0.01, device: cuda:x", "train.device: String should match pattern"),
         ("batch: 4", "batch: 6400", "am: train asks for 6400 speakers: expected at most 350"),
         ("seeds: [0]", "seeds: [-1]", "study.seeds.0: Input should be greater"),
-        ("baselines: []", "baselines: [logmel_whitend]", "baselines names .*; did you mean 'logmel_w"),
+        ("baselines: []", "baselines: [logmel_whitend]", "did you mean 'logmel_w"),
         ("name: small", "name: ../small", "study.name: String should match pattern"),
         ("name: tiny", "name: Tiny", "corpus.name: String should match pattern"),
         ("embedded}", "embedded, settings: {n_dev_speakers: 1000000000000}}", "n_dev_speakers: .*"),
