@@ -27,7 +27,7 @@ from studylib.training.settings import RunSettings
 
 CROPS_AN_UTTERANCE = 50  # more did not lower the error rate (see LOG.md)
 FEWEST = 6  # speakers
-FEW_SPEAKERS = 20  # below, training the frames' layers raised the error rate (see LOG.md)
+FEW_SPEAKERS = 150  # below, training the frames' layers raised the error rate (see LOG.md)
 PIECES = 3  # of each recording, where a speaker has a single one
 
 
