@@ -34,3 +34,10 @@ def test_without_its_packages_the_export_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(StudyError, match=r"install studylib\[onnx\]"):
         export_onnx(Embedder("compact_tdnn").eval(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_pitch_which_the_exporter_cannot_write_is_refused(tmp_path):
+    model = Embedder("compact_tdnn", {"embedding_dim": 12, "channels": 8, "pitch": True})
+    with pytest.raises(StudyError, match="'pitch': True} cannot be exported"):
+        export_onnx(model.eval(), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

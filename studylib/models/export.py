@@ -35,8 +35,9 @@ def export_onnx(model: Embedder, path: Path) -> float:
     Raises
     ------
     StudyError
-        If the packages of the extra `onnx` are missing, the difference is above 1e-4, or the trunk
-        chooses by length what it computes (vgg_m40 repeats inputs under 0.62 s).
+        If the packages of the extra `onnx` are missing, the difference is above 1e-4, the trunk
+        chooses by length what it computes (vgg_m40 repeats inputs under 0.62 s), or the exporter
+        lacks a step (of pitch).
     """
     try:
         import onnxruntime
@@ -51,7 +52,10 @@ def export_onnx(model: Embedder, path: Path) -> float:
     program = torch.export.export(model, (noise(3, SAMPLE_RATE),), dynamic_shapes=(any_size,))
     names = {"input_names": ["samples"], "output_names": ["embeddings"]}
     with atomic_file(path) as partial, torch.inference_mode():
-        torch.onnx.export(program, f=partial, external_data=False, verbose=False, **names)
+        try:
+            torch.onnx.export(program, f=partial, external_data=False, verbose=False, **names)
+        except torch.onnx.OnnxExporterError:
+            raise StudyError(f"{model.name} with {model.keywords} cannot be exported") from None
         session = onnxruntime.InferenceSession(str(partial))
         largest = 0.0
         for sizes in CHECKED:
