@@ -51,12 +51,10 @@ def add_spectrum(experiment: Path, data: Path, out: Path) -> None:
     (out / "model").mkdir(parents=True, exist_ok=True)
     for name in ("training.json", KNOWN_SPEAKERS):
         shutil.copyfile(experiment / "model" / name, out / "model" / name)
-    save_model(both, out / "model" / "model.safetensors", scoring="cosine")
+    file = out / "model" / "model.safetensors"
+    save_model(both, file, scoring="cosine")
     further = [open_corpus(data / name) for name in settings.also]
-    evaluate(
-        out / "model" / "model.safetensors", corpus, settings, out,
-        manifest=manifest, further=further,
-    )  # fmt: skip
+    evaluate(file, corpus, settings, out, manifest=manifest, further=further)
 
 
 def with_spectrum(model: Embedder, corpus: Corpus, crop_seconds: float | None) -> Embedder:
