@@ -3,6 +3,7 @@
 import pytest
 from made_up_study import write_study
 
+from studylib.files.atomic import write_json
 from studylib.reports.study import collect_experiments, read_study, resample
 from studylib.reports.trunks import compare_trunks
 
@@ -19,6 +20,9 @@ LONGER = {f"{run}_long": entry | {"train": LONG, "noise": 0.7} for run, entry in
 
 def compared(root, runs):
     write_study(root, runs)
+    for folder in root.glob("results/*/experiment"):  # as `pipeline.experiment` writes it
+        (folder.parent / "timing").mkdir()
+        write_json(folder.parent / "timing" / f"{next(iter(runs))}-0.json", {"seconds": 12.5})
     experiments = collect_experiments(read_study(root, "", "losses"))
     return compare_trunks(experiments, resample(experiments, "test", 100)["eer"])
 
@@ -28,6 +32,8 @@ def test_a_ranking_that_turns_round_depends_on_the_trunk(tmp_path):
     rates, tests, text = compared(tmp_path, several)
     assert rates["run"].tolist() == list(RUNS)  # three runs at other crops share no pair of losses
     assert rates["size"].nunique() == 2
+    assert rates["seconds"].iloc[0] == 12.5
+    assert rates["seconds"].iloc[1:].isna().all()
     rate = rates.set_index("run")["rate"]
     truth = [rate[f"{trunk}_aam"] / rate[f"{trunk}_angular"] - 1 for trunk in ("narrow", "wide")]
     assert tests["difference"].to_list() == pytest.approx(truth)

@@ -70,7 +70,7 @@ def compare_trunks(
 
 def _seconds(folder) -> float:
     path = folder.parents[1] / "timing" / f"{folder.name}.json"
-    return read_json(path)["training"]["seconds"] if path.exists() else np.nan
+    return read_json(path)["seconds"] if path.exists() else np.nan
 
 
 def _sentences(tests: pd.DataFrame, logs: dict[str, np.ndarray]) -> Iterator[str]:
