@@ -35,12 +35,10 @@ def split_table(corpus: Corpus) -> pd.DataFrame:
 
 def trial_table(corpus: Corpus) -> pd.DataFrame:
     """One row a trial list: trials, targets, nontargets, and how many speakers they are of."""
-    lists = {name: corpus.trials(name) for name in corpus.trial_lists}
-    sums = {name: [len(trials), trials["target"].sum()] for name, trials in lists.items()}
-    table = pd.DataFrame.from_dict(sums, orient="index", columns=["trials", "targets"])
-    table["nontargets"] = table["trials"] - table["targets"]
-    table["speakers"] = [_used(corpus, name)["speaker"].nunique() for name in lists]
-    return table.rename_axis("list")
+    lists = pd.concat({name: corpus.trials(name) for name in corpus.trial_lists}, names=["list"])
+    table = lists.groupby("list")["target"].agg(trials="size", targets="sum")
+    speakers = [_used(corpus, name)["speaker"].nunique() for name in table.index]
+    return table.assign(nontargets=table["trials"] - table["targets"], speakers=speakers)
 
 
 def _used(corpus: Corpus, trial_list: str) -> pd.DataFrame:
@@ -79,14 +77,6 @@ def left_out(corpus: Corpus) -> pd.DataFrame:
         return pd.DataFrame(columns=["skipped", "why"])
     project = re.escape(f"{path.parent.parent.absolute()}{os.sep}")
     return pd.read_csv(path, dtype=str).replace(project, "", regex=True)
-
-
-def example_row(corpus: Corpus) -> int:
-    """The row of an utterance to look at: the first with the fewest missing values.
-
-    An effect that a session lacks is missing, so an utterance with all effects is preferred.
-    """
-    return int(corpus.utterances.notna().sum(axis=1).idxmax())
 
 
 def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:

@@ -206,9 +206,7 @@ def list_rates(runs: pd.DataFrame, lists: Sequence[str], n_resamples: int) -> pd
     DataFrame
         run, factor ("trial list"), level (its name), rate, low, high.
     """
-    tables = {}
-    for name in lists:
-        rates = resample(runs, name, n_resamples)["eer"]
-        tables[name] = error_table(cells_by_run(runs, rates))[["rate", "low", "high"]]
+    cells = {name: cells_by_run(runs, resample(runs, name, n_resamples)["eer"]) for name in lists}
+    tables = {name: error_table(each)[["rate", "low", "high"]] for name, each in cells.items()}
     table = pd.concat(tables, names=["level", "run"]).reset_index()
     return table.assign(factor="trial list")
