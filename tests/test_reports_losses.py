@@ -172,15 +172,6 @@ def test_what_a_study_varies_is_found(measured):
     assert "loss" not in report.varied(alone, table)
 
 
-def test_conclusions_are_sentences_with_names_in_print():
-    row = {"id": "B3", "claim": "GE2E beats triplet.", "verdict": "supported"}
-    row |= {"evidence": "ge2e against angular_prototypical: -9 %", "missing": "one of triplet"}
-    assert report.sentences(pd.DataFrame([row])) == (
-        "- **B3, supported.** *GE2E beats triplet.* GE2E against Angular prototypical: -9 %; "
-        "needs one of Triplet.\n"
-    )
-
-
 def test_a_report_is_its_tables_with_six_digits_and_what_they_come_from(root):
     sources = read_study(root, "", "losses").sources(experiments(root)["folder"])
     write_report("out", {"eer": pd.DataFrame({"eer": [0.123456789]})}, {"none": None}, sources)

@@ -57,9 +57,8 @@ def factors_of(settings: RobustnessSettings, seconds: float, longest: float) -> 
     """
     lengths = [length for length in sorted(settings.lengths, reverse=True) if length <= longest]
     noises = {f"{n:g} dB": Session(snr=n, noise_slope=PINK) for n in sorted(settings.snrs)[::-1]}
-    rooms = {
-        f"{t:g} s": Session(reverberation=t, direct=0.0) for t in sorted(settings.reverberations)
-    }
+    times = sorted(settings.reverberations)
+    rooms = {f"{t:g} s": Session(reverberation=t, direct=0.0) for t in times}
     factors = {"crop length": {f"{length:g} s": (length, Session()) for length in lengths}}
     for factor, added in (("added noise", noises), ("added reverberation", rooms)):
         levels = {"as recorded": Session()} | added

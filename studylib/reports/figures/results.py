@@ -63,10 +63,8 @@ def rates_by_level(rates: pd.DataFrame) -> Figure:
     """
     levels = dict(list(rates.set_index("run").groupby("level", sort=False)))
     order = next(iter(levels.values()))["rate"].sort_values().index
-    size = (1.7 + 2.5 * len(levels), 1.3 + 0.26 * len(order))
-    figure, panels = plt.subplots(
-        1, len(levels), figsize=size, sharex=True, sharey=True, squeeze=False
-    )
+    shape = {"figsize": (1.7 + 2.5 * len(levels), 1.3 + 0.26 * len(order)), "squeeze": False}
+    figure, panels = plt.subplots(1, len(levels), sharex=True, sharey=True, **shape)
     for axes, (level, table) in zip(panels[0], levels.items(), strict=True):
         _rows_of_runs(axes, table.loc[order])
         axes.set_title(level)
