@@ -113,17 +113,11 @@ def verdict_table(
     """One row a test set, for readers: rankings, calibrations, channels.
 
     Columns ranking ("agrees", "contradicts" or "not shown"), and Spearman's correlation with its
-    interval; calibration ("travels" or not), and cllr and min_cllr, the least possible (bits, means
-    of the trained runs); one_recording (a speaker), logmel_whitened (EER, a fraction), and better,
-    how many of the trained runs have an interval below it.
+    interval; cllr and min_cllr, the least possible (bits, means of the trained runs); calibration
+    ("travels" or not); one_recording (whether each speaker has one).
     """
-    trained = table[table["loss"].notna()]
-    trained = trained.assign(better=trained["high"] < trained[WHITENED], trained=1)
-    how = dict.fromkeys(["cllr", "min_cllr", WHITENED], "mean") | {
-        "better": "sum",
-        "trained": "sum",
-    }
-    shown = trained.groupby("test_set", sort=False).agg(how)
+    trained = table[table["loss"].notna()].groupby("test_set", sort=False)
+    shown = trained[["cllr", "min_cllr"]].mean()
     shown = agreement.set_index("test_set").join(shown, how="right")
     ranks = [shown["low"] > 0, shown["high"] < 0, shown["low"].notna()]
     shown.insert(0, "ranking", np.select(ranks, ["agrees", "contradicts", "not shown"], ""))
