@@ -170,7 +170,8 @@ def experiments_in(folders: Iterable[Path]) -> pd.DataFrame:
         row |= {key: metrics.get(key) for key in ("backend", *MEASURES)}
         row["eer_dev"] = metrics["lists"].get("dev", {}).get("eer", np.nan)
         rows.append(row)
-    return pd.DataFrame(rows, index=[folder.name for folder in manifests])
+    columns = None if rows else ["run", "folder"]
+    return pd.DataFrame(rows, index=[folder.name for folder in manifests], columns=columns)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
