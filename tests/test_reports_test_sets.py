@@ -49,15 +49,17 @@ def test_a_copy_has_the_same_rates_and_the_same_ranking(read):
     assert wide.loc["Triplet", "copy"].startswith(f"{100 * copy.loc['triplet', 'rate']:.2f} [")
 
 
-def test_verdicts_follow_the_numbers(read):
+def test_sentences_follow_the_numbers(read):
     _, sets, _, table = read
     numbers = {"test_set": "copy", "spearman": 0.5, "pairs_kept": 0.7}
     words = {"agrees": (0.1, 0.9), "not shown": (-0.1, 0.9), "contradicts": (-0.9, -0.1)}
     for word, (low, high) in words.items():
         agreement = pd.DataFrame([numbers | {"low": low, "high": high}])
-        shown = report.verdict_table(sets, table, agreement)
-        assert shown["ranking"].to_dict() == {"c": "", "copy": word}
-    row = shown.loc["copy"]
-    assert row["calibration"] == "does not travel"
-    assert row[["cllr", "min_cllr"]].tolist() == pytest.approx([1.4, 0.3])
-    assert shown["one_recording"].to_dict() == {"c": False, "copy": True}
+        text = report.sentences(sets, table, agreement)
+        assert f"copy, ranking: {word}" in text
+    assert "copy, calibration: does not travel.** Learned on c, it costs 1.400 bits" in text
+    assert "copy, channel: one recording a speaker**" in text
+    assert "c, channel" not in text
+    own = {"c": sets["c"]}
+    alone = table[table["test_set"] == "c"]
+    assert report.sentences(own, alone, agreement[:0]) == "- No further set was heard.\n"

@@ -107,22 +107,45 @@ def agreement_table(
     return pd.DataFrame(rows, columns=["test_set", "spearman", "low", "high", "pairs_kept"])
 
 
-def verdict_table(
+def sentences(
     sets: Mapping[str, pd.DataFrame], table: pd.DataFrame, agreement: pd.DataFrame
-) -> pd.DataFrame:
-    """One row a test set, for readers: rankings, calibrations, channels.
+) -> str:
+    """What the test sets show, as a Markdown list: rankings, calibrations, channels."""
+    own, trained = next(iter(sets)), table[table["loss"].notna()]
+    lines = [_ranking(row) for row in agreement.itertuples()]
+    for name, part in trained.groupby("test_set", sort=False):
+        if name != own and part["cllr"].notna().all():
+            lines.append(_calibration(name, part))
+        if recorded_once(read_parquet(sets[name]["folder"].iloc[0] / "utterances.parquet")):
+            lines.append(_channel(name, part))
+    if len(sets) == 1:
+        synthetic = read_manifest(sets[own]["folder"].iloc[0])["corpus"]["source"] == "embedded"
+        lines.append("Nothing real was heard." if synthetic else "No further set was heard.")
+    return "".join(f"- {line}\n" for line in lines)
 
-    Columns ranking ("agrees", "contradicts" or "not shown"), and Spearman's correlation with its
-    interval; cllr and min_cllr, the least possible (bits, means of the trained runs); calibration
-    ("travels" or not); one_recording (whether each speaker has one).
-    """
-    trained = table[table["loss"].notna()].groupby("test_set", sort=False)
-    shown = trained[["cllr", "min_cllr"]].mean()
-    shown = agreement.set_index("test_set").join(shown, how="right")
-    ranks = [shown["low"] > 0, shown["high"] < 0, shown["low"].notna()]
-    shown.insert(0, "ranking", np.select(ranks, ["agrees", "contradicts", "not shown"], ""))
-    travels = shown["cllr"] < np.minimum(shown["min_cllr"] + TRAVELS, 1)
-    words = travels.map({True: "travels", False: "does not travel"})
-    shown["calibration"] = words.where(shown["cllr"].notna(), "")
-    heard = [read_parquet(runs["folder"].iloc[0] / "utterances.parquet") for runs in sets.values()]
-    return shown.assign(one_recording=[recorded_once(utterances) for utterances in heard])
+
+def _ranking(row) -> str:
+    verdict = "agrees" if row.low > 0 else "contradicts" if row.high < 0 else "not shown"
+    return (
+        f"**{row.test_set}, ranking: {verdict}.** Spearman {row.spearman:.2f} [{row.low:.2f}, "
+        f"{row.high:.2f}] over losses; two losses keep their order with a probability of "
+        f"{row.pairs_kept:.2f}."
+    )
+
+
+def _calibration(name: str, trained: pd.DataFrame) -> str:
+    cllr, least = trained[["cllr", "min_cllr"]].mean()
+    travels = "travels" if cllr < min(least + TRAVELS, 1) else "does not travel"
+    return (
+        f"**{name}, calibration: {travels}.** Learned on {trained['calibrated_on'].iloc[0]}, it "
+        f"costs {cllr:.3f} bits of Cllr where {least:.3f} is the least (means of the trained runs)."
+    )
+
+
+def _channel(name: str, trained: pd.DataFrame) -> str:
+    text = f"**{name}, channel: one recording a speaker**, which gives the speaker away; {WHITENED}"
+    linear, better = trained[WHITENED].iloc[0], (trained["high"] < trained[WHITENED]).sum()
+    if np.isnan(linear):
+        return f"{text}, which would measure how far, was not run."
+    numbers = f"EER of {100 * linear:.2f} %; {better} of {len(trained)} trained runs"
+    return f"{text}, a linear system, has an {numbers} have an interval below it."

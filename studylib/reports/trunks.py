@@ -13,7 +13,7 @@ from studylib.reports.study import cells_by_run, read_manifest
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.resampling import Resamples
 
-IN_PRINT = {"trunks_equal_crops": "equal crops", "trunks_other_crops": "the crops of each trunk"}
+IN_PRINT = {"equal_crops": "equal crops", "other_crops": "the crops of each trunk"}
 
 
 def compare_trunks(

@@ -24,8 +24,6 @@ PANELS = {
     "equal_crops": ("At equal crops seen", "batch (crops)"),
     "equal_steps": ("At equal steps", "batch (crops)"),
     "training_speakers": ("At equal crops seen", "training speakers"),
-    "trunks_equal_crops": ("At equal crops seen", "multiply-adds of 2 s"),
-    "trunks_other_crops": ("At the crops of each trunk", "multiply-adds of 2 s"),
     "utterances": ("In batches of equal size", "utterances of each speaker"),
 }
 
@@ -116,6 +114,34 @@ def eer_by_size(rates: pd.DataFrame, *, list_name: str, line: str = "loss") -> F
             axes.xaxis.set_minor_locator(NullLocator())
     style.rate_axis(panels[0, 0].yaxis, list_name)
     axes.legend(**style.LEGEND, title=line)
+    return figure
+
+
+def eer_by_trunk(rates: pd.DataFrame, titles: Mapping[str, str], *, list_name: str) -> Figure:
+    """One panel a comparison, one row a trunk, the one with fewest multiply-adds on top.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        From `trunks.compare_trunks`.
+    titles : comparison -> title
+    list_name : str
+        The trial list.
+    """
+    trunks = rates.groupby("trunk")["size"].first().sort_values().index
+    shape = {"figsize": (2 + 3.5 * len(titles), 1.5 + 0.4 * len(trunks)), "squeeze": False}
+    figure, panels = plt.subplots(1, len(titles), sharex=True, sharey=True, **shape)
+    for axes, (comparison, title) in zip(panels[0], titles.items(), strict=True):
+        of_losses = rates[rates["comparison"] == comparison].groupby("loss")
+        for place, (loss, part) in enumerate(of_losses):
+            heights = trunks.get_indexer(part["trunk"]) + 0.25 * place
+            looks = look(loss).errorbar | {"linestyle": "none"}
+            axes.errorbar(100 * part["rate"], heights, xerr=style.whiskers(part), **looks)
+        axes.set(title=title.capitalize(), yticks=range(len(trunks)), yticklabels=trunks)
+        style.percent_axis(axes.xaxis, style.FEW_TICKS)
+    axes.invert_yaxis()
+    axes.legend(**style.LEGEND)
+    figure.supxlabel(f"EER (%) on {list_name!r}, logarithmic; {style.INTERVAL}", fontsize=10)
     return figure
 
 
