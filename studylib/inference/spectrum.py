@@ -67,15 +67,11 @@ def with_spectrum(model: Embedder, corpus: Corpus, crop_seconds: float | None) -
     keywords = model.keywords | {"embedding_dim": model.embedding_dim + SPECTRUM}
     both = Embedder("compact_tdnn_spectrum", keywords)
     weights, network = both.trunk.state_dict(), model.trunk.state_dict()
-    for name, value in network.items():
-        if name.startswith(("layers.", "bn_pooled.")):
-            weights[name].copy_(value)
-        elif name.startswith("bn_embedding.") and value.ndim:
-            weights[name][:-SPECTRUM] = value
     weights["fc.weight"].zero_()
-    weights["fc.weight"][:-SPECTRUM, :-SPECTRUM] = network["fc.weight"]
+    weights["fc.bias"].zero_()
+    for name, value in network.items():  # what is larger than the network's comes after it
+        weights[name][tuple(slice(size) for size in value.shape)] = value
     weights["fc.weight"][-SPECTRUM:, -SPECTRUM:] = torch.from_numpy(projection.T)
-    weights["fc.bias"].zero_()[:-SPECTRUM] = network["fc.bias"]
     weights["bn_spectrum.running_mean"].copy_(torch.from_numpy(centre))
     weights["bn_spectrum.running_var"].copy_(torch.from_numpy(deviation**2))
     return both.eval()
