@@ -23,7 +23,7 @@ import torch
 
 from studylib.errors import StudyError
 from studylib.models.devices import available_cores, usable_cores
-from studylib.pipeline.notebooks import run_experiment
+from studylib.pipeline.notebooks import experiment_folder, run_experiment
 from studylib.reports.study import is_of_plan
 
 LOGS = ".grid"  # git ignores it
@@ -83,6 +83,9 @@ def run_grid(root: Path, workers: int | None = None, scheduler: str | None = Non
         lost = f"the dask scheduler is lost ({error}): `studylib grid` runs the rest"
         raise StudyError(lost) from None
     finally:  # interrupted or not, complete results are recorded
+        for name, failure in ended.items():
+            if not failure and not is_of_plan(root / experiment_folder(root, *_run_and_seed(name))):
+                ended[name] = f"{name}: its plan has changed while it ran"
         whole = [name for name, failure in ended.items() if not failure]
         if whole:
             dvc(root, "commit", "--force", *whole)
@@ -135,7 +138,7 @@ def run_task(name: str, root: Path, shares: list[Share], client: str) -> None:
     Parameters
     ----------
     name : str
-        Of its stage, such as experiment@triplet-0.
+        Of its stage.
     shares : list
         Of the workers of this machine; empty on another one, all of whose cores are used.
     """
@@ -145,14 +148,17 @@ def run_task(name: str, root: Path, shares: list[Share], client: str) -> None:
     watched = distributed.get_client(), client, ended
     threading.Thread(target=_end_kernel_without, args=watched).start()
     (root / LOGS).mkdir(exist_ok=True)
-    run, _, seed = name.partition("@")[2].rpartition("-")
     try:
         with (root / LOGS / f"{name}.log").open("a") as log:
-            folder = run_experiment(root, run, int(seed), log)
+            run_experiment(root, *_run_and_seed(name), log)
     finally:
         ended.set()
-    if not is_of_plan(folder):
-        raise StudyError("its plan has changed while it ran")
+
+
+def _run_and_seed(name: str) -> tuple[str, int]:
+    """A stage such as experiment@triplet-0 -> triplet, 0."""
+    run, _, seed = name.partition("@")[2].rpartition("-")
+    return run, int(seed)
 
 
 def _end_kernel_without(worker: distributed.Client, client: str, ended: threading.Event) -> None:

@@ -45,13 +45,8 @@ def check_parameters(history: Sequence[str], known: Collection[str]) -> None:
                 raise StudyError(unknown("unknown parameter", target.id, sorted(known)))
 
 
-def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -> Path:
+def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -> None:
     """Execute experiment.ipynb for the pipeline; what it prints is shown, or written to `log`.
-
-    Returns
-    -------
-    Path
-        The folder of the results.
 
     Raises
     ------
@@ -61,7 +56,6 @@ def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -
     out = experiment_folder(root, run, seed)
     copy = f"{Path(out).parents[1]}/notebooks/experiment/{run}-{seed}"
     _execute(root, "experiment", copy, {"run": run, "seed": seed, "out": out}, log)
-    return root / out
 
 
 def run_report(root: Path, report: str) -> None:
