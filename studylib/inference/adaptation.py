@@ -110,8 +110,10 @@ def calibrate(model: str | Path, recordings: Path, out: Path) -> str:
         f"{test['cllr']:.3f} bits{earlier}; EER {percent(test)}."
     )
     calibration |= {"corpus": learned_on, "source": "folder"}
-    card = card_with(model, "Calibrated again", text)
-    write_published(out, model, calibration, before.protocol, card, centre)
+    use = {"calibration": calibration, "protocol": before.protocol}
+    if centre is not None:
+        use["centre"] = centre.tolist()
+    write_published(out, model, use, card_with(model, "Calibrated again", text))
     return text
 
 
@@ -163,8 +165,8 @@ def finetune(model: str | Path, recordings: Path, out: Path) -> str:
     text = f"Trained on {n_speakers} speakers. EER on {learned_on}: {eers}."
     own = measured["fine-tuned"]["calibration"] | {"corpus": learned_on, "source": "folder"}
     own = None if "skipped" in own else own  # few speakers, all told apart
-    file, card = work / "fine-tuned" / "model" / MODEL, card_with(model, "Fine-tuned", text)
-    write_published(out, file, own, protocol, card)
+    use, file = {"calibration": own, "protocol": protocol}, work / "fine-tuned" / "model" / MODEL
+    write_published(out, file, use, card_with(model, "Fine-tuned", text))
     return text
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS
@@ -58,18 +57,11 @@ def publish(experiment: Path, out: Path, further: Path | None = None) -> None:
         metrics["calibration"] = calibration = _calibration_with(model, metrics, settings, further)
     calibration |= {"source": settings["corpus"]["source"]}
     protocol = {key: settings["evaluate"][key] for key in CROPS}
-    card = _card(experiment, manifest, metrics)
-    write_published(out, model, calibration, protocol, card)
+    use = {"calibration": calibration, "protocol": protocol}
+    write_published(out, model, use, _card(experiment, manifest, metrics))
 
 
-def write_published(
-    out: Path,
-    model: Path,
-    calibration: Facts | None,
-    protocol: Facts,
-    card: str,
-    centre: np.ndarray | None = None,
-) -> None:
+def write_published(out: Path, model: Path, use: dict[str, Any], card: str) -> None:
     """Write a model's folder: its weights in half precision, its training speakers, its card.
 
     Parameters
@@ -77,17 +69,13 @@ def write_published(
     out : Path
     model : Path
         The file of the weights; known_speakers.json lies beside it.
-    calibration, protocol : mapping
-        See `SpeakerModel`.
+    use : dict
+        Plain values: calibration, protocol and perhaps centre, see `SpeakerModel`.
     card : str
         In Markdown.
-    centre : (D,) float, optional
-        See `SpeakerModel`.
     """
     embedder, scoring = load_model(model)
-    embedder.further = {"calibration": calibration, "protocol": dict(protocol)}
-    if centre is not None:
-        embedder.further["centre"] = centre.tolist()
+    embedder.further = use
     out.mkdir(parents=True, exist_ok=True)
     save_model(embedder.half(), out / MODEL, scoring=scoring)
     known = model.with_name(KNOWN_SPEAKERS)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from studylib.corpora.hygiene import KNOWN_SPEAKERS
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import MOST_TRAINING_UTTERANCES, mean_and_deviation, whitening
@@ -42,15 +41,11 @@ def add_spectrum(experiment: Path, data: Path, out: Path) -> None:
     settings = EvaluateSettings.model_validate(manifest["settings"]["evaluate"])
     model, scoring = load_model(experiment / "model" / "model.safetensors")
     if (model.name, scoring) != ("compact_tdnn", "cosine"):
-        raise StudyError(
-            f"{experiment} has the trunk {model.name} and the scoring {scoring}: expected "
-            "compact_tdnn and cosine"
-        )
+        found = f"the trunk {model.name} and the scoring {scoring}"
+        raise StudyError(f"{experiment} has {found}: expected compact_tdnn and cosine")
     corpus = open_corpus(data / manifest["settings"]["corpus"]["name"])
     both = with_spectrum(model, corpus, settings.crop_seconds)
-    (out / "model").mkdir(parents=True, exist_ok=True)
-    for name in ("training.json", KNOWN_SPEAKERS):
-        shutil.copyfile(experiment / "model" / name, out / "model" / name)
+    shutil.copytree(experiment / "model", out / "model", dirs_exist_ok=True)
     file = out / "model" / "model.safetensors"
     save_model(both, file, scoring="cosine")
     further = [open_corpus(data / name) for name in settings.also]

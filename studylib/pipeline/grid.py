@@ -78,7 +78,7 @@ def run_grid(root: Path, workers: int | None = None, scheduler: str | None = Non
                 silence_logs=logging.CRITICAL,
             )
         with cluster as address, distributed.Client(address) as client:
-            _run(root, stale, ended, client, shares)
+            _run(client, stale, ended, (root, shares, client.id))
     except (OSError, ValueError, distributed.CancelledError) as error:
         lost = f"the dask scheduler is lost ({error}): `studylib grid` runs the rest"
         raise StudyError(lost) from None
@@ -103,14 +103,10 @@ def local_shares(workers: int | None) -> list[Share]:
     return [threads | own[number % len(own)] for number in range(workers)]
 
 
-def _run(
-    root: Path,
-    names: list[str],
-    ended: dict[str, str],
-    client: distributed.Client,
-    shares: list[Share],
-) -> None:
+def _run(client: distributed.Client, names: list[str], ended: dict[str, str], given: tuple) -> None:
     """Run one experiment at a time on each worker of a cluster until all have ended.
+
+    `given` is what `run_task` takes after the name.
 
     No more are submitted than there are workers: dask does not know how long one takes and would
     assign all at once; some would then wait for a long one while other workers are idle.
@@ -120,8 +116,7 @@ def _run(
     while waiting or running:
         while waiting and len(running) < max(1, sum(client.nthreads().values())):
             name = waiting.pop(0)
-            task = run_task, name, root, shares, client.id
-            running[name] = client.submit(*task, retries=RETRIES, pure=False)
+            running[name] = client.submit(run_task, name, *given, retries=RETRIES, pure=False)
         with contextlib.suppress(TimeoutError):
             distributed.wait(list(running.values()), SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED")
         for name in [name for name, future in running.items() if future.done()]:

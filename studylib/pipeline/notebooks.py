@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
@@ -85,9 +85,7 @@ def experiment_folder(root: Path, run: str, seed: int) -> str:
     return f"results/{settings.study}/experiment/{run}-{seed}"
 
 
-def _execute(
-    root: Path, name: str, copy: str, parameters: dict[str, Any], log: TextIO | None = None
-) -> None:
+def _execute(root: Path, name: str, copy: str, values: dict, log: TextIO | None = None) -> None:
     notebooks = root / "notebooks"
     if notebooks / f"{name}.ipynb" not in notebooks.glob("*.ipynb"):  # or it would lie elsewhere
         raise StudyError(f"{notebooks / name}.ipynb does not exist: expected a notebook")
@@ -95,7 +93,7 @@ def _execute(
     # papermill warns of what its parser of parameters cannot read, such as `a = b = None`.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # Both paths are recorded in the copy, which may be published: they are below the root.
-    given = f"notebooks/{name}.ipynb", f"{copy}.ipynb", parameters
+    given = f"notebooks/{name}.ipynb", f"{copy}.ipynb", values
     shown = {"progress_bar": False, "stdout_file": log or sys.stdout}
     shown |= {"stderr_file": log or sys.stderr}
     try:
