@@ -27,18 +27,16 @@ CALIBRATION = {"scale": 12.0, "offset": -4.5, "target_prior": 0.05, "threshold":
 REPORTS = ("losses", "batch_size", "corpus", "embeddings", "robustness")
 
 
-def write_study(
-    root: Path, runs=RUNS, *, seeds=(0, 1), baselines=("logmel_whitened",), settings=None
-) -> Path:
-    """Write results/made_up/ and params.yaml; `settings` by report. Returns results/made_up."""
+def write_study(root: Path, runs=RUNS, *, seeds=(0, 1), baselines=("logmel_whitened",)) -> Path:
+    """Write results/made_up/ and params.yaml. Returns results/made_up."""
     study = root / "results" / "made_up"
     plan = {"study": "made_up", "corpus": "c", "runs": list(runs), "seeds": list(seeds)}
     plan |= {"baselines": list(baselines), "digest": "0"}
     (study / "plan" / "reports").mkdir(parents=True)
+    settings = ReportSettings().model_dump(mode="json")
     for report in REPORTS:
-        own = getattr(ReportSettings(**(settings or {})), report, None)
-        own = own.model_dump(mode="json") if own else {}
-        write_json(study / "plan" / "reports" / f"{report}.json", plan | {"settings": own})
+        own = {"settings": settings.get(report, {})}
+        write_json(study / "plan" / "reports" / f"{report}.json", plan | own)
     (root / "params.yaml").write_text("study: {name: made_up}\n")
     (root / "dvc.yaml").touch()
     for place, (run, entry) in enumerate(runs.items()):

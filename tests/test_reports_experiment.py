@@ -22,19 +22,9 @@ def test_the_batch_shown_is_the_one_that_training_begins_with(tiny_corpus, tmp_p
     assert after.loss < before.loss  # one step on these very crops
 
 
-def test_the_worst_trials_are_the_targets_that_score_low_and_the_nontargets_that_score_high(
-    tiny_corpus,
-):
-    scores = pd.DataFrame(
-        {
-            "score": [0.9, 0.1, 0.5, 0.8, 0.2, 0.7],
-            "target": [True, True, True, False, False, False],
-            "first": range(6),
-            "second": range(6, 12),
-            "first_speaker": list("abcdef"),
-            "second_speaker": list("abcxyz"),
-        }
-    )
+def test_the_worst_trials_are_targets_that_score_low_and_nontargets_that_score_high(tiny_corpus):
+    scores = pd.DataFrame({"score": [0.9, 0.1, 0.5, 0.8, 0.2, 0.7], "first": 0, "second": 9})
+    scores = scores.assign(target=[True] * 3 + [False] * 3, first_speaker="a", second_speaker="b")
     assert worst_trials(scores, target=True, n=2)["score"].tolist() == [0.1, 0.5]
     worst = worst_trials(scores, target=False, n=2)
     assert worst["score"].tolist() == [0.8, 0.7]

@@ -7,14 +7,8 @@ import pytest
 from scipy.special import ndtri
 
 from studylib.losses import LOSSES
-from studylib.reports.figures.batch_size import eer_by_size
-from studylib.reports.figures.results import (
-    det_overlay,
-    difference_matrix,
-    eer_with_intervals,
-    verdict_grid,
-)
-from studylib.reports.figures.runs import scores_and_det, training_curve
+from studylib.reports.figures import results as figures
+from studylib.reports.figures.runs import det_points, scores_and_det, training_curve
 from studylib.reports.figures.style import COLOURS, look, run_title, save_figure
 
 matplotlib.use("Agg")
@@ -23,10 +17,10 @@ RATES = {"rate": 0.05, "low": 0.04, "high": 0.07}
 
 @pytest.fixture(scope="module")
 def gaussian():
-    """Scores whose DET curve is the line miss deviate = - 2 - false-alarm deviate."""
+    """A DET curve (%) that is the line miss deviate = - 2 - false-alarm deviate."""
     quantiles = ndtri((np.arange(20_000) + 0.5) / 20_000)
-    scores = np.concatenate([quantiles + 2, quantiles])
-    return pd.DataFrame({"score": scores, "target": np.arange(40_000) < 20_000})
+    points = det_points(np.concatenate([quantiles + 2, quantiles]), np.arange(40_000) < 20_000)
+    return pd.DataFrame(100 * points, columns=["false_alarms", "misses"])
 
 
 def test_no_two_losses_look_alike_and_each_has_its_name_in_print():
@@ -37,9 +31,7 @@ def test_no_two_losses_look_alike_and_each_has_its_name_in_print():
 
 
 def test_normal_scores_are_a_straight_line_on_the_axes_of_the_det_curve(gaussian):
-    targets = gaussian["target"].to_numpy()
-    figure = det_overlay({"softmax": ("softmax", gaussian["score"].to_numpy())}, targets)
-    (axes,) = figure.axes
+    (axes,) = figures.det_overlay(gaussian.assign(run="Softmax", loss="softmax")).axes
     (curve,) = [line for line in axes.lines if line.get_label() == "Softmax"]
     alarms, misses = curve.get_data()
     inside = (alarms > ndtri(0.001)) & (misses > ndtri(0.001))
@@ -54,9 +46,8 @@ def test_normal_scores_are_a_straight_line_on_the_axes_of_the_det_curve(gaussian
 
 
 def test_a_det_figure_names_eight_curves_in_order_and_tells_runs_of_one_loss_apart(gaussian):
-    targets, scores = gaussian["target"].to_numpy()[::40], gaussian["score"].to_numpy()[::40]
-    systems = {f"ge2e_{number}": ("ge2e", scores) for number in range(10)}
-    axes = det_overlay(systems, targets).axes[0]
+    curves = [gaussian.assign(run=f"GE2E {number}", loss="ge2e") for number in range(10)]
+    axes = figures.det_overlay(pd.concat(curves)).axes[0]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert names == [f"GE2E {number}" for number in range(8)]
     drawn = [line for line in axes.lines if line.get_label() in names]
@@ -85,7 +76,7 @@ def test_an_interval_and_every_seed_stand_in_the_row_of_their_run():
     table = pd.DataFrame([RATES, {"rate": 0.3, "low": 0.2, "high": 0.4}])
     table = table.set_axis(["softmax", "untrained"]).assign(loss=["softmax", None])
     seeds = pd.DataFrame({"run": ["softmax", "softmax", "untrained"], "eer": [0.045, 0.055, 0.3]})
-    axes = eer_with_intervals(table, seeds, list_name="test").axes[0]
+    axes = figures.eer_with_intervals(table, seeds, list_name="test").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Softmax", "Untrained"]
     (best, _) = axes.containers
     np.testing.assert_allclose(best[0].get_xydata(), [[5, 0]])
@@ -94,17 +85,24 @@ def test_an_interval_and_every_seed_stand_in_the_row_of_their_run():
     np.testing.assert_allclose(axes.collections[-1].get_offsets(), dots)
 
 
+def test_each_level_has_a_panel_in_the_order_of_the_first():
+    runs = pd.DataFrame({"run": ["softmax", "log", "ge2e"], "loss": ["softmax", None, "ge2e"]})
+    runs = runs.assign(factor="sex", rate=[0.1, 0.2, 0.05], low=0.01, high=0.3)
+    levels = [runs.assign(level=level) for level in ("all", "same sex")]
+    figure = figures.rates_by_level(pd.concat(levels))
+    assert [axes.get_title() for axes in figure.axes] == ["all", "same sex"]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["GE2E", "Softmax", "Log"]
+
+
 def test_the_matrix_is_one_triangle_of_ratios_worse_over_better_with_intervals():
     tests = pd.DataFrame([["a", "b", -0.5, -0.6, -0.2, 0.01], ["a", "c", -0.8, -0.9, 0.0, 0.06]])
     tests.loc[2] = ["b", "c", -0.6, -0.75, 0.25, 0.5]
     tests.columns = ["first", "second", "difference", "low", "high", "p_holm"]
-    axes = difference_matrix(tests, {"a": None, "b": None, "c": None}).axes[0]
+    axes = figures.difference_matrix(tests, {"a": None, "b": None, "c": None}).axes[0]
     shown = {text.get_position(): text.get_text() for text in axes.texts}
-    assert shown == {
-        (0.5, 0.5): "2.00*\n1.25-2.50",
-        (0.5, 1.5): "5.00\n1.00-10.00",
-        (1.5, 1.5): "2.50\n0.80-4.00",
-    }
+    expected = {(0.5, 0.5): "2.00*\n1.25-2.50", (0.5, 1.5): "5.00\n1.00-10.00"}
+    assert shown == expected | {(1.5, 1.5): "2.50\n0.80-4.00"}
     cells = axes.collections[0]
     assert cells.norm.vmin == 0
     assert cells.norm.vmax == pytest.approx(np.log2(5))  # nothing is clipped
@@ -115,7 +113,7 @@ def test_a_conclusion_s_claimed_side_is_shaded():
     rows += [("B2", "undecided", 1.5, 0.1, 4.0, 0.1, "above"), ("B3", "not tested here")]
     columns = ["id", "verdict", "effect", "low", "high", "claimed", "side"]
     table = pd.DataFrame(rows, columns=columns).assign(claim="C.", study="s")
-    axes = verdict_grid(table).axes[0]
+    axes = figures.verdict_grid(table).axes[0]
     shaded = [sorted([bar.get_x(), bar.get_x() + bar.get_width()]) for bar in axes.patches]
     np.testing.assert_allclose(shaded[:2], [[-100, 10], [10, 200]])
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[-30, 0], [-10, 0]])
@@ -124,26 +122,21 @@ def test_a_conclusion_s_claimed_side_is_shaded():
 
 
 def test_each_comparison_of_sizes_has_a_panel_and_each_loss_a_line_with_intervals():
-    rows = [
-        ("equal_crops", "ge2e", 20),
-        ("equal_crops", "triplet", 20),
-        ("equal_crops", "ge2e", 80),
-    ]
-    rates = pd.DataFrame(
-        [*rows, ("equal_steps", "ge2e", 80)], columns=["comparison", "loss", "size"]
-    )
-    crops, steps = eer_by_size(rates.assign(**RATES), list_name="test").axes
+    rows = [("equal_crops", "ge2e", 20), ("equal_crops", "triplet", 20)]
+    rows += [("equal_crops", "ge2e", 80), ("equal_steps", "ge2e", 80)]
+    rates = pd.DataFrame(rows, columns=["comparison", "loss", "size"])
+    crops, steps = figures.eer_by_size(rates.assign(**RATES), list_name="test").axes
     assert [label.get_text() for label in crops.get_xticklabels()] == ["20", "80"]
     assert [text.get_text() for text in steps.get_legend().get_texts()] == ["GE2E", "Triplet"]
     np.testing.assert_allclose(crops.containers[0][0].get_xydata(), [[20, 5], [80, 5]])
     np.testing.assert_allclose(crops.containers[0][2][0].get_segments()[0][:, 1], [4, 7])
-    assert eer_by_size(rates.iloc[:0], list_name="test") is None
+    assert figures.eer_by_size(rates.iloc[:0], list_name="test") is None
 
 
 def test_margins_are_lines_over_the_scale_and_files_have_the_same_bytes_each_time(tmp_path):
     rates = pd.DataFrame({"comparison": "am_softmax", "margin": ["0.3", "0.1"], "size": [15, 30]})
     for name in ("once", "twice"):
-        figure = eer_by_size(rates.assign(**RATES), list_name="test", line="margin")
+        figure = figures.eer_by_size(rates.assign(**RATES), list_name="test", line="margin")
         save_figure(figure, tmp_path, name)
     (axes,) = figure.axes
     assert (axes.get_title(), axes.get_xlabel()) == ("AM-softmax", "scale, logarithmic")

@@ -11,14 +11,8 @@ from studylib.models.embedder import Embedder, save_model
 
 matplotlib.use("Agg")
 NOTEBOOKS = project_root() / "notebooks"
-SIZES = {
-    f"ge2e_batch{2 * speakers}": {
-        "loss": {"name": "ge2e"},
-        "train": {"speakers_per_batch": speakers},
-        "noise": 0.7,
-    }
-    for speakers in (10, 20)
-}
+GE2E = {"loss": {"name": "ge2e"}, "noise": 0.7}
+SIZES = {"ge2e": GE2E, "ge2e_large": GE2E | {"train": {"speakers_per_batch": 20}}}
 ROBUSTNESS = "runs = ['softmax', 'untrained']; lengths = [0.5, 1]; snrs = [0]"
 ROBUSTNESS += "; reverberations = [0.3]; n_speakers = 4; n_utterances = 2; n_resamples = 10"
 REPORTS = [

@@ -29,12 +29,13 @@ def read(tmp_path, monkeypatch):
         write_json(folder / "manifest.json", manifest)
     plan = read_study(tmp_path, "", "losses")
     runs = collect_experiments(plan)
-    rates = {"c": resample(runs, "test", 20)["eer"]} | report.resample_further(runs, 20)
-    return plan, runs, rates, report.test_set_table(plan, runs, rates)
+    sets = report.on_test_sets(plan, runs)
+    rates = report.resample_sets(sets, resample(runs, "test", 20)["eer"], 20)
+    return runs, sets, rates, report.test_set_table(sets, rates)
 
 
 def test_a_copy_has_the_same_rates_and_the_same_ranking(read):
-    _, runs, rates, table = read
+    runs, _, rates, table = read
     own, copy = (part.set_index("run") for _, part in table.groupby("test_set", sort=False))
     pd.testing.assert_series_equal(own["rate"], copy["rate"])
     assert (rates["c"].speakers != rates["copy"].speakers).any()  # resampled independently
@@ -49,18 +50,16 @@ def test_a_copy_has_the_same_rates_and_the_same_ranking(read):
 
 
 def test_sentences_follow_the_numbers(read):
-    plan, runs, _, table = read
+    _, sets, _, table = read
     numbers = {"test_set": "copy", "spearman": 0.5, "pairs_kept": 0.7}
-    for low, high, verdict in (
-        (0.1, 0.9, "agrees"),
-        (-0.1, 0.9, "not shown"),
-        (-0.9, -0.1, "cont"),
-    ):
+    words = {"agrees": (0.1, 0.9), "not shown": (-0.1, 0.9), "contradicts": (-0.9, -0.1)}
+    for word, (low, high) in words.items():
         agreement = pd.DataFrame([numbers | {"low": low, "high": high}])
-        assert f"copy, ranking: {verdict}" in report.sentences(plan, runs, table, agreement)
-    text = report.sentences(plan, runs, table, agreement)
+        text = report.sentences(sets, table, agreement)
+        assert f"copy, ranking: {word}" in text
     assert "copy, calibration: does not travel.** Learned on c, it costs 1.400 bits" in text
     assert "copy, channel: one recording a speaker**" in text
     assert "c, channel" not in text
+    own = {"c": sets["c"]}
     alone = table[table["test_set"] == "c"]
-    assert report.sentences(plan, runs, alone, agreement[:0]) == "- No further set was heard.\n"
+    assert report.sentences(own, alone, agreement[:0]) == "- No further set was heard.\n"

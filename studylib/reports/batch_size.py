@@ -1,19 +1,10 @@
 """The error rate against the size of a batch and the number of training speakers."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from studylib.files.atomic import read_json
 from studylib.reports.losses import chosen_runs
-from studylib.reports.study import (
-    OTHER_SETTINGS,
-    Study,
-    cells_by_run,
-    collect_experiments,
-    read_manifest,
-    resample,
-)
+from studylib.reports.study import Study, cells_by_run, collect_experiments, resample
 from studylib.statistics.comparisons import error_table, paired_tests
 
 # Each comparison: what its runs differ in, and what else they may not differ in.
@@ -23,6 +14,8 @@ COMPARISONS = {
     "training_speakers": ("training_speakers", ["planned", "batch"]),
 }
 FACTS = ["loss", "batch", "steps", "crops", "training_speakers"]
+# What no comparison may differ in
+ALIKE = ["loss", "margin", "scale", "trunk", "utterances_per_speaker", "other_settings"]
 
 
 def trained_runs(study: Study) -> pd.DataFrame:
@@ -30,22 +23,13 @@ def trained_runs(study: Study) -> pd.DataFrame:
 
     As in `collect_experiments`, except that steps, crops and training_speakers are what a run
     actually used. Settings only bound these: a run ends with a whole batch, and null means all
-    speakers. Besides, planned: the settings' crops; alike: a text that differs where loss, trunk or
-    training differ in anything but FACTS and the learning rate.
+    speakers. Besides, planned: the settings' crops.
     """
     runs = collect_experiments(study)
     runs = runs[runs["loss"].notna()]
     seen = [read_json(folder / "model" / "training.json") for folder in runs["folder"]]
     columns = {key: [facts[key] for facts in seen] for key in FACTS[2:]}
-    columns |= {"planned": runs["crops"], "alike": [_alike(folder) for folder in runs["folder"]]}
-    return runs.assign(**columns).astype(dict.fromkeys(FACTS[1:], int))
-
-
-def _alike(folder: Path) -> str:
-    settings = read_manifest(folder)["settings"]
-    fixed = {"utterances_per_speaker", *OTHER_SETTINGS} - {"training_speakers"}
-    train = {key: settings["train"][key] for key in sorted(fixed)}
-    return str([settings["loss"], settings["trunk"], train])
+    return runs.assign(planned=runs["crops"], **columns).astype(dict.fromkeys(FACTS[1:], int))
 
 
 def _of_chosen_rates(part: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -89,7 +73,7 @@ def size_tables(
     """
     firsts, parts = runs.drop_duplicates("run").set_index("run"), {}
     for comparison, (size, same) in COMPARISONS.items():
-        groups = firsts.groupby(["alike", *same], sort=False)
+        groups = firsts.groupby([*ALIKE, *same], sort=False, dropna=False)
         sizes, group = groups[size].transform("nunique"), groups.ngroup()
         most = sizes.groupby(firsts["loss"]).idxmax()
         largest = group == firsts["loss"].map(group[most].set_axis(most.index))

@@ -35,12 +35,10 @@ def split_table(corpus: Corpus) -> pd.DataFrame:
 
 def trial_table(corpus: Corpus) -> pd.DataFrame:
     """One row a trial list: trials, targets, nontargets, and how many speakers they are of."""
-    lists = {name: corpus.trials(name) for name in corpus.trial_lists}
-    sums = {name: [len(trials), trials["target"].sum()] for name, trials in lists.items()}
-    table = pd.DataFrame.from_dict(sums, orient="index", columns=["trials", "targets"])
-    table["nontargets"] = table["trials"] - table["targets"]
-    table["speakers"] = [_used(corpus, name)["speaker"].nunique() for name in lists]
-    return table.rename_axis("list")
+    lists = pd.concat({name: corpus.trials(name) for name in corpus.trial_lists}, names=["list"])
+    table = lists.groupby("list")["target"].agg(trials="size", targets="sum")
+    speakers = [_used(corpus, name)["speaker"].nunique() for name in table.index]
+    return table.assign(nontargets=table["trials"] - table["targets"], speakers=speakers)
 
 
 def _used(corpus: Corpus, trial_list: str) -> pd.DataFrame:
@@ -81,14 +79,6 @@ def left_out(corpus: Corpus) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str).replace(project, "", regex=True)
 
 
-def example_row(corpus: Corpus) -> int:
-    """The row of an utterance to look at: the first with the fewest missing values.
-
-    An effect that a session lacks is missing, so an utterance with all effects is preferred.
-    """
-    return int(corpus.utterances.notna().sum(axis=1).idxmax())
-
-
 def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
     """An utterance, another of the same speaker, one of another speaker.
 
@@ -100,18 +90,17 @@ def sounds_to_compare(corpus: Corpus, row: int) -> dict[str, np.ndarray]:
     dict
         Title -> (S,) int16 samples.
     """
-    table, own = corpus.utterances, corpus.utterances.iloc[row]
-    sounds = {"as recorded": corpus.samples(row)}
-    same = table[(table["speaker"] == own["speaker"]) & (table.index != row)]
-    if len(same):
-        place = np.argmin(same["session"] == own["session"])
-        sounds["the same speaker"] = corpus.samples(same.index[place])
-    facts = table.reindex(columns=["sex", "f0"])  # missing where the source knows none
-    others = facts[(table["split"] == own["split"]) & (table["speaker"] != own["speaker"])]
-    apart = {"sex": others["sex"] != own.get("sex"), "f0": (others["f0"] - facts["f0"][row]).abs()}
-    nearest = pd.DataFrame(apart).sort_values(["sex", "f0"]).index[0]
-    sounds["another speaker"] = corpus.samples(nearest)
-    return sounds
+    # Missing where the source knows no sex or F0
+    facts = corpus.utterances.reindex(columns=["speaker", "session", "split", "sex", "f0"])
+    own, own_speaker = facts.loc[row], facts["speaker"] == facts.loc[row, "speaker"]
+    same = facts[own_speaker & (facts.index != row)]
+    same = (same["session"] == own["session"]).sort_values(kind="stable")
+    others = facts[(facts["split"] == own["split"]) & ~own_speaker]
+    apart = {"sex": others["sex"] != own["sex"], "f0": (others["f0"] - own["f0"]).abs()}
+    nearest = pd.DataFrame(apart).sort_values(["sex", "f0"])
+    rows = {"as recorded": [row], "the same speaker": same.index[:1]}
+    rows |= {"another speaker": nearest.index[:1]}
+    return {title: corpus.samples(found[0]) for title, found in rows.items() if len(found)}
 
 
 def player(samples: np.ndarray, seconds: float = 5.0):

@@ -55,13 +55,7 @@ class Embeddings:
 
 
 def read_embeddings(
-    study: Study,
-    runs: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    split: str = "test",
-    n_speakers: int = 200,
-    n_utterances: int = 10,
+    study: Study, runs: Sequence[str], seeds: Sequence[int], split: str, size: tuple[int, int]
 ) -> Embeddings:
     """The same utterances of one split, as every run embeds them.
 
@@ -69,7 +63,7 @@ def read_embeddings(
     ----------
     runs : sequence of str
         Runs, each with all `seeds`, and baselines (whose only seed is 0).
-    n_speakers, n_utterances : int
+    size : (int, int)
         Most speakers, and most utterances of each: a larger split is sampled at random.
 
     Raises
@@ -78,8 +72,7 @@ def read_embeddings(
         If a run has no results, results of other utterances than the first run, or no utterances
         of the split.
     """
-    named = [(run, s) for run in runs for s in ([0] if run in study.baselines else seeds)]
-    table = experiments_in(study.experiment(run, seed) for run, seed in named)
+    table = experiments_in(study.experiments(seeds, runs))
     table["eer"] = table.get(f"eer_{split}", table["eer"])
     vectors, first = {}, None
     for run, folder in table["folder"].items():
@@ -87,7 +80,7 @@ def read_embeddings(
         first = utterances if first is None else first
         if not utterances["id"].equals(first["id"]):
             raise StudyError(f"{folder} holds other utterances than the results of {runs[0]}")
-        chosen = some_utterances(first, split, n_speakers, n_utterances)
+        chosen = some_utterances(first, split, *size)
         crops = np.load(folder / "embeddings.npy", mmap_mode="r")
         mean = mean_unit_embeddings(crops[chosen])
         vectors[run] = mean / np.linalg.norm(mean, axis=1, keepdims=True)

@@ -44,11 +44,7 @@ WRAP = {"styles": {"flex-wrap": "wrap"}, "sizing_mode": "stretch_width"}
 
 
 def explorer_page(
-    embeddings: Embeddings,
-    maps: Mapping[str, pd.DataFrame],
-    *,
-    sounds: Sequence[str] = (),
-    colour_by: str = "speaker",
+    embeddings: Embeddings, maps: Mapping[str, pd.DataFrame], sounds: Sequence[str], colour_by: str
 ) -> str:
     """The whole page as HTML.
 
@@ -133,11 +129,7 @@ def _map(points: ColumnDataSource, place: int, columns: Sequence[str]):
     return plot
 
 
-def _stored(
-    maps: Mapping[str, pd.DataFrame],
-    tables: Mapping[str, pd.DataFrame],
-    looks: Mapping[str, tuple[list[str], str]],
-) -> dict[str, object]:
+def _stored(maps: Mapping, tables: Mapping, looks: Mapping) -> dict[str, object]:
     """What the script puts into the maps, by run, method and column."""
     stored = {f"colour/{name}": colours for name, (colours, _) in looks.items()}
     for method, coordinates in maps.items():

@@ -6,7 +6,6 @@ setting of a loss.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from studylib.statistics.resampling import Resamples
 
 SETTINGS = ["loss", "crops", "trunk", "batch", "utterances_per_speaker", "margin", "scale"]
 VARIANT = ["EER", "from", "to", "difference", "at least", "at most"]
-JUDGED = ["seed", *SETTINGS, "backend", "other_settings"]
+JUDGED = ["seed", *SETTINGS, "backend", "training_speakers", "other_settings"]
 PRINTED = {"rate": "EER (%)", "low": "from", "high": "to"}
 PRINTED |= {"seed_sd": "spread over seeds (%)", "speaker_sd": "over speakers (%)"}
 PRINTED |= {"min_dcf_0.01": "minDCF 0.01", "min_dcf_0.05": "minDCF 0.05", "cllr": "Cllr (bits)"}
@@ -81,38 +80,23 @@ def variant_table(runs: pd.DataFrame, variants: pd.DataFrame, resamples: Resampl
     return pd.concat([variants["run"], rates, tests.set_axis(variants.index)], axis="columns")
 
 
-def paired_differences(
-    runs: pd.DataFrame, table: pd.DataFrame, resamples: Resamples
-) -> pd.DataFrame:
-    """Tests of every two trained runs of `run_table`, the better first: see `paired_tests`."""
-    order = table.index[table["loss"].notna()]
-    trained = cells_by_run(runs[runs["loss"].notna()], resamples)  # their seeds alone
-    return paired_tests(trained, combinations(order, 2))
-
-
-def first_seeds(
+def det_table(
     runs: pd.DataFrame, table: pd.DataFrame, chosen: Collection[str], trials: str
-) -> tuple[pd.DataFrame, dict[str, tuple[str | None, np.ndarray]]]:
-    """What a DET figure shows: run -> (loss, scores) of the first seed, by the EER of all seeds.
+) -> pd.DataFrame:
+    """The DET curves of the runs in `chosen` and of what was not trained, the lowest EER first.
 
-    Of the runs in `chosen` and of what was not trained; and the trial list.
+    Columns run (as in print), false_alarms, misses (%) and loss. Of the first seed, in the order of
+    the EERs of all seeds.
     """
     firsts = runs.drop_duplicates("run").set_index("run").loc[table.index]
     firsts = firsts[firsts["loss"].isna() | firsts.index.isin(chosen)]
     common, scores = collect_scores(firsts, trials)
-    return common, {run: (firsts["loss"][run], scores[run]) for run in firsts.index}
-
-
-def det_table(
-    systems: Mapping[str, tuple[str | None, np.ndarray]], targets: np.ndarray
-) -> pd.DataFrame:
-    """The DET curve of each system of `first_seeds`: run (in print), false_alarms, misses (%)."""
-    columns = ["false_alarms", "misses"]
-    curves = {
-        run_title(run, loss): pd.DataFrame(100 * det_points(scores, targets), columns=columns)
-        for run, (loss, scores) in systems.items()
-    }
-    return pd.concat(curves, names=["run", None]).reset_index("run")
+    parts = []
+    for run, loss in firsts["loss"].items():
+        points = 100 * det_points(scores[run], common["target"])
+        part = pd.DataFrame(points, columns=["false_alarms", "misses"])
+        parts.append(part.assign(run=run_title(run, loss), loss=loss))
+    return pd.concat(parts)[["run", "false_alarms", "misses", "loss"]]
 
 
 def curve_table(runs: pd.DataFrame) -> pd.DataFrame:

@@ -57,9 +57,8 @@ def factors_of(settings: RobustnessSettings, seconds: float, longest: float) -> 
     """
     lengths = [length for length in sorted(settings.lengths, reverse=True) if length <= longest]
     noises = {f"{n:g} dB": Session(snr=n, noise_slope=PINK) for n in sorted(settings.snrs)[::-1]}
-    rooms = {
-        f"{t:g} s": Session(reverberation=t, direct=0.0) for t in sorted(settings.reverberations)
-    }
+    times = sorted(settings.reverberations)
+    rooms = {f"{t:g} s": Session(reverberation=t, direct=0.0) for t in times}
     factors = {"crop length": {f"{length:g} s": (length, Session()) for length in lengths}}
     for factor, added in (("added noise", noises), ("added reverberation", rooms)):
         levels = {"as recorded": Session()} | added
@@ -206,9 +205,7 @@ def list_rates(runs: pd.DataFrame, lists: Sequence[str], n_resamples: int) -> pd
     DataFrame
         run, factor ("trial list"), level (its name), rate, low, high.
     """
-    tables = {}
-    for name in lists:
-        rates = resample(runs, name, n_resamples)["eer"]
-        tables[name] = error_table(cells_by_run(runs, rates))[["rate", "low", "high"]]
+    cells = {name: cells_by_run(runs, resample(runs, name, n_resamples)["eer"]) for name in lists}
+    tables = {name: error_table(each)[["rate", "low", "high"]] for name, each in cells.items()}
     table = pd.concat(tables, names=["level", "run"]).reset_index()
     return table.assign(factor="trial list")

@@ -23,8 +23,8 @@ from studylib.statistics.resampling import Resamples, bootstrap
 
 MEASURES = ("eer", "min_dcf_0.01", "min_dcf_0.05", "cllr")
 # Training settings besides the batch that must agree when losses are compared.
-OTHER_SETTINGS = ("crop_seconds", "training_speakers", "max_utterances_per_speaker", "optimizer")
-OTHER_SETTINGS += ("weight_decay", "augmentation", "initial_weights", "keep")
+OTHER_SETTINGS = ("crop_seconds", "max_utterances_per_speaker", "optimizer", "weight_decay")
+OTHER_SETTINGS += ("augmentation", "initial_weights", "keep")
 TRIALS = ["first", "second", "target", "first_speaker", "second_speaker"]
 
 
@@ -58,9 +58,16 @@ class Study:
         return self.folder / "experiment" / f"{run}-{seed}"
 
     def experiments(self, seeds: Sequence[int], runs: Sequence[str] | None = None) -> list[Path]:
-        """The folders of all runs with these seeds, or of some runs, and of all baselines."""
-        named = [(run, seed) for run in runs or self.runs for seed in seeds]
-        return [self.experiment(*one) for one in [*named, *((name, 0) for name in self.baselines)]]
+        """The folders of runs with these seeds and of baselines (seed 0): all unless named."""
+        names = runs or [*self.runs, *self.baselines]
+        pairs = [(run, s) for run in names for s in ([0] if run in self.baselines else seeds)]
+        return [self.experiment(run, seed) for run, seed in pairs]
+
+    def sources(self, folders: Mapping[str, Path]) -> dict[str, Any]:
+        """What a report on these experiments comes from, for its manifest.json."""
+        digests = {name: read_manifest(folder)["digests"] for name, folder in folders.items()}
+        report = {"study": self.name, "corpus": self.corpus, "settings": self.settings}
+        return report | {"experiments": digests}
 
 
 def read_study(root: Path, study: str, report: str) -> Study:
@@ -86,9 +93,9 @@ def collect_experiments(study: Study) -> pd.DataFrame:
     Index <run>-<seed>. Columns: run, seed, folder; loss (None for untrained networks and
     baselines), margin, scale (None where a loss has none); trunk (its name, with the numbers that
     tell apart two runs of this study on one trunk), crops, batch (N x M), utterances_per_speaker,
-    learning_rate; other_settings (a text that differs where anything else does); backend; MEASURES
-    on the first trial list (cllr None where nothing was calibrated); eer_dev (nan where nothing was
-    scored on development trials).
+    learning_rate, training_speakers (None: all); other_settings (a text that differs where anything
+    else does); backend; MEASURES on the first trial list (cllr None where nothing was calibrated);
+    eer_dev (nan where nothing was scored on development trials).
 
     Raises
     ------
@@ -195,6 +202,7 @@ def _settings(settings: Mapping[str, Any], trunks: list[Mapping | None]) -> dict
         "batch": train["speakers_per_batch"] * train["utterances_per_speaker"],
         "utterances_per_speaker": train["utterances_per_speaker"],
         "learning_rate": _number(train["learning_rate"]),
+        "training_speakers": train["training_speakers"],
         "other_settings": str(numbers | others),
     }
 
@@ -238,12 +246,7 @@ def collect_scores(runs: pd.DataFrame, trials: str) -> tuple[pd.DataFrame, dict[
 
 
 def resample(
-    runs: pd.DataFrame,
-    trials: str,
-    n_resamples: int,
-    *,
-    measures: Sequence[str] = ("eer",),
-    seed: int = 0,
+    runs: pd.DataFrame, trials: str, n_resamples: int, *, measures=("eer",), seed: int = 0
 ) -> dict[str, Resamples]:
     """All experiments on the same resamples of the speakers of one trial list, by measure.
 

@@ -1,35 +1,15 @@
 """The output of a report in one folder: tables, figures and the sources of its numbers."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.paths import project_root
 from studylib.reports.figures.style import save_figure
-from studylib.reports.study import Study, read_manifest
 
 
 def write_report(
-    out: str,
-    study: Study,
-    runs: pd.DataFrame,
-    tables: Mapping[str, pd.DataFrame],
-    figures: Mapping[str, Figure | None],
-) -> None:
-    """Write the report on the experiments `runs` of a study: see `write_folder`."""
-    digests = {name: read_manifest(folder)["digests"] for name, folder in runs["folder"].items()}
-    sources = {"study": study.name, "corpus": study.corpus, "settings": study.settings}
-    write_folder(out, tables, figures, sources | {"experiments": digests})
-
-
-def write_folder(
-    out: str,
-    tables: Mapping[str, pd.DataFrame],
-    figures: Mapping[str, Figure | None],
-    sources: Mapping[str, Any],
+    out: str, tables: dict[str, pd.DataFrame], figures: dict[str, Figure | None], sources: dict
 ) -> None:
     """Write the folder `out` whole, in place of the old one; nothing where `out` is empty.
 
@@ -41,8 +21,8 @@ def write_folder(
         <name>.csv, numbers with six digits.
     figures : name -> Figure
         <name>.png, <name>.pdf and <name>.svg; None is left out.
-    sources : mapping
-        manifest.json: what the numbers come from.
+    sources : dict
+        manifest.json: what the numbers come from, as `Study.sources` gives it.
     """
     if not out:
         return

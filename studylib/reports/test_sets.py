@@ -20,48 +20,53 @@ from studylib.statistics.resampling import Resamples
 
 WHITENED = "logmel_whitened"
 COSTS = ["min_cllr", "cllr", "min_dcf_0.05", "act_dcf_0.05"]
+COLUMNS = ["test_set", "trials", "run", "loss", "rate", "low", "high", WHITENED, *COSTS]
 TRAVELS = 0.1  # bits of Cllr above the least possible that a calibration may cost
 FEWEST = 3  # losses to rank
 
 
-def on_test_set(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The experiments of `study.collect_experiments` with the folders of their results there."""
-    return runs.assign(folder=[folder / "also" / name for folder in runs["folder"]])
+def on_test_sets(study: Study, runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Test set -> the experiments with the folders of their results there; the study's own first.
+
+    `runs` is from `study.collect_experiments`.
+    """
+    further = read_manifest(runs["folder"].iloc[0])["settings"]["evaluate"].get("also", [])
+    there = {name: [folder / "also" / name for folder in runs["folder"]] for name in further}
+    return {study.corpus: runs} | {name: runs.assign(folder=there[name]) for name in further}
 
 
-def resample_further(runs: pd.DataFrame, n_resamples: int) -> dict[str, Resamples]:
-    """EERs on each further corpus, its speakers resampled independently of any other's."""
-    names = read_manifest(runs["folder"].iloc[0])["settings"]["evaluate"].get("also", [])
-    found = {}
-    for seed, name in enumerate(names, start=1):
-        there = on_test_set(runs, name)
-        trials = read_metrics(there["folder"].iloc[0])["trials"]
-        found[name] = resample(there, trials, n_resamples, seed=seed)["eer"]
+def resample_sets(
+    sets: Mapping[str, pd.DataFrame], own: Resamples, n_resamples: int
+) -> dict[str, Resamples]:
+    """EERs on each test set, its speakers resampled independently of any other's; `own` first."""
+    (name, _), *further = sets.items()
+    found = {name: own}
+    for seed, (name, runs) in enumerate(further, start=1):
+        trials = read_metrics(runs["folder"].iloc[0])["trials"]
+        found[name] = resample(runs, trials, n_resamples, seed=seed)["eer"]
     return found
 
 
 def test_set_table(
-    study: Study, runs: pd.DataFrame, resamples: Mapping[str, Resamples]
+    sets: Mapping[str, pd.DataFrame], resamples: Mapping[str, Resamples]
 ) -> pd.DataFrame:
-    """One row a test set and run, in the order of `resamples`, whose first is the study's own.
+    """One row a test set and run.
 
     Columns test_set, trials, run, loss; rate, low, high (the EER, a fraction); logmel_whitened (the
     EER of this baseline there, where the study has it); COSTS (means over seeds) and calibrated_on.
     """
-    parts = []
-    for name, rates in resamples.items():
-        there = runs if name == study.corpus else on_test_set(runs, name)
-        measured = [read_metrics(folder) for folder in there["folder"]]
+    parts = {}
+    for name, runs in sets.items():
+        measured = [read_metrics(folder) for folder in runs["folder"]]
         costs = pd.DataFrame(measured, runs.index).reindex(columns=["trials", *COSTS])
         costs["calibrated_on"] = [each["calibration"].get("corpus") for each in measured]
-        first = pd.concat([runs[["run", "loss"]], costs], axis="columns").groupby("run")
-        table = error_table(cells_by_run(runs, rates))[["rate", "low", "high"]]
-        table = table.rename_axis("run").join(first[["loss", "trials", "calibrated_on"]].first())
-        table = table.join(first[COSTS].mean()).assign(test_set=name)
+        by_run = pd.concat([runs[["run", "loss"]], costs], axis="columns").groupby("run")
+        table = error_table(cells_by_run(runs, resamples[name])).rename_axis("run")
+        table = table.join(by_run[["loss", "trials", "calibrated_on"]].first())
         table[WHITENED] = table["rate"].get(WHITENED, np.nan)
-        parts.append(table.reset_index())
-    columns = ["test_set", "trials", "run", "loss", "rate", "low", "high"]
-    return pd.concat(parts)[[*columns, WHITENED, *COSTS, "calibrated_on"]]
+        parts[name] = table.join(by_run[COSTS].mean())
+    table = pd.concat(parts, names=["test_set"]).reset_index()
+    return table[[*COLUMNS, "calibrated_on"]]
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
@@ -93,27 +98,28 @@ def agreement_table(
         test_set, and what `rank_agreement` gives; empty with fewer than FEWEST losses.
     """
     runs = runs[runs["run"].isin(compared)]
-    own, *others = (cells_by_run(runs, rates) for rates in resamples.values())
-    rows = [rank_agreement(own, there) for there in (others if len(compared) >= FEWEST else [])]
-    table = pd.DataFrame(rows, columns=["spearman", "low", "high", "pairs_kept"])
-    table.insert(0, "test_set", list(resamples)[1:][: len(rows)])
-    return table
+    (_, own), *further = resamples.items()
+    rows = [
+        {"test_set": name} | rank_agreement(cells_by_run(runs, own), cells_by_run(runs, there))
+        for name, there in further
+        if len(compared) >= FEWEST
+    ]
+    return pd.DataFrame(rows, columns=["test_set", "spearman", "low", "high", "pairs_kept"])
 
 
 def sentences(
-    study: Study, runs: pd.DataFrame, table: pd.DataFrame, agreement: pd.DataFrame
+    sets: Mapping[str, pd.DataFrame], table: pd.DataFrame, agreement: pd.DataFrame
 ) -> str:
     """What the test sets show, as a Markdown list: rankings, calibrations, channels."""
-    trained = table[table["loss"].notna()]
+    own, trained = next(iter(sets)), table[table["loss"].notna()]
     lines = [_ranking(row) for row in agreement.itertuples()]
     for name, part in trained.groupby("test_set", sort=False):
-        there = runs if name == study.corpus else on_test_set(runs, name)
-        if name != study.corpus and part["cllr"].notna().all():
+        if name != own and part["cllr"].notna().all():
             lines.append(_calibration(name, part))
-        if recorded_once(read_parquet(there["folder"].iloc[0] / "utterances.parquet")):
+        if recorded_once(read_parquet(sets[name]["folder"].iloc[0] / "utterances.parquet")):
             lines.append(_channel(name, part))
-    if table["test_set"].nunique() == 1:
-        synthetic = read_manifest(runs["folder"].iloc[0])["corpus"]["source"] == "embedded"
+    if len(sets) == 1:
+        synthetic = read_manifest(sets[own]["folder"].iloc[0])["corpus"]["source"] == "embedded"
         lines.append("Nothing real was heard." if synthetic else "No further set was heard.")
     return "".join(f"- {line}\n" for line in lines)
 

@@ -1,7 +1,6 @@
 """Does the ranking of losses depend on the trunk? Each trunk's losses, tested in pairs."""
 
 from collections.abc import Iterator
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from studylib.reports.study import cells_by_run, read_manifest
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.resampling import Resamples
 
-IN_PRINT = {"trunks_equal_crops": "equal crops", "trunks_other_crops": "the crops of each trunk"}
+IN_PRINT = {"equal_crops": "equal crops", "other_crops": "the crops of each trunk"}
 
 
 def compare_trunks(
@@ -56,13 +55,11 @@ def compare_trunks(
     sizes = [trunk_sizes(trunk["name"], trunk["parameters"])["multiply_adds"] for trunk in trunks]
     seconds = [_seconds(path) for path in firsts["folder"][chosen["run"]]]
     rates = chosen.join(firsts["crops"], on="run").assign(seconds=seconds, size=sizes)
-    keys, pairs = [], []
-    for key, group in chosen.groupby(["comparison", "trunk"], sort=False):
-        for one, two in combinations(group.sort_values("loss").itertuples(), 2):
-            keys.append([*key, one.loss, two.loss])
-            pairs.append((one.run, two.run))
-    columns = ["comparison", "trunk", "loss", "other_loss"]
-    tests = pd.DataFrame(keys, columns=columns).join(paired_tests(cells, pairs))
+    keys, names = ["comparison", "trunk"], {"loss": "other_loss", "run": "other_run"}
+    others = chosen[[*keys, *names]].rename(columns=names)
+    pairs = chosen.merge(others, on=keys).query("loss < other_loss").reset_index(drop=True)
+    found = paired_tests(cells, zip(pairs["run"], pairs["other_run"], strict=True))
+    tests = pairs[[*keys, "loss", "other_loss"]].join(found)
     logs = dict(zip(cells.names, cells.speakers, strict=True))
     text = "".join(_sentences(tests, logs))
     return rates.join(error_table(cells), on="run"), tests, text

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from studylib.reports.figures import style
 from studylib.reports.figures.runs import det_curve
@@ -18,6 +19,13 @@ FOREST_AXIS = "relative difference of EER that decides (%); shaded: the side cla
 FOREST_AXIS += "95 % interval over test speakers and seeds, not corrected for the number of claims"
 VERDICT_LOOKS = {"supported": ("#117733", "o"), "contradicted": ("#D55E00", "X")}
 VERDICT_LOOKS |= {"undecided": ("#0072B2", "D")}
+# Each comparison of sizes: its title, its axis. Others are losses by their scale.
+PANELS = {
+    "equal_crops": ("At equal crops seen", "batch (crops)"),
+    "equal_steps": ("At equal steps", "batch (crops)"),
+    "training_speakers": ("At equal crops seen", "training speakers"),
+    "utterances": ("In batches of equal size", "utterances of each speaker"),
+}
 
 
 def eer_with_intervals(table: pd.DataFrame, seeds: pd.DataFrame, *, list_name: str) -> Figure:
@@ -53,10 +61,8 @@ def rates_by_level(rates: pd.DataFrame) -> Figure:
     """
     levels = dict(list(rates.set_index("run").groupby("level", sort=False)))
     order = next(iter(levels.values()))["rate"].sort_values().index
-    size = (1.7 + 2.5 * len(levels), 1.3 + 0.26 * len(order))
-    figure, panels = plt.subplots(
-        1, len(levels), figsize=size, sharex=True, sharey=True, squeeze=False
-    )
+    shape = {"figsize": (1.7 + 2.5 * len(levels), 1.3 + 0.26 * len(order)), "squeeze": False}
+    figure, panels = plt.subplots(1, len(levels), sharex=True, sharey=True, **shape)
     for axes, (level, table) in zip(panels[0], levels.items(), strict=True):
         _rows_of_runs(axes, table.loc[order])
         axes.set_title(level)
@@ -73,6 +79,104 @@ def _rows_of_runs(axes: plt.Axes, table: pd.DataFrame) -> None:
         axes.errorbar(100 * row["rate"], place, xerr=reach, **look(row["loss"]).errorbar)
     axes.set_yticks(range(len(table)), map(run_title, table.index, table["loss"]))
     axes.set_ylim(len(table) - 0.4, -0.6)
+
+
+def eer_by_size(rates: pd.DataFrame, *, list_name: str, line: str = "loss") -> Figure | None:
+    """EER against a size, one panel a comparison, one line a loss. None without rows.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        Columns comparison, size, rate, low, high (fractions), and the one named by `line`.
+    list_name : str
+        The trial list.
+    line : str
+        Column: its values, as they are in print, have a line each.
+    """
+    if rates.empty:
+        return None
+    # "0.1 to 0.3", the ends of a schedule, after plain numbers.
+    names = sorted(rates[line].unique(), key=lambda name: (" to " in name, name))
+    parts = list(rates.sort_values("size").groupby("comparison", sort=False))
+    shape = {"figsize": (2 + 4 * len(parts), 4), "sharey": True, "squeeze": False}
+    figure, panels = plt.subplots(1, len(parts), **shape)
+    for axes, (comparison, part) in zip(panels[0], parts, strict=True):
+        for place, name in enumerate(names):  # also those without rows here: for the legend
+            rows = part[part[line] == name]
+            own = look(name) if line == "loss" else style.nth_look(place, name)
+            x = 1.01**place * rows["size"]  # so that intervals do not hide each other
+            axes.errorbar(x, 100 * rows["rate"], style.whiskers(rows), **own.errorbar)
+        title, axis = PANELS.get(comparison) or (look(comparison).title, "scale")
+        axes.set(title=title, xlabel=f"{axis}, logarithmic", xscale="log")
+        sizes = part["size"].unique()
+        if len(sizes) < 7:
+            axes.set_xticks(sizes, map("{:,g}".format, sizes))
+            axes.xaxis.set_minor_locator(NullLocator())
+    style.rate_axis(panels[0, 0].yaxis, list_name)
+    axes.legend(**style.LEGEND, title=line)
+    return figure
+
+
+def eer_by_trunk(rates: pd.DataFrame, titles: Mapping[str, str], *, list_name: str) -> Figure:
+    """One panel a comparison, one row a trunk, the one with fewest multiply-adds on top.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        From `trunks.compare_trunks`.
+    titles : comparison -> title
+    list_name : str
+        The trial list.
+    """
+    trunks = rates.groupby("trunk")["size"].first().sort_values().index
+    shape = {"figsize": (2 + 3.5 * len(titles), 1.5 + 0.4 * len(trunks)), "squeeze": False}
+    figure, panels = plt.subplots(1, len(titles), sharex=True, sharey=True, **shape)
+    for axes, (comparison, title) in zip(panels[0], titles.items(), strict=True):
+        of_losses = rates[rates["comparison"] == comparison].groupby("loss")
+        for place, (loss, part) in enumerate(of_losses):
+            heights = trunks.get_indexer(part["trunk"]) + 0.25 * place
+            looks = look(loss).errorbar | {"linestyle": "none"}
+            axes.errorbar(100 * part["rate"], heights, xerr=style.whiskers(part), **looks)
+        axes.set(title=title.capitalize(), yticks=range(len(trunks)), yticklabels=trunks)
+        style.percent_axis(axes.xaxis, style.FEW_TICKS)
+    axes.invert_yaxis()
+    axes.legend(**style.LEGEND)
+    figure.supxlabel(f"EER (%) on {list_name!r}, logarithmic; {style.INTERVAL}", fontsize=10)
+    return figure
+
+
+def eer_on_two_sets(table: pd.DataFrame, agreement: pd.DataFrame, *, own: str) -> Figure | None:
+    """One panel a further test set: each loss by its EER on the study's own and on that one.
+
+    None where there is no further set. Losses in the same order on both sets lie on a rising line.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `test_sets.test_set_table`, one run a loss.
+    agreement : DataFrame
+        From `test_sets.agreement_table`.
+    own : str
+        The study's own test set.
+    """
+    if agreement.empty:
+        return None
+    size = {"figsize": (3 * len(agreement) + 2, 3.4), "squeeze": False, "sharex": True}
+    figure, panels = plt.subplots(1, len(agreement), **size)
+    rates = table.set_index(["test_set", "loss"])
+    for axes, row in zip(panels[0], agreement.itertuples(), strict=True):
+        for loss in rates.loc[row.test_set].index:
+            here, there = rates.loc[[(own, loss)]], rates.loc[[(row.test_set, loss)]]
+            reach = {"xerr": style.whiskers(here), "yerr": style.whiskers(there)}
+            looks = look(loss).errorbar | {"linestyle": "none", "elinewidth": 0.8}
+            axes.errorbar(100 * here["rate"], 100 * there["rate"], **reach, **looks)
+        numbers = f"Spearman {row.spearman:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        axes.set(title=f"{row.test_set}\n{numbers}", xlabel=f"EER (%) on {own}")
+        style.percent_axis(axes.xaxis)
+        style.percent_axis(axes.yaxis)
+    panels[0, 0].set_ylabel("EER (%) on the further set\n95 % intervals")
+    axes.legend(**style.LEGEND)
+    return figure
 
 
 def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure | None:
@@ -112,22 +216,22 @@ def difference_matrix(tests: pd.DataFrame, losses: Mapping[str, str]) -> Figure 
     return figure
 
 
-def det_overlay(systems: dict[str, tuple[str | None, np.ndarray]], targets: np.ndarray) -> Figure:
-    """DET curves of several runs, in the order of `systems` (run -> loss, scores), best first.
+def det_overlay(curves: pd.DataFrame) -> Figure:
+    """The DET curves of `losses.det_table`, in its order.
 
     At most eight trained runs have a name; the others are grey. Where a loss occurs twice, colours
     are of runs, not of losses. A circle marks the least detection cost where 1 of 100 trials is a
     target, a square where 5 are.
     """
     figure, axes = plt.subplots(figsize=(7, 4.6))
-    named = [run for run, (loss, _) in systems.items() if loss is not None][:MOST_CURVES]
-    distinct = len({systems[run][0] for run in named}) == len(named)
-    for run, (loss, scores) in systems.items():
+    named = curves.dropna(subset="loss").drop_duplicates("run").set_index("run")["loss"]
+    named = named.iloc[:MOST_CURVES]
+    for run, curve in curves.groupby("run", sort=False):
         own = Look(None, "darkgrey", "", "-")
         if run in named:
-            title = run_title(run, loss)
-            own = look(loss) if distinct else style.nth_look(named.index(run), title)
-        det_curve(axes, scores, targets, own)
+            place = named.index.get_loc(run)
+            own = look(named[run]) if named.is_unique else style.nth_look(place, run)
+        det_curve(axes, curve[["false_alarms", "misses"]].to_numpy() / 100, own)
     axes.axline((0, 0), slope=1, color="lightgrey", zorder=0)
     axes.legend(**style.LEGEND, title="by EER, the lowest first\n(others grey)")
     axes.set_title("Detection error trade-off\nleast cost at 1 % (circle), 5 % (square) targets")

@@ -50,14 +50,14 @@ def scores_and_det(scores: pd.DataFrame, *, threshold: float, eer: float) -> Fig
     seaborn.histplot(scores, x="score", **colours, **shares, ax=left)
     left.axvline(threshold, color="black", linewidth=1)
     left.set(xlabel=f"score; line: EER threshold {threshold:.3f}", title=f"EER {100 * eer:.2f} %")
-    det_curve(right, scores["score"], scores["target"], Look(None, "black", "", "-"))
+    rates = det_points(scores["score"], scores["target"])
+    det_curve(right, rates, Look(None, "black", "", "-"))
     right.set_title("Detection error trade-off")
     return figure
 
 
-def det_curve(axes: plt.Axes, scores, targets, own: Look) -> None:
-    """One system on normal-deviate axes, with marks at the least costs of `PRIORS`."""
-    rates = det_points(scores, targets)
+def det_curve(axes: plt.Axes, rates: np.ndarray, own: Look) -> None:
+    """The `det_points` of a system on normal-deviate axes; marks at the least costs of `PRIORS`."""
     curve = DetCurveDisplay(fpr=rates[:, 0], fnr=rates[:, 1])
     curve.plot(axes, name=own.title, color=own.colour, linestyle=own.line)
     for prior, mark in PRIORS.items():
