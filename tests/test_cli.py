@@ -2,10 +2,13 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest.mock import Mock
 
+import psutil
 from trees import PLAIN, files_of, write_tree
 
 from studylib.corpora.store import open_corpus
@@ -36,10 +39,10 @@ def test_a_full_disk_is_one_sentence_and_the_old_plan_is_kept(studylib, project,
 
 def test_what_is_not_there_is_one_sentence(studylib, project):
     assert_one_sentence(studylib("train", "triplet"), "embedded-default")
-    assert_one_sentence(studylib("train", "triplte"), "'triplte'; did you mean 'triplet'")
     wrong = studylib("baseline", "logmel_whitend")
     assert_one_sentence(wrong, "'logmel_whitend'; did you mean 'logmel_whitened'")
-    assert_one_sentence(studylib("experiment", "typo"), "no run is named 'typo'")
+    wrong = studylib("experiment", "triplte")
+    assert_one_sentence(wrong, "no run is named 'triplte'; did you mean 'triplet'")
     for name in ("nothing", "../notebooks/losses"):
         assert_one_sentence(studylib("notebook", name), f"{name}.ipynb does not exist")
     assert not (project / "results").exists()
@@ -82,3 +85,15 @@ def test_a_failed_experiment_of_the_grid_is_named_and_the_exit_status_is_1(study
     monkeypatch.setattr("studylib.pipeline.grid.run_grid", failed)
     done = studylib("grid", "--workers", "3")
     assert (done.returncode, done.stderr) == (1, "error: experiment@triplet-0: it failed\n")
+
+
+def test_a_command_ends_with_dvc_which_has_started_it():
+    own = "from studylib.files.processes import end_with_parent as e; e(); print(1, flush=True)"
+    command = [sys.executable, "-c", f"{own}; import time; time.sleep(600)"]
+    shell = f"import subprocess; subprocess.call({command})"
+    pipe = {"stdout": subprocess.PIPE, "env": os.environ | {"DVC_STAGE": "experiment"}}
+    with subprocess.Popen([sys.executable, "-c", shell], **pipe) as parent:
+        parent.stdout.readline()
+        (child,) = psutil.Process(parent.pid).children()
+        parent.kill()
+        assert not psutil.wait_procs([child], timeout=60)[1]

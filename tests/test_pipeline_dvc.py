@@ -58,8 +58,6 @@ def test_an_experiment_that_is_there_is_shown_by_hand_and_nothing_is_written(pro
         ({"changes": {"margin": "abc"}}, r"loss\.margin: .*given: 'abc'"),
         ({"loss": "triplte"}, "no run has the loss 'triplte'; did you mean 'triplet'"),
         ({"overrides": {"trian": {}}}, "overrides: unknown key 'trian'; did you mean 'train'"),
-        ({"changes": {"trunk": "xvektor"}}, r"trunk\.name: 'xvektor'; did you mean 'xvector'"),
-        ({"overrides": {"evaluate": {"trials": ["dev"]}}}, "all runs are compared on the same"),
         ({"study": "laptpo"}, "studies/laptpo.yaml does not exist"),
     ],
 )
@@ -89,9 +87,7 @@ def test_an_edit_of_evaluation_measures_again_and_retrains_nothing(project):
     assert before["files"] == after["files"]
 
 
-def test_a_baseline_of_the_study_is_measured_and_another_is_refused():
+def test_a_baseline_of_the_study_is_measured():
     baseline = experiment.open_baseline("logmel_mean_std")
     line = eer_line(baseline, measure_experiment(baseline))
     assert line.startswith("logmel_mean_std-0: EER ")
-    with pytest.raises(StudyError, match="no baseline 'logmel_whitened'"):
-        experiment.open_baseline("logmel_whitened")

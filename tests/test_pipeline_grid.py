@@ -13,7 +13,7 @@ from tiny_project import PARAMS, append, copy_project, stale, start
 
 from studylib.errors import StudyError
 from studylib.pipeline import grid
-from studylib.pipeline.grid import local_layout, run_grid
+from studylib.pipeline.grid import local_shares, run_grid
 
 STUDY = copy.deepcopy(PARAMS)
 STUDY["train"]["crops"] = 1_000_000  # for minutes, within which something is killed
@@ -24,12 +24,13 @@ STUDY["study"] |= {"runs": ["untrained", "triplet"], "baselines": []}
 def test_workers_share_the_cores_and_there_is_a_worker_for_each_gpu(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "8")  # as many cores
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert local_layout(None) == (8, 1, [])
-    assert local_layout(2) == (2, 4, [])
+    assert local_shares(None) == [{"OMP_NUM_THREADS": "1"}] * 8
+    assert local_shares(2) == [{"OMP_NUM_THREADS": "4"}] * 2
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert local_layout(None) == (2, 4, ["0", "1"])
+    own = [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": gpu} for gpu in "01"]
+    assert local_shares(None) == own
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert local_layout(4) == (4, 2, ["2", "3"])
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in local_shares(4)] == ["2", "3", "2", "3"]
 
 
 def test_a_scheduler_that_cannot_be_reached_is_one_sentence(monkeypatch, tmp_path):
@@ -49,7 +50,7 @@ def test_a_worker_ends_what_it_runs_once_its_client_is_lost(tmp_path):
             sleeping.wait()
 
         grid.run_experiment = sleeps
-        grid.run_task("experiment@triplet-0", tmp_path, None, (), client)
+        grid.run_task("experiment@triplet-0", tmp_path, [], client)
 
     with distributed.LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
         client = distributed.Client(cluster)

@@ -17,10 +17,9 @@ from studylib.evaluation.scores import mean_unit_embeddings, trial_scores
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.checksums import sha256
 from studylib.files.tables import read_parquet
-from studylib.inference.publishing import MODEL, card_with, percent, write_published
-from studylib.inference.speaker_model import load_speaker_model
+from studylib.inference.publishing import card_with, cost_of_ratios, percent, write_published
+from studylib.inference.speaker_model import MODEL, load_speaker_model, model_file
 from studylib.models.embedder import load_model
-from studylib.statistics.error_rates import log_likelihood_ratio_cost
 from studylib.training.loading import training_data
 from studylib.training.loop import train
 from studylib.training.settings import RunSettings
@@ -31,13 +30,13 @@ FEW_SPEAKERS = 150  # below, training the frames' layers raised the error rate (
 PIECES = 3  # of each recording, where a speaker has a single one
 
 
-def measure(model: Path, corpus: Path, trials: str, out: Path) -> str:
+def measure(model: str | Path, corpus: Path, trials: str, out: Path) -> str:
     """Measure a model on a trial list; write the results as `evaluation.run.evaluate` does.
 
     Parameters
     ----------
-    model : Path
-        Its file.
+    model : str or Path
+        Its name in pretrained/, its folder or its file.
     corpus : Path
         A prepared corpus; or a folder of recordings, prepared in <out>.corpus.
     trials : str
@@ -58,11 +57,11 @@ def measure(model: Path, corpus: Path, trials: str, out: Path) -> str:
         settings = {"root": corpus, "splits": {"test": 1.0}, "trials": {"test": wanted}}
         prepared, trials = prepare_corpus("folder", settings, Path(f"{out}.corpus")), "test"
     how = EvaluateSettings(trials=[trials], **load_speaker_model(model).protocol)
-    found = evaluate(model, prepared, how, out)
+    found = evaluate(model_file(model), prepared, how, out)
     return f"EER {percent(found)} over {found['n_speakers']} speakers; results in {out}"
 
 
-def calibrate(model: Path, recordings: Path, out: Path) -> str:
+def calibrate(model: str | Path, recordings: Path, out: Path) -> str:
     """Learn centre, scale, offset and threshold on half of the speakers; measure on the others.
 
     The centre is the mean of the crops' embeddings of length 1, which is then subtracted from
@@ -71,8 +70,8 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
 
     Parameters
     ----------
-    model : Path
-        Its file.
+    model : str or Path
+        As for `measure`.
     recordings : Path
         A folder speaker/[session/]utterance.
     out : Path
@@ -89,33 +88,32 @@ def calibrate(model: Path, recordings: Path, out: Path) -> str:
         Fewer than six speakers, recordings that cannot be used, scores that separate the trials
         perfectly.
     """
-    results, before = out / "work" / "test", load_speaker_model(model)
-    corpus = _prepared(recordings, out / "work" / "corpus", test=0.5, rest="dev")
+    model, before = model_file(model), load_speaker_model(model)
+    results, name = out / "work" / "test", recordings.resolve().name
+    corpus = _prepared(recordings, out / "work" / "corpus", test=0.5, calibrate_on="dev")
     how = EvaluateSettings(trials=["test", "dev"], **before.protocol)
     evaluate(model, corpus, how, results)
     centre, earlier = None, ""
     if before.scoring == "cosine":
         of_dev = read_parquet(results / "utterances.parquet")["split"] == "dev"
-        crops = np.load(results / "embeddings.npy")[of_dev]
-        centre = mean_unit_embeddings(crops).mean(axis=0)
-    learned_on = recordings.resolve().name
-    found = measure_lists(_scored(results, centre), "score", how.resamples, corpus=learned_on)
+        centre = mean_unit_embeddings(np.load(results / "embeddings.npy")[of_dev]).mean(axis=0)
+    found = measure_lists(_scored(results, centre), "score", how.resamples, corpus=name)
     calibration, test, dev = found["calibration"], found["lists"]["test"], found["lists"]["dev"]
     if "skipped" in calibration:
         raise StudyError(f"{recordings}: {calibration['skipped']}")
-    learned_on = f"{dev['n_speakers']} speakers of {learned_on}"
+    learned_on = f"{dev['n_speakers']} speakers of {name}"
     if old := before.calibration:
-        trials = _scored(results, before.centre)["test"]
-        ratios = old["scale"] * trials["score"].to_numpy() + old["offset"]
-        cost = log_likelihood_ratio_cost(ratios, trials["target"])
+        cost = cost_of_ratios(_scored(results, before.centre)["test"], old)
         earlier = f", where the earlier calibration ({old['corpus']}) has {cost:.3f}"
     text = (
         f"Learned on {learned_on}. On its {test['n_speakers']} other speakers Cllr is "
         f"{test['cllr']:.3f} bits{earlier}; EER {percent(test)}."
     )
     calibration |= {"corpus": learned_on, "source": "folder"}
-    card = card_with(model, "Calibrated again", text)
-    write_published(out, model, calibration, before.protocol, card, centre)
+    use = {"calibration": calibration, "protocol": before.protocol}
+    if centre is not None:
+        use["centre"] = centre.tolist()
+    write_published(out, model, use, card_with(model, "Calibrated again", text))
     return text
 
 
@@ -133,7 +131,7 @@ def _scored(results: Path, centre: np.ndarray | None) -> dict[str, pd.DataFrame]
     return lists
 
 
-def finetune(model: Path, recordings: Path, out: Path) -> str:
+def finetune(model: str | Path, recordings: Path, out: Path) -> str:
     """Train a model further on a user's speakers, some of whom are held out to measure it.
 
     Batch, length and trial lists follow from how many speakers and recordings there are. The
@@ -150,9 +148,9 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
     str
         The error rates before, after and from scratch on the held-out speakers.
     """
+    model, protocol = model_file(model), load_speaker_model(model).protocol
     work = out / "work"
-    corpus = _prepared(recordings, work / "corpus", test=0.3, rest="train")
-    protocol = load_speaker_model(model).protocol
+    corpus = _prepared(recordings, work / "corpus", test=0.3, calibrate_on="test")
     how = EvaluateSettings(trials=["test", "dev"], **protocol)
     measured = {"before": evaluate(model, corpus, how, work / "before")}
     for name in ("fine-tuned", "from scratch"):
@@ -167,8 +165,8 @@ def finetune(model: Path, recordings: Path, out: Path) -> str:
     text = f"Trained on {n_speakers} speakers. EER on {learned_on}: {eers}."
     own = measured["fine-tuned"]["calibration"] | {"corpus": learned_on, "source": "folder"}
     own = None if "skipped" in own else own  # few speakers, all told apart
-    file, card = work / "fine-tuned" / "model" / MODEL, card_with(model, "Fine-tuned", text)
-    write_published(out, file, own, protocol, card)
+    use, file = {"calibration": own, "protocol": protocol}, work / "fine-tuned" / "model" / MODEL
+    write_published(out, file, use, card_with(model, "Fine-tuned", text))
     return text
 
 
@@ -204,21 +202,20 @@ def finetune_settings(
     )
 
 
-def _prepared(recordings: Path, folder: Path, *, test: float, rest: str) -> Corpus:
-    """The recordings as a corpus: this share of the speakers in test, the others in `rest`.
+def _prepared(recordings: Path, folder: Path, *, test: float, calibrate_on: str) -> Corpus:
+    """The recordings as a corpus: this share of the speakers in the split "test".
 
-    Scores are calibrated on the list "dev": where dev has no speakers, it is the list "test".
+    Scores are calibrated on the list "dev": of the others, which are then the split "dev"; or,
+    where these train, of "test", too.
     """
     counts = Counter(each.speaker for each in tree_recordings(recordings, Report()))
     if len(counts) < FEWEST:
         raise StudyError(f"{recordings} has {len(counts)} speakers: expected at least {FEWEST}")
-    splits = {"test": round(test * len(counts))}
-    if rest == "dev":
-        splits["dev"] = len(counts) - splits["test"]
-    lists = {"test": "test", "dev": "dev" if rest == "dev" else "test"}
+    n_test = round(test * len(counts))
+    lists = {"test": "test", "dev": calibrate_on}
     settings = {
         "root": recordings,
-        "splits": splits,
+        "splits": {"test": n_test, "dev": len(counts) - n_test if calibrate_on == "dev" else 0},
         "trials": {name: {"recipe": "all_pairs", "split": split} for name, split in lists.items()},
         "pieces_per_utterance": PIECES if min(counts.values()) < 2 else 1,
     }

@@ -78,28 +78,25 @@ def evaluate(
     trials: Annotated[str, Option(help="A list of the corpus, or its file.")] = "test",
 ) -> None:
     """Measure a model on the trials of a corpus, or of a folder of recordings."""
-    from studylib.inference.adaptation import measure
-    from studylib.inference.speaker_model import model_file
+    from studylib.inference import adaptation
 
-    print(measure(model_file(model), corpus, trials, out))
+    print(adaptation.measure(model, corpus, trials, out))
 
 
 @app.command()
 def calibrate(model: Start, recordings: Recordings, out: Out) -> None:
     """Learn a model's threshold and probabilities on your own recordings."""
-    from studylib.inference.adaptation import calibrate as learn
-    from studylib.inference.speaker_model import model_file
+    from studylib.inference import adaptation
 
-    print(learn(model_file(model), recordings, out))
+    print(adaptation.calibrate(model, recordings, out))
 
 
 @app.command()
 def finetune(model: Start, recordings: Recordings, out: Out) -> None:
     """Train a model further on your own speakers, and measure it on some held out."""
-    from studylib.inference.adaptation import finetune as train
-    from studylib.inference.speaker_model import model_file
+    from studylib.inference import adaptation
 
-    print(train(model_file(model), recordings, out))
+    print(adaptation.finetune(model, recordings, out))
 
 
 @app.command()
@@ -112,7 +109,7 @@ def publish(
     ] = None,
 ) -> None:
     """Make a model and its card of a measured run, such as --out pretrained/NAME."""
-    from studylib.inference.publishing import publish as write
+    from studylib.inference import publishing
 
     if spectrum:
         from studylib.files.paths import project_root
@@ -121,5 +118,5 @@ def publish(
         measured = experiment.parents[1] / "published" / experiment.name
         add_spectrum(experiment, project_root() / "data", measured)
         experiment = measured
-    write(experiment, out, calibrate_on)
+    publishing.publish(experiment, out, calibrate_on)
     print(f"{out}: read its card.md before you commit it")

@@ -1,12 +1,10 @@
 """A trained run -> a folder to publish: model.safetensors, known_speakers.json, card.md."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from studylib.corpora.hygiene import KNOWN_SPEAKERS
@@ -18,14 +16,13 @@ from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json
 from studylib.files.tables import read_parquet
-from studylib.inference.speaker_model import CROPS, SYNTHETIC
+from studylib.inference.speaker_model import CROPS, MODEL, SYNTHETIC
 from studylib.losses import LOSSES
 from studylib.models.embedder import load_model, save_model
 from studylib.statistics.error_rates import log_likelihood_ratio_cost
 
-CARD, MODEL = "card.md", "model.safetensors"
+CARD = "card.md"
 Facts = Mapping[str, Any]
-LARGEST = 3_000_000  # bytes of a published model: a clone stays small
 
 
 def publish(experiment: Path, out: Path, further: Path | None = None) -> None:
@@ -45,7 +42,7 @@ def publish(experiment: Path, out: Path, further: Path | None = None) -> None:
     ------
     StudyError
         Results that are missing, that are not of the protocol `crops` and the back-end `cosine`,
-        or that have no calibration; a model of more than 3 MB.
+        or that have no calibration.
     """
     if not (experiment / "manifest.json").is_file():
         raise StudyError(f"{experiment} has no manifest.json: expected a measured experiment")
@@ -60,20 +57,11 @@ def publish(experiment: Path, out: Path, further: Path | None = None) -> None:
         metrics["calibration"] = calibration = _calibration_with(model, metrics, settings, further)
     calibration |= {"source": settings["corpus"]["source"]}
     protocol = {key: settings["evaluate"][key] for key in CROPS}
-    card = _card(experiment, manifest, metrics)
-    write_published(out, model, calibration, protocol, card)
-    if (size := (out / MODEL).stat().st_size) > LARGEST:
-        raise StudyError(f"{out / MODEL} has {size:,} bytes: expected {LARGEST:,} at most")
+    use = {"calibration": calibration, "protocol": protocol}
+    write_published(out, model, use, _card(experiment, manifest, metrics))
 
 
-def write_published(
-    out: Path,
-    model: Path,
-    calibration: Facts | None,
-    protocol: Facts,
-    card: str,
-    centre: np.ndarray | None = None,
-) -> None:
+def write_published(out: Path, model: Path, use: dict[str, Any], card: str) -> None:
     """Write a model's folder: its weights in half precision, its training speakers, its card.
 
     Parameters
@@ -81,22 +69,18 @@ def write_published(
     out : Path
     model : Path
         The file of the weights; known_speakers.json lies beside it.
-    calibration, protocol : mapping
-        See `SpeakerModel`.
+    use : dict
+        Plain values: calibration, protocol and perhaps centre, see `SpeakerModel`.
     card : str
         In Markdown.
-    centre : (D,) float, optional
-        See `SpeakerModel`.
     """
     embedder, scoring = load_model(model)
-    embedder.further = {"calibration": calibration, "protocol": dict(protocol)}
-    if centre is not None:
-        embedder.further["centre"] = centre.tolist()
+    embedder.further = use
     out.mkdir(parents=True, exist_ok=True)
     save_model(embedder.half(), out / MODEL, scoring=scoring)
     known = model.with_name(KNOWN_SPEAKERS)
-    if known.is_file() and known.parent.resolve() != out.resolve():
-        shutil.copyfile(known, out / KNOWN_SPEAKERS)
+    if known.is_file():
+        (out / KNOWN_SPEAKERS).write_bytes(known.read_bytes())  # perhaps its own place
     (out / CARD).write_text(card, encoding="utf-8")
 
 
@@ -128,10 +112,8 @@ def _calibration_with(
     return fit_calibration(trials["score"], trials["target"]) | {"corpus": names}
 
 
-def _cllr(results: Path, calibration: Facts) -> float:
-    """The cost of an experiment's headline scores under a calibration, in bits."""
-    name = read_json(results / "metrics.json")["trials"]
-    trials = read_parquet(results / "scores" / f"{name}.parquet")
+def cost_of_ratios(trials: pd.DataFrame, calibration: Facts) -> float:
+    """The cost in bits (Cllr) of a list's scores as log-likelihood ratios by a calibration."""
     ratios = calibration["scale"] * trials["score"].to_numpy() + calibration["offset"]
     return log_likelihood_ratio_cost(ratios, trials["target"])
 
@@ -142,7 +124,9 @@ def _card(experiment: Path, manifest: Facts, metrics: Facts) -> str:
     folders |= {path.name: path for path in sorted(experiment.glob("also/*"))}
     rows = []
     for name, folder in folders.items():
-        measured, cost = read_metrics(folder), _cllr(folder, metrics["calibration"])
+        measured = read_metrics(folder)
+        trials = read_parquet(folder / "scores" / f"{measured['trials']}.parquet")
+        cost = cost_of_ratios(trials, metrics["calibration"])
         rows.append(f"| `{name}` | {percent(measured)} | {measured['n_speakers']} | {cost:.3f} |")
     real = settings["corpus"]["source"] != SYNTHETIC
     template = Path(__file__).with_name(CARD).read_text(encoding="utf-8")

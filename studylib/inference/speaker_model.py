@@ -16,6 +16,7 @@ from studylib.models.features import SAMPLE_RATE
 
 CROPS = {"crops": 10, "crop_seconds": 4.0}  # of paper B
 SYNTHETIC = "embedded"  # the source of corpora that were not recorded
+MODEL = "model.safetensors"  # the file in a model's folder
 PUBLISHED = Path(__file__).parents[2] / "pretrained"
 
 
@@ -86,14 +87,11 @@ def model_file(model: str | Path) -> Path:
     StudyError
         No such model.
     """
-    for path in (Path(model), PUBLISHED / model):
+    for path in (Path(model), Path(model) / MODEL, PUBLISHED / model / MODEL):
         if path.is_file():
             return path
-        if (path / "model.safetensors").is_file():
-            return path / "model.safetensors"
-    names = sorted(path.parent.name for path in PUBLISHED.glob("*/model.safetensors"))
-    published = ", ".join(names) or "none"
-    raise StudyError(f"there is no model {model}: expected a file, a folder or one of {published}")
+    names = ", ".join(sorted(path.parent.name for path in PUBLISHED.glob(f"*/{MODEL}")))
+    raise StudyError(f"there is no model {model}: expected a file, a folder or one of {names}")
 
 
 def verify(

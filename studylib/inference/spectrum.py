@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from studylib.corpora.hygiene import KNOWN_SPEAKERS
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
 from studylib.evaluation.baselines import MOST_TRAINING_UTTERANCES, mean_and_deviation, whitening
@@ -42,15 +41,11 @@ def add_spectrum(experiment: Path, data: Path, out: Path) -> None:
     settings = EvaluateSettings.model_validate(manifest["settings"]["evaluate"])
     model, scoring = load_model(experiment / "model" / "model.safetensors")
     if (model.name, scoring) != ("compact_tdnn", "cosine"):
-        raise StudyError(
-            f"{experiment} has the trunk {model.name} and the scoring {scoring}: expected "
-            "compact_tdnn and cosine"
-        )
+        found = f"the trunk {model.name} and the scoring {scoring}"
+        raise StudyError(f"{experiment} has {found}: expected compact_tdnn and cosine")
     corpus = open_corpus(data / manifest["settings"]["corpus"]["name"])
     both = with_spectrum(model, corpus, settings.crop_seconds)
-    (out / "model").mkdir(parents=True, exist_ok=True)
-    for name in ("training.json", KNOWN_SPEAKERS):
-        shutil.copyfile(experiment / "model" / name, out / "model" / name)
+    shutil.copytree(experiment / "model", out / "model", dirs_exist_ok=True)
     file = out / "model" / "model.safetensors"
     save_model(both, file, scoring="cosine")
     further = [open_corpus(data / name) for name in settings.also]
@@ -67,15 +62,11 @@ def with_spectrum(model: Embedder, corpus: Corpus, crop_seconds: float | None) -
     keywords = model.keywords | {"embedding_dim": model.embedding_dim + SPECTRUM}
     both = Embedder("compact_tdnn_spectrum", keywords)
     weights, network = both.trunk.state_dict(), model.trunk.state_dict()
-    for name, value in network.items():
-        if name.startswith(("layers.", "bn_pooled.")):
-            weights[name].copy_(value)
-        elif name.startswith("bn_embedding.") and value.ndim:
-            weights[name][:-SPECTRUM] = value
     weights["fc.weight"].zero_()
-    weights["fc.weight"][:-SPECTRUM, :-SPECTRUM] = network["fc.weight"]
+    weights["fc.bias"].zero_()
+    for name, value in network.items():  # what is larger than the network's comes after it
+        weights[name][tuple(slice(size) for size in value.shape)] = value
     weights["fc.weight"][-SPECTRUM:, -SPECTRUM:] = torch.from_numpy(projection.T)
-    weights["fc.bias"].zero_()[:-SPECTRUM] = network["fc.bias"]
     weights["bn_spectrum.running_mean"].copy_(torch.from_numpy(centre))
     weights["bn_spectrum.running_var"].copy_(torch.from_numpy(deviation**2))
     return both.eval()

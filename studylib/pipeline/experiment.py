@@ -15,21 +15,27 @@ from typing import Any
 from studylib.corpora.hygiene import known_speakers, refuse_known_speakers
 from studylib.corpora.store import Corpus, open_corpus
 from studylib.errors import StudyError
+from studylib.evaluation.baselines import evaluate_baseline
+from studylib.evaluation.development import development_eer
 from studylib.evaluation.measures import read_metrics
+from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import read_json, write_json
 from studylib.files.checksums import changed_files, digest
 from studylib.files.disk import exclusive
 from studylib.files.documents import unknown, validated
 from studylib.files.paths import corpus_folder, project_root
+from studylib.inference.publishing import percent
 from studylib.pipeline.params import Changes, Params, evaluate_settings, read_params, run_settings
 from studylib.pipeline.plan import baseline_plan, run_plan
 from studylib.pipeline.provenance import machine
+from studylib.training.loop import train
 from studylib.training.settings import RunSettings
 
 CHECKPOINTS = ".checkpoints"  # of unfinished trainings, and locks; git ignores it
 LONGEST_NAME = 180  # characters, of a file's name
-OF_LOSS = ("margin", "scale")  # the notebook's parameters of the loss; others are of training
+# Section and key of the notebook's parameters; the others are of training, under their own names.
+PLACES = {"margin": ("loss", "margin"), "scale": ("loss", "scale"), "trunk": ("trunk", "name")}
 
 
 @dataclass(frozen=True)
@@ -105,17 +111,16 @@ def open_experiment(
         raise StudyError(f"the seed is {seed!r}: expected a whole number, 0 or more")
     parts = _nested(changes, overrides)
     settings, evaluate = run_settings(params, run, parts), evaluate_settings(params, run, parts)
-    plan, results = run_plan(root, params, settings, evaluate), root / "results" / params.study.name
-    folder = root / out if out else results / "experiment" / f"{run}-{seed}"
-    opened = replace(_opened(root, plan, evaluate, seed, folder), settings=settings)
+    plan = run_plan(root, params, settings, evaluate)
+    opened = replace(_opened(root, plan, evaluate, seed), settings=settings)
     if out:
-        _require_planned(results / "plan" / "experiment" / f"{run}.json", plan)
+        _require_planned(root, plan, "experiment")
         return opened
-    if not is_fresh(folder, opened.manifest):
+    if not is_fresh(opened):
         settings = settings.model_copy(update={"name": variant_name(run, parts)})
-        folder = results / "variants" / f"{settings.name}-{seed}"
+        folder = opened.folder.parents[1] / "variants" / f"{settings.name}-{seed}"
         opened = replace(opened, settings=settings, folder=folder)
-    return replace(opened, fresh=is_fresh(folder, opened.manifest))
+    return replace(opened, fresh=is_fresh(opened))
 
 
 def open_baseline(name: str) -> Experiment:
@@ -124,10 +129,9 @@ def open_baseline(name: str) -> Experiment:
     params = read_params(root / "params.yaml")
     if name not in params.study.baselines:
         raise StudyError(unknown("the study has no baseline", name, params.study.baselines))
-    results, plan = root / "results" / params.study.name, baseline_plan(root, params, name)
-    _require_planned(results / "plan" / "baseline" / f"{name}.json", plan)
-    folder = results / "experiment" / f"{name}-0"
-    return _opened(root, plan, params.evaluate, 0, folder)
+    plan = baseline_plan(root, params, name)
+    _require_planned(root, plan, "baseline")
+    return _opened(root, plan, params.evaluate, 0)
 
 
 def train_experiment(experiment: Experiment) -> None:
@@ -135,9 +139,6 @@ def train_experiment(experiment: Experiment) -> None:
     if experiment.fresh:
         print(f"shown from {experiment.folder}: nothing is trained")
         return
-    from studylib.evaluation.development import development_eer
-    from studylib.training.loop import train
-
     given = experiment.settings, experiment.corpus, experiment.seed, experiment.folder / "model"
     key, checkpoints = experiment.manifest["digests"]["training"], project_root() / CHECKPOINTS
     seconds = train(*given, checkpoints=checkpoints, key=key, measure=development_eer)
@@ -152,9 +153,6 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
     folder = experiment.folder
     if experiment.fresh:
         return read_metrics(folder)
-    from studylib.evaluation.baselines import evaluate_baseline
-    from studylib.evaluation.run import evaluate
-
     manifest = experiment.manifest | {"machine": machine()}
     given = experiment.corpus, experiment.evaluate, folder
     kept = {"manifest": manifest, "further": experiment.further}
@@ -167,20 +165,17 @@ def measure_experiment(experiment: Experiment) -> dict[str, Any]:
 
 def eer_line(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
     """The EER of the first trial list, with its 95 % interval over speakers."""
-    from studylib.inference.publishing import percent
-
     return f"{experiment.folder.name}: EER {percent(metrics)} on the trials {metrics['trials']}"
 
 
-def is_fresh(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether a folder holds, unchanged, the results of what this manifest describes."""
-    path = folder / "manifest.json"
+def is_fresh(experiment: Experiment) -> bool:
+    """Whether the folder of an experiment holds its results, unchanged."""
+    path = experiment.folder / "manifest.json"
     if not path.exists():
         return False
-    written = read_json(path)
-    keys = ("run", "seed", "digests", "corpus", "also")
-    same = all(written.get(key) == manifest[key] for key in keys)
-    return same and not changed_files(folder, written["files"])
+    written, keys = read_json(path), ("run", "seed", "digests", "corpus", "also")
+    same = all(written.get(key) == experiment.manifest[key] for key in keys)
+    return same and not changed_files(experiment.folder, written["files"])
 
 
 def _run_of_loss(params: Params, loss: str) -> str:
@@ -196,8 +191,8 @@ def _nested(changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> Changes
     nested = validated(Changes, overrides, "overrides").model_dump()
     for key, value in changes.items():
         if value is not None:
-            section = "trunk" if key == "trunk" else "loss" if key in OF_LOSS else "train"
-            nested[section] = {"name" if key == "trunk" else key: value} | nested[section]
+            section, name = PLACES.get(key, ("train", key))
+            nested[section] = {name: value} | nested[section]
     return Changes(**nested)
 
 
@@ -213,9 +208,7 @@ def variant_name(run: str, changes: Changes) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{digest(texts)[:8]}"
 
 
-def _opened(
-    root: Path, plan: Mapping[str, Any], evaluate: EvaluateSettings, seed: int, folder: Path
-) -> Experiment:
+def _opened(root: Path, plan: dict, evaluate: EvaluateSettings, seed: int) -> Experiment:
     """The experiment of a plan; StudyError where a further corpus has training speakers of it."""
     corpus = open_corpus(corpus_folder(root, plan["settings"]["corpus"]["name"]))
     for name in evaluate.trials:  # a misspelt one stops here, and not after the training
@@ -230,9 +223,11 @@ def _opened(
         "corpus": corpus.provenance,
         "also": {other.folder.name: other.provenance for other in further},
     }
+    folder = root / "results" / plan["study"] / "experiment" / f"{plan['run']}-{seed}"
     return Experiment(evaluate, seed, corpus, further, folder, manifest)
 
 
-def _require_planned(path: Path, plan: Mapping[str, Any]) -> None:
+def _require_planned(root: Path, plan: dict, kind: str) -> None:
+    path = root / "results" / plan["study"] / "plan" / kind / f"{plan['run']}.json"
     if not path.exists() or read_json(path) != plan:
         raise StudyError(f"{path} is not of the present parameters and code: run `studylib plan`")

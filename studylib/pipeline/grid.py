@@ -14,12 +14,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import dask
 import distributed
 import psutil
+import torch
 
 from studylib.errors import StudyError
 from studylib.models.devices import available_cores, usable_cores
@@ -29,6 +29,7 @@ from studylib.reports.study import is_of_plan
 LOGS = ".grid"  # git ignores it
 RETRIES = 2  # of an experiment that fails
 SECONDS_BETWEEN_LOOKS = 2.0
+Share = dict[str, str]  # of a worker in the machine: variables of its environment
 # Lost workers after which an experiment is given up: a batch job ends at its time limit.
 dask.config.set({"distributed.scheduler.allowed-failures": 100})
 
@@ -59,26 +60,25 @@ def run_grid(root: Path, workers: int | None = None, scheduler: str | None = Non
     if scheduler and workers:
         raise StudyError("--scheduler names a cluster that runs: leave out --workers")
     dvc(root, "repro", "plan", "corpus")
-    status = json.loads(dvc(root, "status", "--json", "experiment"))
-    stale = [name for name in status if name.startswith("experiment@")]
+    stale = list(json.loads(dvc(root, "status", "--json", "experiment")))
     print(f"{len(stale)} stale: {', '.join(stale) or 'nothing to run'}", flush=True)
     if not stale:
         return []
     ended: dict[str, str] = {}  # name -> why it failed, or nothing
-    threads, gpus = None, []
+    shares = [] if scheduler else local_shares(workers)
     try:
         if scheduler:
             cluster = contextlib.nullcontext(scheduler)
         else:
-            workers, threads, gpus = local_layout(workers)
             cluster = distributed.LocalCluster(
-                n_workers=min(workers, len(stale)),
+                n_workers=min(len(shares), len(stale)),
                 threads_per_worker=1,
                 security=True,  # other users, who lack the certificate, cannot use the workers
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # any free port: two grids may run at once
                 silence_logs=logging.CRITICAL,
             )
-        _run(root, stale, ended, cluster, threads, gpus)
+        with cluster as address, distributed.Client(address) as client:
+            _run(client, stale, ended, (root, shares, client.id))
     except (OSError, ValueError, distributed.CancelledError) as error:
         lost = f"the dask scheduler is lost ({error}): `studylib grid` runs the rest"
         raise StudyError(lost) from None
@@ -93,60 +93,58 @@ def run_grid(root: Path, workers: int | None = None, scheduler: str | None = Non
     return [failure for failure in ended.values() if failure]
 
 
-def local_layout(workers: int | None) -> tuple[int, int, list[str]]:
-    """Workers, the threads of each, and the GPUs of this machine: one for each worker."""
-    import torch
-
+def local_shares(workers: int | None) -> list[Share]:
+    """The share of each worker in the cores and the GPUs of this machine."""
     n_gpus, cores = torch.cuda.device_count(), available_cores()
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n_gpus)))
+    own = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus.split(",")[:n_gpus]] or [{}]
     workers = workers or n_gpus or cores
-    return workers, max(1, cores // workers), gpus.split(",")[:n_gpus]
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // workers))}
+    return [threads | own[number % len(own)] for number in range(workers)]
 
 
-def _run(
-    root: Path,
-    names: Sequence[str],
-    ended: dict[str, str],
-    cluster: contextlib.AbstractContextManager,
-    threads: int | None = None,
-    gpus: Sequence[str] = (),
-) -> None:
+def _run(client: distributed.Client, names: list[str], ended: dict[str, str], given: tuple) -> None:
     """Run one experiment at a time on each worker of a cluster until all have ended.
+
+    `given` is what `run_task` takes after the name.
 
     No more are submitted than there are workers: dask does not know how long one takes and would
     assign all at once; some would then wait for a long one while other workers are idle.
     """
-    waiting = list(names)
-    running: dict[str, distributed.Future] = {}
-    with cluster as address, distributed.Client(address) as client:
-        client.wait_for_workers(1)
-        while waiting or running:
-            while waiting and len(running) < max(1, sum(client.nthreads().values())):
-                name = waiting.pop(0)
-                task = (run_task, name, root, threads, gpus, client.id)
-                running[name] = client.submit(*task, retries=RETRIES, pure=False)
-            with contextlib.suppress(TimeoutError):
-                distributed.wait(list(running.values()), SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED")
-            for name in [name for name, future in running.items() if future.done()]:
-                failure = running.pop(name).exception()
-                if isinstance(failure, distributed.CancelledError):
-                    raise failure
-                ended[name] = f"{name}: {failure} (see {LOGS}/{name}.log)" if failure else ""
-                print(f"{len(ended)} of {len(names)}: {ended[name] or name}", flush=True)
+    waiting, running = names.copy(), {}
+    client.wait_for_workers(1)
+    while waiting or running:
+        while waiting and len(running) < max(1, sum(client.nthreads().values())):
+            name = waiting.pop(0)
+            running[name] = client.submit(run_task, name, *given, retries=RETRIES, pure=False)
+        with contextlib.suppress(TimeoutError):
+            distributed.wait(list(running.values()), SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED")
+        for name in [name for name, future in running.items() if future.done()]:
+            failure = running.pop(name).exception()
+            if isinstance(failure, distributed.CancelledError):
+                raise failure
+            ended[name] = f"{name}: {failure} (see {LOGS}/{name}.log)" if failure else ""
+            print(f"{len(ended)} of {len(names)}: {ended[name] or name}", flush=True)
 
 
-def run_task(name: str, root: Path, threads: int | None, gpus: Sequence[str], client: str) -> None:
-    """On a worker: execute one experiment, while the client that submitted it is connected."""
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[distributed.get_worker().name % len(gpus)]
-    # dask sets it to 1; on another machine all cores of the worker are used.
-    os.environ["OMP_NUM_THREADS"] = str(threads or usable_cores())
+def run_task(name: str, root: Path, shares: list[Share], client: str) -> None:
+    """On a worker: execute one experiment, while the client that submitted it is connected.
+
+    Parameters
+    ----------
+    name : str
+        Of its stage.
+    shares : list
+        Of the workers of this machine; empty on another one, all of whose cores are used.
+    """
+    all_cores = {"OMP_NUM_THREADS": str(usable_cores())}  # dask sets it to 1
+    os.environ |= shares[distributed.get_worker().name] if shares else all_cores
     ended = threading.Event()
     watched = distributed.get_client(), client, ended
     threading.Thread(target=_end_kernel_without, args=watched).start()
     (root / LOGS).mkdir(exist_ok=True)
     try:
-        with (root / LOGS / f"{name}.log").open("a") as log, contextlib.chdir(root):
+        with (root / LOGS / f"{name}.log").open("a") as log:
             run_experiment(root, *_run_and_seed(name), log)
     finally:
         ended.set()

@@ -1,13 +1,13 @@
 """The study's notebooks: their parameters checked, executed with papermill."""
 
 import ast
+import contextlib
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
@@ -15,7 +15,7 @@ from traitlets.config import Config
 
 from studylib.errors import StudyError
 from studylib.files.documents import unknown
-from studylib.pipeline.params import read_params
+from studylib.pipeline.params import read_params, run_settings
 
 INJECTED = "# Parameters"  # first line of papermill's cell of given values
 
@@ -51,11 +51,11 @@ def run_experiment(root: Path, run: str, seed: int, log: TextIO | None = None) -
     Raises
     ------
     StudyError
-        As `run_report`.
+        An unknown run; or as `run_report`.
     """
-    out = Path(experiment_folder(root, run, seed))
-    copy = out.parents[1] / "notebooks" / "experiment" / out.name
-    _execute(root, "experiment", copy, {"run": run, "seed": seed, "out": out.as_posix()}, log)
+    out = experiment_folder(root, run, seed)
+    copy = f"{Path(out).parents[1]}/notebooks/experiment/{run}-{seed}"
+    _execute(root, "experiment", copy, {"run": run, "seed": seed, "out": out}, log)
 
 
 def run_report(root: Path, report: str) -> None:
@@ -67,10 +67,10 @@ def run_report(root: Path, report: str) -> None:
         If the notebook is missing, or its own StudyError; any other error is raised as papermill
         does. The executed copy, up to the failing cell, is written in every case.
     """
-    # The summary is of all studies.
-    study = "" if report == "summary" else read_params(root / "params.yaml").study.name
-    results = Path("results") / study
-    _execute(root, report, results / "notebooks" / report, {"out": (results / report).as_posix()})
+    results = "results"
+    if report != "summary":  # of all studies
+        results += f"/{read_params(root / 'params.yaml').study.name}"
+    _execute(root, report, f"{results}/notebooks/{report}", {"out": f"{results}/{report}"})
 
 
 def experiment_folder(root: Path, run: str, seed: int) -> str:
@@ -81,34 +81,27 @@ def experiment_folder(root: Path, run: str, seed: int) -> str:
     StudyError
         An unknown run.
     """
-    params = read_params(root / "params.yaml")
-    if run not in params.runs:
-        raise StudyError(unknown("no run is named", run, params.runs))
-    return f"results/{params.study.name}/experiment/{run}-{seed}"
+    settings = run_settings(read_params(root / "params.yaml"), run)
+    return f"results/{settings.study}/experiment/{run}-{seed}"
 
 
-def _execute(
-    root: Path, name: str, copy: Path, parameters: dict[str, Any], log: TextIO | None = None
-) -> None:
-    notebook = root / "notebooks" / f"{name}.ipynb"
-    if notebook not in (root / "notebooks").glob("*.ipynb"):  # or it would lie elsewhere
-        raise StudyError(f"{notebook} does not exist: expected a notebook")
-    output = root / f"{copy}.ipynb"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # papermill only warns of an unknown parameter; the notebook's own check raises.
+def _execute(root: Path, name: str, copy: str, values: dict, log: TextIO | None = None) -> None:
+    notebooks = root / "notebooks"
+    if notebooks / f"{name}.ipynb" not in notebooks.glob("*.ipynb"):  # or it would lie elsewhere
+        raise StudyError(f"{notebooks / name}.ipynb does not exist: expected a notebook")
+    (root / copy).parent.mkdir(parents=True, exist_ok=True)
+    # papermill warns of what its parser of parameters cannot read, such as `a = b = None`.
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    # Both are recorded in the copy, which may be published.
-    given, written = os.path.relpath(notebook), os.path.relpath(output)
-    shown = {"progress_bar": False, "log_output": False}
-    shown |= {"stdout_file": log or sys.stdout, "stderr_file": log or sys.stderr}
+    # Both paths are recorded in the copy, which may be published: they are below the root.
+    given = f"notebooks/{name}.ipynb", f"{copy}.ipynb", values
+    shown = {"progress_bar": False, "stdout_file": log or sys.stdout}
+    shown |= {"stderr_file": log or sys.stderr}
     try:
-        with tempfile.TemporaryDirectory() as sockets:
+        with tempfile.TemporaryDirectory() as sockets, contextlib.chdir(root):
             # Two kernels started at one moment in one folder would use the same sockets.
             own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
             config = Config({"KernelManager": own})
-            papermill.execute_notebook(
-                given, written, parameters, cwd=notebook.parent, config=config, **shown
-            )
+            papermill.execute_notebook(*given, cwd="notebooks", config=config, **shown)
     except PapermillExecutionError as error:
         if error.ename == "StudyError":
             raise StudyError(error.evalue) from None

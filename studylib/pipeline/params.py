@@ -11,11 +11,11 @@ share; each entry of `runs` names a loss with its numbers, and may change any sh
 """
 
 import inspect
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field, PrivateAttr, create_model
 
 from studylib.errors import StudyError
@@ -23,7 +23,9 @@ from studylib.evaluation.baselines import BASELINES
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.documents import Name, Section, read_yaml, unknown, validated
 from studylib.files.numbers import NotNegative
+from studylib.losses import LOSSES
 from studylib.losses.schedules import value_at
+from studylib.models.trunks import TRUNKS, trunk_keywords
 from studylib.reports.settings import ReportSettings
 from studylib.training.settings import Component, CorpusSettings, NumberOrSchedule, RunSettings
 
@@ -121,11 +123,6 @@ def run_settings(params: Params, name: str, changes: Changes = Changes()) -> Run
     """
     if name not in params.runs:
         raise StudyError(unknown("no run is named", name, params.runs))
-    import torch
-
-    from studylib.losses import LOSSES
-    from studylib.models.trunks import TRUNKS, trunk_keywords
-
     where, entry, trunk = f"run {name}", params.runs[name], params.trunk
     for section in (entry.trunk, changes.trunk):
         another = section.get("name", trunk.get("name")) != trunk.get("name")
@@ -180,15 +177,11 @@ def _completed(
     """A loss or a trunk with all keywords of its constructor, each of its kind."""
     if given.name not in known:
         raise StudyError(unknown(f"{where}: {key}.name:", given.name, known))
-    kinds = typing.get_type_hints(known[given.name].__init__)
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(known[given.name]).parameters.values():
-        if parameter.name not in not_studied:
-            kind = kinds[parameter.name]
-            kind = {int: Size, float: NumberOrSchedule}.get(kind, kind)
-            required = parameter.default is inspect.Parameter.empty
-            fields[parameter.name] = (kind, ... if required else parameter.default)
+    kinds, fields = {int: Size, float: NumberOrSchedule}, {}
+    for name, keyword in inspect.signature(known[given.name]).parameters.items():
+        if name not in not_studied:
+            default = ... if keyword.default is keyword.empty else keyword.default
+            fields[name] = kinds.get(keyword.annotation, keyword.annotation), default
     section = create_model(given.name, __base__=Section, **fields)
-    return given.model_copy(
-        update={"parameters": dict(validated(section, given.parameters, where, key))}
-    )
+    parameters = dict(validated(section, given.parameters, where, key))
+    return Component(name=given.name, parameters=parameters)

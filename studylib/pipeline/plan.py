@@ -16,10 +16,13 @@ from typing import Any
 
 import nbformat
 
+from studylib.corpora.sources import SOURCES, check_settings
 from studylib.errors import StudyError
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.files.atomic import atomic_folder, write_json
 from studylib.files.checksums import digest, sha256
+from studylib.losses import LOSSES
+from studylib.models.trunks import TRUNKS
 from studylib.pipeline.params import Params, TestSet, evaluate_settings, run_settings
 from studylib.training.settings import CorpusSettings, RunSettings
 
@@ -45,25 +48,16 @@ def plan_documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
     StudyError
         Settings of a run, of the corpus or of a report that are not valid; it names their file.
     """
+    documents = {}
     try:
-        return _documents(root, params)
+        for run in params.study.runs:
+            given = run_settings(params, run), evaluate_settings(params, run)
+            documents[f"experiment/{run}.json"] = run_plan(root, params, *given)
+        for name in params.study.baselines:
+            documents[f"baseline/{name}.json"] = baseline_plan(root, params, name)
+        documents["corpus.json"] = corpus_plan(root, params)
     except StudyError as error:
         raise StudyError(f"{params.file}: {error}") from None
-
-
-def _documents(root: Path, params: Params) -> dict[str, dict[str, Any]]:
-    study = params.study
-    runs = {run: run_settings(params, run) for run in study.runs}
-    documents = {"corpus.json": corpus_plan(root, params)}
-    most = documents["corpus.json"]["settings"].get("n_train_speakers", math.inf)
-    for run, settings in runs.items():
-        given = max(settings.train.speakers_per_batch, settings.train.training_speakers or 0)
-        if settings.train.crops and given > most:
-            raise StudyError(f"run {run}: train asks for {given} speakers: expected at most {most}")
-        evaluate = evaluate_settings(params, run)
-        documents[f"experiment/{run}.json"] = run_plan(root, params, settings, evaluate)
-    for name in study.baselines:
-        documents[f"baseline/{name}.json"] = baseline_plan(root, params, name)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         if path.stem not in NO_REPORTS:
             documents[f"reports/{path.stem}.json"] = _report_plan(root, params, path)
@@ -84,11 +78,13 @@ def run_plan(
     root: Path, params: Params, settings: RunSettings, evaluate: EvaluateSettings
 ) -> dict[str, Any]:
     """What decides an experiment: full settings, the digest of its weights and of its results."""
-    from studylib.losses import LOSSES
-    from studylib.models import TRUNKS
-
     resolved = {"corpus": _corpus(params.corpus), "evaluate": evaluate.model_dump(mode="json")}
     resolved |= settings.model_dump(mode="json", include={"loss", "trunk", "train"})
+    where = f"run {settings.name}: train"
+    most = resolved["corpus"]["settings"].get("n_train_speakers", math.inf)
+    given = max(settings.train.speakers_per_batch, settings.train.training_speakers or 0)
+    if settings.train.crops and given > most:
+        raise StudyError(f"{where} asks for {given} speakers: expected at most {most}")
     parts = LOSSES[settings.loss.name], TRUNKS[settings.trunk.name]
     modules = ["studylib.training.loop", *(part.__module__ for part in parts)]
     if settings.train.augmentation:
@@ -101,8 +97,8 @@ def run_plan(
     weights = settings.train.initial_weights
     if weights and not (root / weights).is_file():
         raise StudyError(
-            f"run {settings.name}: train.initial_weights: {weights} does not exist; first run the "
-            "study that makes it, or import released weights with `studylib import`"
+            f"{where}.initial_weights: {weights} does not exist; first run the study that makes "
+            "it, or import released weights with `studylib import`"
         )
     training = [decisive, train, hashes(root, modules), weights and sha256(root / weights)]
     return {
@@ -128,8 +124,6 @@ def baseline_plan(root: Path, params: Params, name: str) -> dict[str, Any]:
 
 def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
     """What decides the corpora under data/: their settings, and the sources that prepare them."""
-    from studylib.corpora.sources import SOURCES
-
     described = {name: params.test_sets.get(name) for name in params.evaluate.also}
     sets = {name: each and _corpus(each) for name, each in described.items()}
     corpus = _corpus(params.corpus)
@@ -139,8 +133,6 @@ def corpus_plan(root: Path, params: Params) -> dict[str, Any]:
 
 
 def _corpus(section: CorpusSettings | TestSet) -> dict[str, Any]:
-    from studylib.corpora.sources import check_settings
-
     settings = check_settings(section.source, section.settings)
     return section.model_dump() | {"settings": settings.model_dump(mode="json")}
 
