@@ -127,3 +127,23 @@ def test_rates_on_the_study_s_lists_are_those_of_its_scores(tmp_path):
         expected = equal_error_rate(scores["score"], scores["target"])
         assert rates["rate"][name] == pytest.approx(expected)
     assert set(rates["run"]) == {"triplet"}
+
+
+def test_target_trials_of_one_session_and_of_two_have_their_own_rates(tmp_path):
+    folder = write_study(tmp_path, seeds=(0,)) / "experiment" / "triplet-0"
+    runs = experiments_in([folder])
+    assert report.session_rates(runs, "test", 20)[0].empty  # a session an utterance
+    utterances = pd.read_parquet(folder / "utterances.parquet")
+    utterances["session"] = utterances["speaker"] + [f"/{i % 4 // 2}" for i in range(64)]
+    utterances.to_parquet(folder / "utterances.parquet")
+    rates, growth = report.session_rates(runs, "test", 20)
+    trials = pd.read_parquet(folder / "scores" / "test.parquet")
+    same = trials["first"] // 2 == trials["second"] // 2
+    expected = [
+        equal_error_rate(trials["score"][kept], trials["target"][kept])
+        for kept in (same | ~trials["target"], ~same)
+    ]
+    assert rates["level"].tolist() == ["the same", "another"]
+    assert rates["rate"].to_numpy() == pytest.approx(expected)
+    assert growth["ratio"].item() == pytest.approx(expected[1] / expected[0])
+    assert growth["low"].item() < growth["ratio"].item() < growth["high"].item()

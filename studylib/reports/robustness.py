@@ -16,12 +16,13 @@ import torch
 from studylib.corpora.acoustics import Session, apply_session
 from studylib.corpora.store import SAMPLE_RATE, Corpus
 from studylib.evaluation.scores import trial_scores
+from studylib.files.tables import read_parquet
 from studylib.models.embedder import Embedder, as_waveforms
 from studylib.reports.settings import RobustnessSettings
-from studylib.reports.study import cells_by_run, resample
+from studylib.reports.study import cells_by_run, collect_scores, resample
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import Cells, cells_of
-from studylib.statistics.resampling import bootstrap
+from studylib.statistics.resampling import bootstrap, ratios
 
 PINK = -3.0  # dB an octave
 SEED = 0  # of rooms and noise
@@ -209,3 +210,48 @@ def list_rates(runs: pd.DataFrame, lists: Sequence[str], n_resamples: int) -> pd
     tables = {name: error_table(each)[["rate", "low", "high"]] for name, each in cells.items()}
     table = pd.concat(tables, names=["level", "run"]).reset_index()
     return table.assign(factor="trial list")
+
+
+def session_rates(
+    runs: pd.DataFrame, trials: str, n_resamples: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Error rates with the target trials of one session, and with those of two sessions.
+
+    The nontarget trials are the same in both.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `experiments_in`.
+    trials : str
+        Name of the trial list.
+
+    Returns
+    -------
+    rates : DataFrame
+        run, factor ("session"), level ("the same", "another"), rate, low, high.
+    growth : DataFrame
+        As in `growth_table`, from the same session to another, over speakers and any seeds.
+        Both are empty where the list has no target trials of one of the two kinds.
+    """
+    common, scores = collect_scores(runs, trials)
+    sessions = read_parquet(runs["folder"].iloc[0] / "utterances.parquet")["session"]
+    same = np.equal(*(sessions.loc[common[side]].to_numpy(str) for side in ("first", "second")))
+    found = {}
+    for level, kept in {"the same": same, "another": ~same}.items():
+        if not (common["target"] & kept).any():
+            return pd.DataFrame(), pd.DataFrame()
+        kept = kept | ~common["target"]
+        part = common[kept]
+        sides = part["first_speaker"].to_numpy(str), part["second_speaker"].to_numpy(str)
+        of_runs = {name: values[kept] for name, values in scores.items()}
+        targets = part["target"].to_numpy()
+        found[level] = bootstrap(of_runs, targets, *sides, n_resamples=n_resamples)["eer"]
+    tables = {level: error_table(cells_by_run(runs, each)) for level, each in found.items()}
+    rates = pd.concat(tables, names=["level", "run"])[["rate", "low", "high"]].reset_index()
+    cells = cells_by_run(runs, ratios(*found.values(), "session"))
+    contrasts = [cells.contrast({run: 1.0}) for run in cells.names]
+    values = [np.exp([contrast.value, *contrast.interval()]) for contrast in contrasts]
+    growth = pd.DataFrame(values, columns=["ratio", "low", "high"]).assign(run=cells.names)
+    growth = growth.assign(factor="session", reference="the same", hardest="another")
+    return rates.assign(factor="session"), growth
