@@ -133,6 +133,18 @@ def test_each_comparison_of_sizes_has_a_panel_and_each_loss_a_line_with_interval
     assert figures.eer_by_size(rates.iloc[:0], list_name="test") is None
 
 
+def test_trunks_are_rows_by_cost_in_a_panel_for_each_comparison_that_there_is():
+    rows = [("equal", "wide", "ge2e", 9), ("equal", "wide", "triplet", 9)]
+    rows += [("equal", "narrow", "ge2e", 2), ("other", "wide", "triplet", 9)]
+    rates = pd.DataFrame(rows, columns=["comparison", "trunk", "loss", "size"]).assign(**RATES)
+    titles = {"equal": "equal crops", "other": "other crops", "none": "no run"}
+    equal, other = figures.eer_by_trunk(rates, titles, list_name="test").axes
+    assert [axes.get_title() for axes in (equal, other)] == ["Equal crops", "Other crops"]
+    assert [label.get_text() for label in equal.get_yticklabels()] == ["narrow", "wide"]
+    np.testing.assert_allclose(equal.containers[0][0].get_xydata(), [[5, 1], [5, 0]])  # GE2E
+    assert [text.get_text() for text in other.get_legend().get_texts()] == ["GE2E", "Triplet"]
+
+
 def test_margins_are_lines_over_the_scale_and_files_have_the_same_bytes_each_time(tmp_path):
     rates = pd.DataFrame({"comparison": "am_softmax", "margin": ["0.3", "0.1"], "size": [15, 30]})
     for name in ("once", "twice"):

@@ -129,15 +129,18 @@ def eer_by_trunk(rates: pd.DataFrame, titles: Mapping[str, str], *, list_name: s
         The trial list.
     """
     trunks = rates.groupby("trunk")["size"].first().sort_values().index
-    shape = {"figsize": (2 + 3.5 * len(titles), 1.5 + 0.4 * len(trunks)), "squeeze": False}
-    figure, panels = plt.subplots(1, len(titles), sharex=True, sharey=True, **shape)
-    for axes, (comparison, title) in zip(panels[0], titles.items(), strict=True):
-        of_losses = rates[rates["comparison"] == comparison].groupby("loss")
-        for place, (loss, part) in enumerate(of_losses):
-            heights = trunks.get_indexer(part["trunk"]) + 0.25 * place
+    losses, parts = sorted(rates["loss"].unique()), list(rates.groupby("comparison", sort=False))
+    height = 1.5 + (0.2 + 0.1 * len(losses)) * len(trunks)
+    shape = {"figsize": (2 + 3.5 * len(parts), height), "squeeze": False}
+    figure, panels = plt.subplots(1, len(parts), sharex=True, sharey=True, **shape)
+    for axes, (comparison, part) in zip(panels[0], parts, strict=True):
+        for place, loss in enumerate(losses):  # also those without rows here: for the legend
+            rows = part[part["loss"] == loss]
+            heights = trunks.get_indexer(rows["trunk"]) + 0.5 * place / len(losses)
             looks = look(loss).errorbar | {"linestyle": "none"}
-            axes.errorbar(100 * part["rate"], heights, xerr=style.whiskers(part), **looks)
-        axes.set(title=title.capitalize(), yticks=range(len(trunks)), yticklabels=trunks)
+            axes.errorbar(100 * rows["rate"], heights, xerr=style.whiskers(rows), **looks)
+        title = titles[comparison].capitalize()
+        axes.set(title=title, yticks=range(len(trunks)), yticklabels=trunks)
         style.percent_axis(axes.xaxis, style.FEW_TICKS)
     axes.invert_yaxis()
     axes.legend(**style.LEGEND)
