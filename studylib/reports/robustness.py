@@ -217,7 +217,7 @@ def session_rates(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Error rates with the target trials of one session, and with those of two sessions.
 
-    The nontarget trials are the same in both.
+    The nontarget trials are the same in both, and so are the speakers: those of nontarget trials.
 
     Parameters
     ----------
@@ -237,16 +237,18 @@ def session_rates(
     common, scores = collect_scores(runs, trials)
     sessions = read_parquet(runs["folder"].iloc[0] / "utterances.parquet")["session"]
     same = np.equal(*(sessions.loc[common[side]].to_numpy(str) for side in ("first", "second")))
-    found = {}
-    for level, kept in {"the same": same, "another": ~same}.items():
-        if not (common["target"] & kept).any():
+    nontarget, found = ~common["target"], {}
+    compared = common.loc[nontarget, ["first_speaker", "second_speaker"]].stack().unique()
+    targets = common["target"] & common["first_speaker"].isin(compared)
+    for level, kept in {"the same": targets & same, "another": targets & ~same}.items():
+        if not kept.any():
             return pd.DataFrame(), pd.DataFrame()
-        kept = kept | ~common["target"]
+        kept = kept | nontarget
         part = common[kept]
         sides = part["first_speaker"].to_numpy(str), part["second_speaker"].to_numpy(str)
         of_runs = {name: values[kept] for name, values in scores.items()}
-        targets = part["target"].to_numpy()
-        found[level] = bootstrap(of_runs, targets, *sides, n_resamples=n_resamples)["eer"]
+        kinds = part["target"].to_numpy()
+        found[level] = bootstrap(of_runs, kinds, *sides, n_resamples=n_resamples)["eer"]
     tables = {level: error_table(cells_by_run(runs, each)) for level, each in found.items()}
     rates = pd.concat(tables, names=["level", "run"])[["rate", "low", "high"]].reset_index()
     cells = cells_by_run(runs, ratios(*found.values(), "session"))
