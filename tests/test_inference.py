@@ -216,6 +216,8 @@ def test_a_list_of_trials_over_a_folder_of_recordings_is_measured(
     lines = [f"{int(a.split('/')[0] == b.split('/')[0])} {a} {b}" for a, b in pairs]
     (tmp_path / "list.txt").write_text("\n".join(lines))
     words = ["evaluate", "--corpus", str(recordings), "--out", str(tmp_path / "out")]
+    assert_one_sentence(studylib(*words, "--model", "nothing"), "there is no model nothing")
+    assert not (tmp_path / "out.corpus").exists()
     # The published model was trained on these voices, but nothing tells: other population.
     done = studylib(*words, "--trials", str(tmp_path / "list.txt"), "--model", str(published))
     assert done.returncode == 0, done.stderr

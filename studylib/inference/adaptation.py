@@ -50,14 +50,15 @@ def measure(model: str | Path, corpus: Path, trials: str, out: Path) -> str:
     """
     if out.exists() and not (out / "manifest.json").exists():  # it would be replaced
         raise StudyError(f"{out} is there, and holds no results: choose another folder")
+    model, protocol = model_file(model), load_speaker_model(model).protocol
     if (corpus / "corpus.json").is_file():
         prepared = open_corpus(corpus)
     else:
         wanted = {"recipe": "all_pairs"} if trials == "test" else {"file": trials}
         settings = {"root": corpus, "splits": {"test": 1.0}, "trials": {"test": wanted}}
         prepared, trials = prepare_corpus("folder", settings, Path(f"{out}.corpus")), "test"
-    how = EvaluateSettings(trials=[trials], **load_speaker_model(model).protocol)
-    found = evaluate(model_file(model), prepared, how, out)
+    how = EvaluateSettings(trials=[trials], **protocol)
+    found = evaluate(model, prepared, how, out)
     return f"EER {percent(found)} over {found['n_speakers']} speakers; results in {out}"
 
 
