@@ -46,6 +46,9 @@ def test_what_is_not_there_is_one_sentence(studylib, project):
     for name in ("nothing", "../notebooks/losses"):
         assert_one_sentence(studylib("notebook", name), f"{name}.ipynb does not exist")
     assert not (project / "results").exists()
+    for words in (["--spectrum"], []):
+        done = studylib("publish", "notebooks", "--out", "x", *words)
+        assert_one_sentence(done, "notebooks has no details.json")
 
 
 def test_a_study_is_checked_before_it_becomes_the_active_one(studylib, project):

@@ -115,7 +115,7 @@ def publish(
         from studylib.files.paths import project_root
         from studylib.inference.spectrum import add_spectrum
 
-        measured = experiment.parents[1] / "published" / experiment.name
+        measured = experiment.absolute().parents[1] / "published" / experiment.name
         add_spectrum(experiment, project_root() / "data", measured)
         experiment = measured
     publishing.publish(experiment, out, calibrate_on)

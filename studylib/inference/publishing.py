@@ -44,9 +44,7 @@ def publish(experiment: Path, out: Path, further: Path | None = None) -> None:
         Results that are missing, that are not of the protocol `crops` and the back-end `cosine`,
         or that have no calibration.
     """
-    if not (experiment / "manifest.json").is_file():
-        raise StudyError(f"{experiment} has no manifest.json: expected a measured experiment")
-    manifest, metrics = read_json(experiment / "manifest.json"), read_metrics(experiment)
+    manifest, metrics = read_results(experiment)
     settings, calibration = manifest["settings"], metrics["calibration"]
     if (settings["evaluate"]["protocol"], metrics["backend"]) != ("crops", "cosine"):
         raise StudyError(f"{experiment}: expected the protocol crops and first the back-end cosine")
@@ -59,6 +57,14 @@ def publish(experiment: Path, out: Path, further: Path | None = None) -> None:
     protocol = {key: settings["evaluate"][key] for key in CROPS}
     use = {"calibration": calibration, "protocol": protocol}
     write_published(out, model, use, _card(experiment, manifest, metrics))
+
+
+def read_results(experiment: Path) -> tuple[Facts, dict[str, Any]]:
+    """The manifest and the metrics of a trained run; StudyError where results are missing."""
+    for name in ("details.json", f"model/{MODEL}"):  # git holds neither; a baseline has no model
+        if not (experiment / name).is_file():
+            raise StudyError(f"{experiment} has no {name}: expected a trained and measured run")
+    return read_json(experiment / "manifest.json"), read_metrics(experiment)
 
 
 def write_published(out: Path, model: Path, use: dict[str, Any], card: str) -> None:

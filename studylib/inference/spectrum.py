@@ -12,7 +12,7 @@ from studylib.evaluation.baselines import MOST_TRAINING_UTTERANCES, mean_and_dev
 from studylib.evaluation.protocols import training_rows
 from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
-from studylib.files.atomic import read_json
+from studylib.inference.publishing import read_results
 from studylib.models.compact_tdnn_spectrum import SPECTRUM
 from studylib.models.embedder import Embedder, load_model, save_model
 
@@ -35,9 +35,9 @@ def add_spectrum(experiment: Path, data: Path, out: Path) -> None:
     Raises
     ------
     StudyError
-        Another trunk; a corpus that is not there.
+        Results or a corpus that are not there; another trunk.
     """
-    manifest = read_json(experiment / "manifest.json")
+    manifest = read_results(experiment)[0]
     settings = EvaluateSettings.model_validate(manifest["settings"]["evaluate"])
     model, scoring = load_model(experiment / "model" / "model.safetensors")
     if (model.name, scoring) != ("compact_tdnn", "cosine"):
