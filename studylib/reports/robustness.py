@@ -2,8 +2,8 @@
 
 The test utterances are degraded once per condition and turned into features once; every trunk then
 runs on these features, so that all runs embed the same crops. All conditions use the same resamples
-of the test speakers: the growth of a run's error rate at a level, and its difference from the other
-runs' growth, are paired comparisons, on the logarithm of the error rate as everywhere.
+of the test speakers: the growth of a run's error rate at a level is a paired comparison, on the
+logarithm of the error rate as everywhere.
 """
 
 from collections.abc import Mapping, Sequence
