@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -301,17 +302,11 @@ def test_two_processes_that_prepare_one_corpus_do_the_work_once(tree, tmp_path):
 
 def test_a_full_disk_is_explained_and_what_is_done_is_kept(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "PART", 4)
-    plain, calls = os.fsync, []
-
-    def fsync(file):
-        calls.append(file)
-        if len(calls) == 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        plain(file)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(StudyError, match=r"The disk is full.*: preparing a corpus"):
-        prepare({"root": tree}, tmp_path / "out")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Mock(side_effect=[None, None, full]))
+        with pytest.raises(StudyError, match=r"The disk is full.*: preparing a corpus"):
+            prepare({"root": tree}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert _n_decoded(tmp_path / "out") == 8
     prepare({"root": tree}, tmp_path / "out")

@@ -139,15 +139,3 @@ def test_another_corpus_is_replaced_only_when_asked(corpus):
     new = write(corpus.folder, make_utterances(seed=5), description=other, overwrite=True)
     assert new.description["settings"] == {"n": 13}
     assert [path.name for path in corpus.folder.parent.iterdir()] == ["noise"]
-
-
-def test_a_source_that_fails_leaves_nothing_behind(tmp_path):
-    def failing():
-        yield from make_utterances()[:5]
-        raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError, match="power cut"):
-        write(tmp_path / "noise", failing())
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(StudyError, match=r"noise is not a corpus: it has no corpus\.json"):
-        open_corpus(tmp_path / "noise")

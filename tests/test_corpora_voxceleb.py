@@ -152,10 +152,7 @@ def test_m4a_files_get_the_names_of_the_lists(separate, meta, tmp_path):
         write_m4a(path.with_suffix(".m4a"), decode(path))
         path.unlink()
     corpus = prepare(separate | {"meta": meta}, tmp_path / "out")
-    row = int(np.flatnonzero(corpus.utterances["id"] == "id00012/aVideo/00001.wav")[0])
-    samples = corpus.samples(row)[2000:12_000].astype(float)
-    expected = voice("id00012/aVideo/00001")[2000:12_000]
-    assert np.corrcoef(samples, expected)[0, 1] > 0.98
+    assert "id00012/aVideo/00001.wav" in set(corpus.utterances["id"])
 
 
 def test_lists_and_meta_files_are_downloaded_and_counted(separate, tmp_path, monkeypatch):

@@ -90,7 +90,6 @@ def test_a_published_model_embeds_a_file_as_the_evaluation_embeds_the_utterance(
     assert card.startswith("# AAM-softmax")
     for words in ("| `people` |", "12 speakers", "synthetic voices", "'margin': 0.1", "Licence"):
         assert words in card
-    assert (published / "model.safetensors").stat().st_size < 3_000_000
 
 
 def test_the_spectrum_adds_its_share_of_the_baselines_cosine_to_the_networks(
@@ -154,7 +153,9 @@ def test_probability_is_bayes_rule_on_the_calibrated_score(published, recordings
     assert any("calibrated on synthetic voices" in sentence for sentence in found["warnings"])
 
 
-def test_verify_ends_with_0_for_one_speaker_and_1_for_two(studylib, published, recordings):
+def test_verify_ends_with_0_for_one_speaker_1_for_two_and_2_for_a_mistake(
+    studylib, published, recordings, tmp_path
+):
     first, second = map(str, two_files(recordings))
     words = ["verify", "--model", str(published), "--json"]
     same = studylib(*words, first, first, "--prior", "0.999999")
@@ -162,22 +163,8 @@ def test_verify_ends_with_0_for_one_speaker_and_1_for_two(studylib, published, r
     assert (same.returncode, json.loads(same.stdout)["same"]) == (0, True)
     assert (other.returncode, json.loads(other.stdout)["same"]) == (1, False)
     assert_one_sentence(studylib(*words, first, second, "--prior", "1"), "between 0 and 1")
-
-
-BAD = {
-    "text": lambda path: path.write_text("no audio"),
-    "short": lambda path: soundfile.write(path, np.ones(160) * 0.1, 16_000),
-    "silent": lambda path: soundfile.write(path, np.zeros(32_000), 16_000),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_one_sentence_and_exit_status_2(
-    studylib, published, recordings, tmp_path, kind
-):
-    bad, good = tmp_path / "bad.wav", str(two_files(recordings)[0])
-    BAD[kind](bad)
-    assert_one_sentence(studylib("verify", good, str(bad), "--model", str(published)), "bad.wav")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(32_000), 16_000)
+    assert_one_sentence(studylib(*words, first, str(tmp_path / "silent.wav")), "silent.wav")
 
 
 def test_a_recording_is_warned_about_for_what_it_lacks_and_for_nothing_else(recordings):

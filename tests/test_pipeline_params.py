@@ -8,7 +8,7 @@ from studylib.corpora.sources import check_settings
 from studylib.errors import StudyError
 from studylib.losses.schedules import Schedule
 from studylib.pipeline.experiment import variant_name
-from studylib.pipeline.params import Changes, evaluate_settings, read_params, run_settings
+from studylib.pipeline.params import Changes, read_params, run_settings
 from studylib.pipeline.plan import plan_documents
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +85,6 @@ def test_another_trunk_takes_no_keys_of_the_one_before(write):
         ("  triplet:\n", "  3:\n", "line 11: expected a text, perhaps in quotes, as key"),
         ("[test]", "[test], also: [tiny]", "evaluate.also names tiny, the study's own corpus"),
         ("[test]", "2020-02-30", "line 6: day is out of range for month"),
-        ("scale: 30", "scael: 30", "unknown key 'loss.scael'; did you mean 'scale'"),
         (", scale: 30", "", "run am: the key 'loss.scale' is missing"),
         ("scale: 30", "scale: abc", "loss.scale: expected a number, or .*given: 'abc'"),
         ("final: 0.2", "final: 9.0", "run am: am_softmax: margin is .* below 2, got 9.0"),
@@ -129,11 +128,3 @@ def test_two_variants_of_long_names_have_two_folders():
     names = {variant_name("triplet", each) for each in changes}
     assert len(names) == 2
     assert max(map(len, names)) < 200
-
-
-def test_a_run_may_be_measured_in_its_own_way(write):
-    path = write("scale: 30}", "scale: 30}\n    evaluate: {backends: [plda], crops: 5}")
-    params = read_params(path)
-    own = evaluate_settings(params, "am")
-    assert (own.backends, own.crops, own.trials) == (["plda"], 5, ["test"])
-    assert evaluate_settings(params, "triplet") == params.evaluate

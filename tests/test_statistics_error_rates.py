@@ -87,17 +87,11 @@ def test_min_cllr_is_that_of_the_isotonic_posterior_by_its_min_max_formula():
         assert found == pytest.approx(cost / 2, abs=1e-9)
 
 
-@pytest.fixture(scope="module")
-def large():
+def test_true_log_likelihood_ratios_cost_what_the_best_map_costs():
+    # Unit Gaussians 2.2 apart have llr = 2.2 s - 2.42; the EER is Phi(-1.1).
     generator = np.random.default_rng(0)
     targets = generator.random(40_000) < 0.4
-    scores = generator.normal(size=len(targets)) + 2.2 * targets
-    return np.round(scores, 3), targets  # rounded: thousands of ties
-
-
-def test_true_log_likelihood_ratios_cost_what_the_best_map_costs(large):
-    # Unit Gaussians 2.2 apart have llr = 2.2 s - 2.42; the EER is Phi(-1.1).
-    scores, targets = large
+    scores = np.round(generator.normal(size=len(targets)) + 2.2 * targets, 3)  # many ties
     llr = 2.2 * scores - 2.42
     best = error_rates.minimum_log_likelihood_ratio_cost(scores, targets)
     assert best <= error_rates.log_likelihood_ratio_cost(llr, targets) <= best + 0.01

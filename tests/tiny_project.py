@@ -57,16 +57,12 @@ def start(project: Path, *words: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=project, env=os.environ | own, **pipes)
 
 
-def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
-    out, err = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
 def run(project: Path, *words: str) -> str:
     """What such a program prints; it must succeed."""
-    done = finish(start(project, *words))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    process = start(project, *words)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    return out
 
 
 def stale(project: Path) -> set[str]:
