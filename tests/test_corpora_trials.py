@@ -105,7 +105,6 @@ GOOD = ["1 a0 a1", "0 a0 b0"]
 FAULTS = {
     "1 a0 a9": "the utterance a9 is not in the corpus",
     "2 a0 a2": "expected '<0 or 1> <utterance> <utterance>'",
-    "1 a0": "expected '<0 or 1> <utterance> <utterance>'",
     "1 a0 a0": "an utterance is compared with itself",
     "0 a0 a2": "the label 0 contradicts the speakers",
     "1 a0 b1": "the label 1 contradicts the speakers",

@@ -154,10 +154,6 @@ def run_their_fast(x: Tensor, state: Tensors, thin: bool = False) -> Tensor:
     return linear_of(attended(x.mean(2), state), state, "fc")
 
 
-def run_their_thin(x: Tensor, state: Tensors) -> Tensor:
-    return run_their_fast(x, state, thin=True)
-
-
 def run_their_half(x: Tensor, state: Tensors) -> Tensor:
     x = F.conv2d(x.unsqueeze(1), state["conv1.weight"], state["conv1.bias"], padding=1).relu()
     x = run_their_blocks(normalised(x, state, "bn1"), state, last_stride=2).flatten(1, 2)
@@ -207,8 +203,9 @@ def standardised(features: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------- tests
 
 
-FAST, HALF, VGG = (
+FAST, THIN, HALF, VGG = (
     (their_fast, run_their_fast),
+    (their_thin, partial(run_their_fast, thin=True)),
     (their_half, run_their_half),
     (their_vgg, run_their_vgg),
 )
@@ -216,7 +213,7 @@ RELEASED = [  # trunk, names, network, options, wrapper of names, of the state
     ("fast_resnet34", *FAST, "--log-input", "__S__.", "model_state_dict"),
     ("fast_resnet34", partial(their_fast, 64, 32, 2), run_their_fast, "--log-input", "", None),
     ("fast_resnet34", *FAST, "--no-log-input", "module.__S__.", "model"),
-    ("thin_resnet34", their_thin, run_their_thin, "--no-log-input --window hann", "", None),
+    ("thin_resnet34", *THIN, "--no-log-input --window hann", "", None),
     ("half_resnet34", *HALF, "--log-input", "__S__.", None),
     ("vgg_m40", *VGG, "--log-input --window hann", "__S__.", None),
 ]

@@ -55,7 +55,6 @@ def test_an_experiment_that_is_there_is_shown_by_hand_and_nothing_is_written(pro
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"changes": {"margin": "abc"}}, r"loss\.margin: .*given: 'abc'"),
         ({"loss": "triplte"}, "no run has the loss 'triplte'; did you mean 'triplet'"),
         ({"overrides": {"trian": {}}}, "overrides: unknown key 'trian'; did you mean 'train'"),
         ({"study": "laptpo"}, "studies/laptpo.yaml does not exist"),
