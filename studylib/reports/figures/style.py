@@ -64,9 +64,8 @@ def nth_look(place: int, title: str) -> Look:
 
 def run_title(run: str, loss: str | None) -> str:
     """A run's name in print: am_softmax_m0.2_s15 is "AM-softmax m0.2 s15"."""
-    if loss is not None and run.startswith(loss):
-        return (look(loss).title + run.removeprefix(loss)).replace("_", " ")
-    return run.replace("_", " ").capitalize()
+    name = (run if loss is None else run.replace(loss, look(loss).title)).replace("_", " ")
+    return name[0].upper() + name[1:]
 
 
 def whiskers(rates: pd.DataFrame) -> np.ndarray:
