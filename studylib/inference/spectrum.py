@@ -13,6 +13,7 @@ from studylib.evaluation.protocols import training_rows
 from studylib.evaluation.run import evaluate
 from studylib.evaluation.settings import EvaluateSettings
 from studylib.inference.publishing import read_results
+from studylib.inference.speaker_model import MODEL
 from studylib.models.compact_tdnn_spectrum import SPECTRUM
 from studylib.models.embedder import Embedder, load_model, save_model
 
@@ -39,14 +40,14 @@ def add_spectrum(experiment: Path, data: Path, out: Path) -> None:
     """
     manifest = read_results(experiment)[0]
     settings = EvaluateSettings.model_validate(manifest["settings"]["evaluate"])
-    model, scoring = load_model(experiment / "model" / "model.safetensors")
+    model, scoring = load_model(experiment / "model" / MODEL)
     if (model.name, scoring) != ("compact_tdnn", "cosine"):
         found = f"the trunk {model.name} and the scoring {scoring}"
         raise StudyError(f"{experiment} has {found}: expected compact_tdnn and cosine")
     corpus = open_corpus(data / manifest["settings"]["corpus"]["name"])
     both = with_spectrum(model, corpus, settings.crop_seconds)
     shutil.copytree(experiment / "model", out / "model", dirs_exist_ok=True)
-    file = out / "model" / "model.safetensors"
+    file = out / "model" / MODEL
     save_model(both, file, scoring="cosine")
     further = [open_corpus(data / name) for name in settings.also]
     evaluate(file, corpus, settings, out, manifest=manifest, further=further)

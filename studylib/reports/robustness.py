@@ -22,7 +22,7 @@ from studylib.reports.settings import RobustnessSettings
 from studylib.reports.study import cells_by_run, collect_scores, resample
 from studylib.statistics.comparisons import error_table, paired_tests
 from studylib.statistics.intervals import Cells, cells_of
-from studylib.statistics.resampling import bootstrap, ratios
+from studylib.statistics.resampling import Resamples, bootstrap, ratios
 
 PINK = -3.0  # dB an octave
 SEED = 0  # of rooms and noise
@@ -206,10 +206,15 @@ def list_rates(runs: pd.DataFrame, lists: Sequence[str], n_resamples: int) -> pd
     DataFrame
         run, factor ("trial list"), level (its name), rate, low, high.
     """
-    cells = {name: cells_by_run(runs, resample(runs, name, n_resamples)["eer"]) for name in lists}
-    tables = {name: error_table(each)[["rate", "low", "high"]] for name, each in cells.items()}
-    table = pd.concat(tables, names=["level", "run"]).reset_index()
-    return table.assign(factor="trial list")
+    levels = {name: resample(runs, name, n_resamples)["eer"] for name in lists}
+    return _rates(runs, levels, "trial list")
+
+
+def _rates(runs: pd.DataFrame, levels: Mapping[str, Resamples], factor: str) -> pd.DataFrame:
+    """The columns of `list_rates` for the levels of a factor."""
+    tables = {level: error_table(cells_by_run(runs, each)) for level, each in levels.items()}
+    table = pd.concat(tables, names=["level", "run"])[["rate", "low", "high"]]
+    return table.reset_index().assign(factor=factor)
 
 
 def session_rates(
@@ -249,11 +254,9 @@ def session_rates(
         of_runs = {name: values[kept] for name, values in scores.items()}
         kinds = part["target"].to_numpy()
         found[level] = bootstrap(of_runs, kinds, *sides, n_resamples=n_resamples)["eer"]
-    tables = {level: error_table(cells_by_run(runs, each)) for level, each in found.items()}
-    rates = pd.concat(tables, names=["level", "run"])[["rate", "low", "high"]].reset_index()
     cells = cells_by_run(runs, ratios(*found.values(), "session"))
     contrasts = [cells.contrast({run: 1.0}) for run in cells.names]
     values = [np.exp([contrast.value, *contrast.interval()]) for contrast in contrasts]
     growth = pd.DataFrame(values, columns=["ratio", "low", "high"]).assign(run=cells.names)
     growth = growth.assign(factor="session", reference="the same", hardest="another")
-    return rates.assign(factor="session"), growth
+    return _rates(runs, found, "session"), growth

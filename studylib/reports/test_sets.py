@@ -21,6 +21,7 @@ from studylib.statistics.resampling import Resamples
 WHITENED = "logmel_whitened"
 COSTS = ["min_cllr", "cllr", "min_dcf_0.05", "act_dcf_0.05"]
 COLUMNS = ["test_set", "trials", "run", "loss", "rate", "low", "high", WHITENED, *COSTS]
+COLUMNS += ["calibrated_on"]
 TRAVELS = 0.1  # bits of Cllr above the least possible that a calibration may cost
 FEWEST = 3  # losses to rank
 
@@ -65,8 +66,7 @@ def test_set_table(
         table = table.join(by_run[["loss", "trials", "calibrated_on"]].first())
         table[WHITENED] = table["rate"].get(WHITENED, np.nan)
         parts[name] = table.join(by_run[COSTS].mean())
-    table = pd.concat(parts, names=["test_set"]).reset_index()
-    return table[[*COLUMNS, "calibrated_on"]]
+    return pd.concat(parts, names=["test_set"]).reset_index()[COLUMNS]
 
 
 def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
